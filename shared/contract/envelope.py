@@ -1,0 +1,142 @@
+"""A message as it lies on the bus: its carriage (envelope and progress) in one JSON line, then the octets of the mail.
+
+The octets after the first LF are exactly the bytes that were accepted, will be signed and are sent.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from shared.contract.records import Lane
+
+RecipientStatus = Literal["queued", "held", "deferred", "delivered", "bounced", "expired", "suppressed", "dropped"]
+FINAL: frozenset[str] = frozenset({"delivered", "bounced", "expired", "suppressed", "dropped"})
+"""A recipient in one of these states is never attempted again."""
+
+
+class Undecodable(ValueError):
+    """A message on the mail path that no version of the contract can read; it goes to quarantine."""
+
+
+class Recipient(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One RCPT of an envelope; its identifier is `<queue ID>.<number>`."""
+
+    number: int
+    """Counted from 1 in the order of RCPT."""
+    address: str
+    """Exactly as the client wrote it."""
+    notify: str = ""
+    """RFC 3461 NOTIFY value, "" if none was given."""
+    orcpt: str = ""
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="envelope.v1", tag_field="type"):
+    """What ingress knows of an accepted message; it never changes afterwards."""
+
+    queue_id: str
+    instance: str
+    configuration: str
+    domain: str
+    """The configuration's sender domain, lower-case A-labels; DKIM signs with d= this domain."""
+    lane: Lane
+    sender: str
+    """MAIL FROM as written; "" is the null sender."""
+    recipients: tuple[Recipient, ...]
+    received_at: datetime
+    expires_at: datetime | None
+    """When delivery gives up; None: received_at plus the lifetime setting of delivery."""
+    size: int
+    """Octets of the mail."""
+    sha256: str
+    """Hash of the octets of the mail, lower-case hex."""
+    message_id: str = ""
+    subject: str = ""
+    user: str = ""
+    """The user ID that authenticated; "" for reports made by Postlane itself."""
+    header_from: str = ""
+    eight_bit: bool = False
+    """The content has octets above 127 (BODY=8BITMIME)."""
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last word on a recipient: the remote server's, or ours when no server was reached."""
+
+    code: int
+    """SMTP code; 0 if no reply was received."""
+    enhanced: str
+    """RFC 3463 status, for example 4.4.1."""
+    text: str
+    phase: str = ""
+    """Where it happened: route, connect, greeting, ehlo, starttls, mail, rcpt, data, final, policy."""
+    host: str = ""
+    address: str = ""
+
+
+class RecipientState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where one recipient of a message is."""
+
+    number: int
+    address: str
+    status: RecipientStatus
+    attempts: int = 0
+    at: datetime | None = None
+    """When this status was reached."""
+    last: Diagnosis | None = None
+    possible_duplicate: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far delivery has come, as of the commit that put the message where it lies."""
+
+    attempt: int = 0
+    """Attempts committed so far."""
+    recipients: tuple[RecipientState, ...] = ()
+    """Empty: nothing committed yet, every recipient is queued."""
+    due_at: datetime | None = None
+    """When the scheduled successor falls due."""
+
+
+class Carriage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first line of a message on the bus."""
+
+    envelope: Envelope
+    progress: Progress = Progress()
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Carriage)
+
+
+def pack(carriage: Carriage, mail: bytes) -> bytes:
+    """Return the payload of a message: one line of JSON, LF, the octets of the mail."""
+    return b"\n".join((_encoder.encode(carriage), mail))
+
+
+def unpack(payload: bytes) -> tuple[Carriage, bytes]:
+    """Split a payload into carriage and mail.
+
+    Errors: `Undecodable` says why the payload cannot be one of ours.
+    """
+    line, separator, mail = payload.partition(b"\n")
+    if not separator:
+        raise Undecodable("the payload has no line with an envelope")
+    try:
+        carriage = _decoder.decode(line)
+    except msgspec.MsgspecError as fault:
+        raise Undecodable(f"the envelope cannot be read: {fault}") from fault
+    if carriage.envelope.size != len(mail):
+        raise Undecodable(f"the envelope says {carriage.envelope.size} octets, the mail has {len(mail)}")
+    return carriage, mail
+
+
+def overall(recipients: tuple[RecipientState, ...]) -> RecipientStatus:
+    """Derive a message's status from its recipients: open states first, then the worst final one."""
+    present = {r.status for r in recipients}
+    order: tuple[RecipientStatus, ...] = (
+        "held", "deferred", "queued", "bounced", "expired", "dropped", "suppressed", "delivered",
+    )  # fmt: skip
+    return next((status for status in order if status in present), "queued")

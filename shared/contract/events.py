@@ -1,0 +1,174 @@
+"""Facts, in the past tense: what was published once and never changes.
+
+Every event carries `type` (name and version), `id` and `at`. Readers ignore fields they do not know and keep events
+of types they do not know as unknown. A golden sample of every version stays in `tests/wire/` for ever.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from shared.contract.envelope import RecipientState, RecipientStatus
+from shared.contract.records import StandingState
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """Base of all events; `id` is unique, `at` is when it happened (UTC)."""
+
+    id: str
+    at: datetime
+
+
+class MessageAccepted(Event, frozen=True, kw_only=True, tag="message.accepted.v1"):
+    """The client was answered 250 (or is about to be): the message is stored durably and ours to deliver."""
+
+    queue_id: str
+    instance: str
+    configuration: str
+    lane: str
+    sender: str
+    recipients: tuple[str, ...]
+    """In the order of RCPT; recipient n is `<queue ID>.<n>`."""
+    size: int
+    sha256: str
+    message_id: str = ""
+    subject: str = ""
+    header_from: str = ""
+    user: str = ""
+    username: str = ""
+    client_address: str = ""
+    client_name: str = ""
+    """The name given in EHLO."""
+    endpoint: str = ""
+    """public or private."""
+    tls: str = ""
+    """Version and cipher."""
+    expires_at: datetime | None = None
+
+
+class StatusEvent(Event, frozen=True, kw_only=True):
+    """Base of the records of `STATUS`. Each carries the cumulative state per recipient: the last one is the truth."""
+
+    queue_id: str
+    instance: str
+    configuration: str
+    status: RecipientStatus
+    """The message's status, derived from its recipients."""
+    attempt: int
+    """Attempts committed so far, this one included."""
+    recipients: tuple[RecipientState, ...]
+    next_attempt_at: datetime | None = None
+    explanation: str = ""
+    """One sentence on what happened and what comes next."""
+
+
+class ExchangerTried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One connection of an attempt, also one that failed."""
+
+    host: str
+    address: str
+    recipients: tuple[int, ...]
+    """Numbers of the recipients offered to it."""
+    outcome: str
+    """delivered, deferred or bounced; or the phase that failed."""
+    code: int = 0
+    enhanced: str = ""
+    text: str = ""
+    phase: str = ""
+    tls: str = ""
+    """TLS version and cipher, "" in clear."""
+    tls_verified: bool = False
+    milliseconds: int = 0
+
+
+class MessageAttempted(StatusEvent, frozen=True, kw_only=True, tag="message.attempted.v1"):
+    """A delivery attempt was made; this record commits its outcome."""
+
+    exchangers: tuple[ExchangerTried, ...] = ()
+    milliseconds: int = 0
+
+
+class MessageHeld(StatusEvent, frozen=True, kw_only=True, tag="message.held.v1"):
+    """The message waits outside the queue until sending is allowed again, or until it expires."""
+
+    reason: str = ""
+    until: datetime | None = None
+
+
+class MessageReleased(StatusEvent, frozen=True, kw_only=True, tag="message.released.v1"):
+    """A held message goes on its way again."""
+
+    reason: str = ""
+
+
+class MessageExpired(StatusEvent, frozen=True, kw_only=True, tag="message.expired.v1"):
+    """The lifetime ended with recipients still open; they will not be tried again."""
+
+
+class MessageDropped(StatusEvent, frozen=True, kw_only=True, tag="message.dropped.v1"):
+    """An operator removed the message from the queue."""
+
+    by: str = ""
+    reason: str = ""
+
+
+AnyStatus = MessageAttempted | MessageHeld | MessageReleased | MessageExpired | MessageDropped
+
+
+class SubmissionRefused(Event, frozen=True, kw_only=True, tag="submission.refused.v1"):
+    """A submission was refused; `reference` is what the client was told to quote."""
+
+    reference: str
+    code: int
+    enhanced: str
+    reply: str
+    """The text the client saw."""
+    reason: str
+    """The true reason, which the reply may withhold from strangers."""
+    phase: str
+    """connect, auth, mail, rcpt, data or content."""
+    instance: str = ""
+    configuration: str = ""
+    username: str = ""
+    client_address: str = ""
+    client_name: str = ""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+
+
+class StandingChanged(Event, frozen=True, kw_only=True, tag="standing.changed.v1"):
+    """The standing of a configuration moved; also the suspension broadcast."""
+
+    instance: str
+    configuration: str
+    domain: str
+    was: StandingState | Literal["unknown"]
+    now: StandingState
+    reason: str
+    revision: int
+    """Revision of the entry in the bucket `standing`."""
+
+
+class DirectoryChanged(Event, frozen=True, kw_only=True, tag="directory.changed.v1"):
+    """An administrator changed something: the audit record."""
+
+    by: str
+    action: str
+    key: str
+    instance: str = ""
+    before: msgspec.Raw = msgspec.Raw(b"null")
+    after: msgspec.Raw = msgspec.Raw(b"null")
+
+
+AnyEvent = (
+    MessageAccepted
+    | MessageAttempted
+    | MessageHeld
+    | MessageReleased
+    | MessageExpired
+    | MessageDropped
+    | SubmissionRefused
+    | StandingChanged
+    | DirectoryChanged
+)

@@ -1,0 +1,253 @@
+"""State that is edited and kept: the entries of the key-value buckets.
+
+Each record is a tagged Struct in JSON; fields are only ever added, with defaults. Times are RFC 3339 in UTC.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Lane = Literal["transactional", "marketing"]
+LANES: tuple[Lane, ...] = ("transactional", "marketing")
+StandingState = Literal["pending", "verified", "degraded", "suspended"]
+Verdict = Literal["pass", "fail", "unknown"]
+Role = Literal["operator", "manager", "reader"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=False):
+    """Base of everything kept in a bucket; the field `type` names the record and its version."""
+
+
+class Instance(Record, frozen=True, kw_only=True, tag="instance.v1"):
+    """A tenant. Bucket `directory`, key `instance.<id>`."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+class Configuration(Record, frozen=True, kw_only=True, tag="configuration.v1"):
+    """An SMTP configuration: one name, one sender domain, its users. Bucket `directory`, key `configuration.<id>`."""
+
+    id: str
+    instance: str
+    name: str
+    domain: str
+    """In lower-case A-labels; never changes."""
+    selector: str
+    """DKIM selector; the public key is published at `<selector>._domainkey.<domain>`."""
+    dkim_value: str
+    """The TXT value the customer publishes: the public key as given at creation."""
+    spf_value: str
+    """The TXT value advised at creation; it never changes afterwards."""
+    created_at: datetime
+    updated_at: datetime
+    description: str = ""
+    when_suspended: Literal["hold", "refuse"] = "hold"
+    """What happens to new mail while sending is suspended for DNS."""
+    hold_cap: int = 10_000
+    """Most messages held while suspended; beyond it new mail is told 452."""
+    lifetime_seconds: int | None = None
+    """How long delivery is tried; None is the setting of delivery."""
+    reply_to: str = ""
+    """Where bounce reports go; an address of the customer. Empty: to the envelope sender."""
+    attachments_allowed: bool = False
+
+
+class DomainClaim(Record, frozen=True, kw_only=True, tag="domain-claim.v1"):
+    """Makes a domain unique across instances. Bucket `directory`, key `domain.<domain, encoded>`."""
+
+    domain: str
+    configuration: str
+
+
+class Password(msgspec.Struct, frozen=True, kw_only=True):
+    """One live password of a user, kept only as its Argon2id hash."""
+
+    id: str
+    hash: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class User(Record, frozen=True, kw_only=True, tag="user.v1"):
+    """SMTP credentials in a configuration. Bucket `directory`, key `user.<configuration>.<id>`."""
+
+    id: str
+    instance: str
+    configuration: str
+    username: str
+    passwords: tuple[Password, ...]
+    created_at: datetime
+    updated_at: datetime
+    description: str = ""
+
+
+class ZoneAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a zone: `ipAddress`, `ipRange` (first-last) or `subnet` (CIDR)."""
+
+    type: Literal["ipAddress", "ipRange", "subnet"]
+    value: str
+
+
+class Zone(Record, frozen=True, kw_only=True, tag="zone.v1"):
+    """A named set of networks. Bucket `directory`, key `zone.<id>` (32 hex digits)."""
+
+    id: str
+    instance: str
+    name: str
+    addresses: tuple[ZoneAddress, ...]
+    created_at: datetime
+    updated_at: datetime
+    excluded: tuple[ZoneAddress, ...] = ()
+    description: str = ""
+
+
+class RuleContext(msgspec.Struct, frozen=True, kw_only=True):
+    """One alternative of a rule: any of `zones`, reached by any of `endpoints` (empty: any endpoint)."""
+
+    zones: tuple[str, ...]
+    endpoints: tuple[Literal["public", "private"], ...] = ()
+
+
+class Rule(Record, frozen=True, kw_only=True, tag="rule.v1"):
+    """Lets zones reach an instance's SMTP interface. Bucket `directory`, key `rule.<id>`. No rule, no access.
+
+    Only an `enabled` rule opens or restricts; of several enabled rules every one must admit the address.
+    """
+
+    id: str
+    instance: str
+    contexts: tuple[RuleContext, ...]
+    created_at: datetime
+    updated_at: datetime
+    enforcement: Literal["enabled", "report", "disabled"] = "enabled"
+    description: str = ""
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that receives account-related communications."""
+
+    address: str
+
+
+class Questionnaire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the customer answers before an operator authorises sending."""
+
+    nature: Literal["marketing", "transactional"]
+    website: str
+    list_source: str
+    bounces_and_complaints: str
+    unsubscribe: str
+    quota_rationale: str
+    list_cleaning: str
+    contacts: tuple[str, ...]
+    """One to four addresses."""
+    reply_to: str
+    only_to_requesters: bool
+    """The customer affirms that mail goes only to people who asked for it."""
+    unsubscribe_link: bool
+    """The customer agrees to put an unsubscribe link into the mail."""
+    html_validation: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+class Authorization(Record, frozen=True, kw_only=True, tag="authorization.v1"):
+    """The questionnaire and the operator's decision. Bucket `directory`, key `authorization.<configuration>`."""
+
+    configuration: str
+    instance: str
+    status: Literal["submitted", "approved", "rejected"]
+    questionnaire: Questionnaire
+    submitted_at: datetime
+    decided_at: datetime | None = None
+    decided_by: str = ""
+    reason: str = ""
+    lane: Lane = "transactional"
+    messages_per_hour: int = 0
+    """Approved rate; 0 is unlimited."""
+
+
+class Suspension(Record, frozen=True, kw_only=True, tag="suspension.v1"):
+    """An operator's suspension, stronger than any standing. Bucket `directory`, key `suspension.<configuration>`."""
+
+    configuration: str
+    reason: str
+    by: str
+    at: datetime
+
+
+class DkimKey(Record, frozen=True, kw_only=True, tag="dkim-key.v1"):
+    """A signing key, sealed with the master key. Bucket `keys`, key `dkim.<configuration>`."""
+
+    configuration: str
+    domain: str
+    selector: str
+    algorithm: Literal["rsa-sha256"]
+    sealed: str
+    """The PKCS#8 private key, sealed (`shared.runtime.sealing`), in base64."""
+
+
+class ApiKey(Record, frozen=True, kw_only=True, tag="api-key.v1"):
+    """A key of the management API. Bucket `access`, key `key.<id>`; only the SHA-256 of its secret is kept."""
+
+    id: str
+    role: Role
+    hash: str
+    created_at: datetime
+    instance: str | None = None
+    """None only for the role `operator`."""
+    description: str = ""
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the verifier saw of one record, as evidence."""
+
+    verdict: Verdict
+    detail: str
+    """One sentence a customer can act on."""
+    name: str
+    """The DNS name asked."""
+    at: datetime
+    rcode: str = ""
+    resolver: str = ""
+    ttl: int | None = None
+    values: tuple[str, ...] = ()
+    """The TXT values seen, strings joined."""
+
+
+class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
+    """What the verifier holds of a configuration. Bucket `standing`, key `<configuration>`; the verifier alone writes.
+
+    New mail is admitted in the states verified and degraded, if the operator's authorization is approved too.
+    """
+
+    configuration: str
+    instance: str
+    domain: str
+    state: StandingState
+    reason: str
+    since: datetime
+    spf: Observation | None = None
+    dkim: Observation | None = None
+    failures: int = 0
+    """Consecutive definitive failures."""
+    failing_since: datetime | None = None
+    checked_at: datetime | None = None
+    next_check_at: datetime | None = None
+
+
+class Suppression(Record, frozen=True, kw_only=True, tag="suppression.v1"):
+    """A recipient a configuration no longer sends to. Bucket `suppressions`, `<configuration>.<hash of address>`."""
+
+    configuration: str
+    address: str
+    reason: str
+    queue_id: str
+    at: datetime
+
+
+DirectoryRecord = Instance | Configuration | DomainClaim | User | Zone | Rule | Authorization | Suspension

@@ -1,0 +1,190 @@
+"""Requests rooms answer over the bus (NATS Services), with their replies. Control asks; the mail path never does."""
+
+from datetime import datetime
+
+import msgspec
+
+from shared.contract.envelope import RecipientState, RecipientStatus
+from shared.contract.records import Standing
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of requests."""
+
+
+class VerifyNow(Request, frozen=True, kw_only=True):
+    """Ask the verifier to check a configuration's records now. Subject `postlane.verifier.verify`; reply `Verified`."""
+
+    configuration: str
+
+
+class Verified(Request, frozen=True, kw_only=True):
+    """The standing after the check."""
+
+    standing: Standing
+
+
+class DescribeMessage(Request, frozen=True, kw_only=True):
+    """Ask the tracker for a message. Subject `postlane.tracker.message`; reply `MessageDescription`."""
+
+    queue_id: str
+    instances: tuple[str, ...] | None = None
+    """Only if it belongs to one of these; None: any (operator)."""
+
+
+class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact in a message's life, in words and as it was published."""
+
+    at: datetime
+    what: str
+    """accepted, attempted, held, released, expired, dropped or the type of an unknown event."""
+    sentence: str
+    event: msgspec.Raw
+
+
+class MessageDescription(Request, frozen=True, kw_only=True):
+    """All that is known of a message."""
+
+    queue_id: str
+    instance: str
+    configuration: str
+    status: RecipientStatus
+    sender: str
+    size: int
+    message_id: str
+    subject: str
+    accepted_at: datetime
+    updated_at: datetime
+    recipients: tuple[RecipientState, ...]
+    why: str
+    """One sentence on why the message is where it is."""
+    timeline: tuple[TimelineEntry, ...]
+    next_attempt_at: datetime | None = None
+    user: str = ""
+    client_address: str = ""
+
+
+class SearchMessages(Request, frozen=True, kw_only=True):
+    """Search messages, newest first. Subject `postlane.tracker.search`; reply `MessagesFound`."""
+
+    instances: tuple[str, ...] | None = None
+    configuration: str = ""
+    message_id: str = ""
+    recipient: str = ""
+    sender: str = ""
+    status: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 50
+    offset: int = 0
+
+
+class MessageSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a search result."""
+
+    queue_id: str
+    instance: str
+    configuration: str
+    status: RecipientStatus
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    accepted_at: datetime
+    updated_at: datetime
+
+
+class MessagesFound(Request, frozen=True, kw_only=True):
+    """Search result; `total` counts all matches."""
+
+    messages: tuple[MessageSummary, ...]
+    total: int
+
+
+class DescribeRefusal(Request, frozen=True, kw_only=True):
+    """Look up a refusal by its reference. Subject `postlane.tracker.refusal`; reply `RefusalDescription`."""
+
+    reference: str
+    instances: tuple[str, ...] | None = None
+
+
+class RefusalDescription(Request, frozen=True, kw_only=True):
+    """The refusal as it was published, and what to do."""
+
+    sentence: str
+    event: msgspec.Raw
+
+
+class CountMessages(Request, frozen=True, kw_only=True):
+    """Count a configuration's messages by buckets of time. Subject `postlane.tracker.count`; reply `MessageCounts`."""
+
+    instance: str
+    configuration: str
+    since: datetime
+    until: datetime
+    bucket_seconds: int
+
+
+class CountBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of recipients whose state was reached in one bucket."""
+
+    at: datetime
+    submitted: int = 0
+    success: int = 0
+    bounced: int = 0
+    deferred: int = 0
+
+
+class MessageCounts(Request, frozen=True, kw_only=True):
+    """Counts, oldest bucket first."""
+
+    buckets: tuple[CountBucket, ...]
+
+
+class ListQueue(Request, frozen=True, kw_only=True):
+    """List messages on the mail path. Subject `postlane.delivery.queue.list`; reply `QueueListing`."""
+
+    configuration: str = ""
+    where: str = ""
+    """ready, later, held or due; "": all."""
+    limit: int = 100
+
+
+class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One message on the mail path."""
+
+    queue_id: str
+    configuration: str
+    where: str
+
+
+class QueueListing(Request, frozen=True, kw_only=True):
+    """Messages on the mail path; `total` counts all that match."""
+
+    entries: tuple[QueueEntry, ...]
+    total: int
+
+
+class QueueAction(Request, frozen=True, kw_only=True):
+    """Act on one queued message. Subject `postlane.delivery.queue.act`; reply `QueueActed`."""
+
+    queue_id: str
+    action: str
+    """retry, hold, release or drop."""
+    by: str
+    reason: str
+    instances: tuple[str, ...] | None = None
+
+
+class QueueActed(Request, frozen=True, kw_only=True):
+    """What the action did, in a sentence."""
+
+    sentence: str
+
+
+VERIFY = "postlane.verifier.verify"
+MESSAGE = "postlane.tracker.message"
+SEARCH = "postlane.tracker.search"
+REFUSAL = "postlane.tracker.refusal"
+COUNT = "postlane.tracker.count"
+QUEUE_LIST = "postlane.delivery.queue.list"
+QUEUE_ACT = "postlane.delivery.queue.act"

@@ -1,0 +1,121 @@
+"""The one place that builds and parses subjects and keys of the bus.
+
+A token is one of ours (a queue ID, a GUID, a word of the contract) or has been encoded by `token`, so nothing a
+client sends can add a dot, a wildcard, a space or an @ to a subject.
+"""
+
+import re
+from typing import NamedTuple
+from zlib import crc32
+
+_TOKEN = re.compile(r"[A-Za-z0-9_=/-]+")
+_SAFE = re.compile(r"[A-Za-z0-9-]")
+
+
+def checked(text: str) -> str:
+    """Return a token of ours, or raise `ValueError`: a fault of the caller, never of a client."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"not a token for a subject: {text!r}")
+    return text
+
+
+def token(text: str) -> str:
+    """Encode any text as one token, reversibly: letters, digits and - stay, every other octet becomes _XX."""
+    return "".join(chr(b) if _SAFE.match(chr(b)) else f"_{b:02X}" for b in text.encode()) or "_"
+
+
+def slot_of(configuration: str, slots: int) -> int:
+    """Return the slot of a configuration: its mail shares a consumer with few others."""
+    return crc32(configuration.encode()) % slots
+
+
+def shard_of(queue_id: str, shards: int) -> int:
+    """Return the shard of a queue ID: which of the mail streams holds it."""
+    return crc32(queue_id.encode()) % shards
+
+
+class Place(NamedTuple):
+    """Where a message is on the mail path; each of its subjects is made of these tokens."""
+
+    shard: int
+    lane: str
+    slot: int
+    configuration: str
+    queue_id: str
+
+    @property
+    def _tail(self) -> str:
+        return f"{checked(self.lane)}.{self.slot}.{checked(self.configuration)}.{checked(self.queue_id)}"
+
+    @property
+    def ready(self) -> str:
+        """Fresh mail, written by ingress."""
+        return f"postlane.mail.{self.shard}.{self._tail}"
+
+    @property
+    def later(self) -> str:
+        """A deferred message, scheduled."""
+        return f"postlane.retry.{self.shard}.later.{self._tail}"
+
+    @property
+    def held(self) -> str:
+        """A held message, scheduled at its expiry."""
+        return f"postlane.retry.{self.shard}.held.{self._tail}"
+
+    @property
+    def due(self) -> str:
+        """A message whose schedule has fired."""
+        return f"postlane.retry.{self.shard}.due.{self._tail}"
+
+    @property
+    def quarantine(self) -> str:
+        """A message nobody could read."""
+        return f"postlane.mail.{self.shard}.quarantine.{checked(self.queue_id)}"
+
+
+def parse_place(subject: str) -> Place | None:
+    """Return the place a ready, later, held or due subject names, or None."""
+    parts = subject.split(".")
+    if len(parts) == 7 and parts[:2] == ["postlane", "mail"] and parts[3] != "quarantine":
+        shard, (lane, slot, configuration, queue_id) = parts[2], parts[3:]
+    elif len(parts) == 8 and parts[:2] == ["postlane", "retry"]:
+        shard, (lane, slot, configuration, queue_id) = parts[2], parts[4:]
+    else:
+        return None
+    if not (shard.isdigit() and slot.isdigit()):
+        return None
+    return Place(int(shard), lane, int(slot), configuration, queue_id)
+
+
+def status(instance: str, configuration: str, queue_id: str) -> str:
+    """Subject of a message's status records."""
+    return f"postlane.status.{checked(instance)}.{checked(configuration)}.{checked(queue_id)}"
+
+
+def accepted(instance: str, configuration: str, queue_id: str) -> str:
+    """Subject of a message's acceptance."""
+    return f"postlane.accepted.{checked(instance)}.{checked(configuration)}.{checked(queue_id)}"
+
+
+def refused(instance: str, configuration: str) -> str:
+    """Subject of a refusal; what is not known is `-`."""
+    return f"postlane.refused.{checked(instance or '-')}.{checked(configuration or '-')}"
+
+
+def suspension(configuration: str) -> str:
+    """Subject of the broadcast of a changed standing."""
+    return f"postlane.suspension.{checked(configuration)}"
+
+
+def changed(bucket: str) -> str:
+    """Core subject on which a bucket's writer repeats each write, with its revision."""
+    return f"postlane.changed.{checked(bucket)}"
+
+
+def audit(instance: str) -> str:
+    """Subject of an audit record."""
+    return f"postlane.audit.{checked(instance or '-')}"
+
+
+SYNC_PROOF = "postlane.sys.jsz"
+"""Imported from the system account: every server's JetStream configuration."""

@@ -1,0 +1,94 @@
+"""The life of a process: logs, loop, signals, health, one TaskGroup, an orderly end."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from shared.contract.errors import PostlaneError
+from shared.runtime import logs
+from shared.runtime.health import Conditions, HealthServer, HealthSettings
+from shared.runtime.settings import load
+
+
+class Room:
+    """A running room: what its main is given.
+
+    `stopping` is set on SIGTERM or SIGINT: stop taking work, finish what is in hand, return. Tasks belong to `tasks`;
+    when `main` returns, those still running are cancelled. A task that raises ends the process with status 1.
+    """
+
+    def __init__(self, name: str, tasks: asyncio.TaskGroup) -> None:
+        self.name = name
+        self.tasks = tasks
+        self.stopping = asyncio.Event()
+        self.log = logging.getLogger(name)
+        self.metrics = CollectorRegistry()
+        self.conditions = Conditions()
+        ProcessCollector(registry=self.metrics)
+
+    def ready(self, what: str, is_ready: bool, why: str = "") -> None:
+        """Record a named condition of readiness; changes are logged."""
+        if self.conditions.set(what, is_ready, why):
+            if is_ready:
+                self.log.info("%s is ready", what)
+            else:
+                self.log.warning("%s is not ready: %s", what, why)
+
+
+def health_settings(environ: Mapping[str, str], file: Path | None = None) -> HealthSettings:
+    """Read the settings every room shares."""
+    return load(HealthSettings, "health", environ, file)
+
+
+def run(name: str, main: Callable[[Room], Awaitable[None]], health: HealthSettings) -> int:
+    """Run a room until it is told to stop; return the process's exit status."""
+    logs.configure(health.log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_live(name, main, health))
+    except BaseExceptionGroup as faults:
+        for fault in _leaves(faults):
+            _report(name, fault)
+        return 1
+    except (PostlaneError, OSError) as fault:
+        _report(name, fault)
+        return 1
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for fault in group.exceptions:
+        found.extend(_leaves(fault) if isinstance(fault, BaseExceptionGroup) else [fault])
+    return found
+
+
+def _report(name: str, fault: BaseException) -> None:
+    foreseen = isinstance(fault, PostlaneError)
+    logging.getLogger(name).critical("stopped: %s", fault, exc_info=None if foreseen else fault)
+
+
+async def _live(name: str, main: Callable[[Room], Awaitable[None]], health: HealthSettings) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        room = Room(name, tasks)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, room.stopping.set)
+        server = HealthServer(name, room.conditions, room.metrics)
+        if health.listen:
+            await server.start(health.listen)
+        room.conditions.set("start", True)
+        try:
+            await main(room)
+        finally:
+            await server.close()
+        for task in tasks._tasks:  # the room is done; its watchers have nothing left to watch
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+    room.log.info("stopped in good order")

@@ -1,0 +1,55 @@
+"""Process logs on standard error: JSON lines for machines, a short line for a person at a terminal.
+
+The mail's own story is told by events; these lines are for whoever runs the processes. Every value is escaped, so
+nothing a client sends can start a new line.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record: at, level, room, text, and whatever was given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "room": record.name,
+            "text": record.getMessage(),
+        }
+        line.update(_extra(record))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class Terminal(logging.Formatter):
+    """A line a person reads: time, room, text, extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line, coloured by level."""
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        extra = " ".join(f"{name}={json.dumps(value, default=str)}" for name, value in _extra(record).items())
+        text = json.dumps(record.getMessage(), ensure_ascii=False)[1:-1]
+        line = f"{at} {record.name:9} {_COLOURS.get(record.levelname, '')}{text}\x1b[0m {extra}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure(level: str = "INFO") -> None:
+    """Send all log records to standard error, once per process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Terminal() if sys.stderr.isatty() else JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("mail.log", "nats", "asyncio", "httpx", "uvicorn.access"):  # mail.log shows lines at DEBUG
+        logging.getLogger(noisy).setLevel(logging.WARNING)
