@@ -73,7 +73,18 @@ def _report(name: str, fault: BaseException) -> None:
     logging.getLogger(name).critical("stopped: %s", fault, exc_info=None if foreseen else fault)
 
 
+class _Finished(Exception):
+    """The room's main has returned: its watchers have nothing left to watch."""
+
+
 async def _live(name: str, main: Callable[[Room], Awaitable[None]], health: HealthSettings) -> None:
+    try:
+        await _in_group(name, main, health)
+    except* _Finished:
+        logging.getLogger(name).info("stopped in good order")
+
+
+async def _in_group(name: str, main: Callable[[Room], Awaitable[None]], health: HealthSettings) -> None:
     async with asyncio.TaskGroup() as tasks:
         room = Room(name, tasks)
         loop = asyncio.get_running_loop()
@@ -87,8 +98,4 @@ async def _live(name: str, main: Callable[[Room], Awaitable[None]], health: Heal
             await main(room)
         finally:
             await server.close()
-        for task in tasks._tasks:  # the room is done; its watchers have nothing left to watch
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-    room.log.info("stopped in good order")
+        raise _Finished  # ends the group and whatever still runs in it

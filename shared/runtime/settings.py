@@ -82,7 +82,7 @@ def _file_values(room: str, file: Path | None, faults: list[str]) -> dict[str, A
 
 
 def _from_text(text: str, annotation: Any) -> Any:
-    """Turn a variable's text into what `msgspec.convert` reads: tuples are comma separated, "" is None where allowed."""
+    """Turn text into what `msgspec.convert` reads: tuples are comma separated, "" is None where allowed."""
     if get_origin(annotation) is not None and hasattr(annotation, "__metadata__"):
         annotation = get_args(annotation)[0]
     if get_origin(annotation) is tuple:

@@ -1,0 +1,367 @@
+"""A room's connection to the bus.
+
+Nothing is buffered while the connection is down: a publish then fails at once and its caller decides. No answer
+means that the outcome is unknown (`BusUnavailable`), never that nothing happened.
+"""
+
+import asyncio
+import base64
+import contextlib
+import email.parser
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from shared.bus.settings import BusSettings
+from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
+
+log = logging.getLogger("bus")
+
+SCAN_BATCH = 500
+SCAN_BYTES = 16 << 20
+_WRONG_SEQUENCE = {10071, 10164}  # wrong last sequence; the same for a schedule in a replicated stream
+_NO_MESSAGE = 10037
+_FULL = {10077, 10023, 10047, 10122}  # stream, server, account limits of storage
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as it lies in a stream."""
+
+    subject: str
+    sequence: int
+    at: datetime
+    payload: bytes
+    headers: dict[str, str]
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """Size of a stream; `subjects` counts messages per subject if a filter was given."""
+
+    messages: int
+    bytes: int
+    first_sequence: int
+    last_sequence: int
+    subjects: dict[str, int]
+    max_bytes: int
+
+
+class Bus:
+    """One connection, owned by a room's `app.py`, which closes it."""
+
+    def __init__(self, room: str, replicas: int = 1) -> None:
+        self.room = room
+        self.replicas = replicas
+        self.epoch = 0
+        self.nc: Client = Client()
+        self._closing = False
+        self._reconnected: list[Callable[[], Awaitable[None]]] = []
+        self._watchers: list[Callable[[bool], None]] = []
+        self._moved = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached right now."""
+        return bool(self.nc.is_connected)
+
+    def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call back after each re-connection, for what must be read again."""
+        self._reconnected.append(callback)
+
+    def on_connection(self, callback: Callable[[bool], None]) -> None:
+        """Call back now and whenever the connection comes or goes, for readiness."""
+        self._watchers.append(callback)
+        callback(self.connected)
+
+    async def moved(self) -> None:
+        """Wait until the connection next comes or goes."""
+        await self._moved.wait()
+
+    def _tell(self, connected: bool) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+        for watcher in self._watchers:
+            watcher(connected)
+
+    async def _on_disconnected(self) -> None:
+        if not self._closing:
+            log.warning("the connection to the bus is lost, reconnecting")
+        self._tell(False)
+
+    async def _on_reconnected(self) -> None:
+        self.epoch += 1
+        log.info("connected to the bus again")
+        for callback in self._reconnected:
+            await callback()
+        self._tell(True)
+
+    async def _on_error(self, fault: Exception) -> None:
+        # A permission violation shows only here; whoever asked sees a time-out.
+        log.error("the bus reports: %s", fault)
+
+    async def publish(self, subject: str, body: bytes) -> None:
+        """Publish at most once; a lost connection is not an error here."""
+        try:
+            await self.nc.publish(subject, body)
+        except (nats.errors.Error, OSError):
+            log.warning("not published, the bus is away", extra={"subject": subject})
+
+    async def listen(self, subject: str, callback: Callable[[str, bytes], Awaitable[None]]) -> None:
+        """Subscribe for as long as the bus lives."""
+
+        async def on_message(message: Msg) -> None:
+            await callback(message.subject, message.data)
+
+        await self.nc.subscribe(subject, cb=on_message)
+
+    async def request(self, subject: str, body: bytes, timeout_seconds: float = 5) -> bytes:
+        """Ask and wait for the one answer.
+
+        Errors: `BusUnavailable` if nobody answers in time.
+        """
+        return bytes((await self._ask(subject, body, timeout_seconds)).data)
+
+    async def _ask(
+        self, subject: str, body: bytes, timeout_seconds: float, headers: dict[str, str] | None = None
+    ) -> Msg:
+        try:
+            return await self.nc.request(subject, body, timeout=timeout_seconds, headers=headers)
+        except nats.errors.NoRespondersError as fault:
+            raise BusUnavailable(f"nobody answers on {subject}: is that service running?") from fault
+        except (nats.errors.Error, OSError) as fault:  # nats.errors.TimeoutError is one of them
+            raise BusUnavailable(f"no answer on {subject}: {fault}") from fault
+
+    async def api(self, call: str, body: dict[str, Any] | None = None, timeout_seconds: float = 5) -> dict[str, Any]:
+        """Call the JetStream API; the answer may hold `error`.
+
+        Errors: `BusUnavailable`.
+        """
+        payload = json.dumps(body).encode() if body is not None else b""
+        answer: dict[str, Any] = json.loads(await self.request(f"$JS.API.{call}", payload, timeout_seconds))
+        return answer
+
+    async def store(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        stream: str,
+        message_id: str = "",
+        expected_last: int | None = None,
+        schedule_at: datetime | None = None,
+        schedule_target: str = "",
+        rollup: bool = False,
+        headers: dict[str, str] | None = None,
+        timeout_seconds: float = 5,
+    ) -> int:
+        """Publish into a stream once; return the sequence after the PubAck of that very stream.
+
+        `expected_last` is the sequence the subject must end with (0: it must be empty).
+
+        Errors: `BusUnavailable` if the outcome is unknown: repeat the same. `StoreFull`, `WrongSequence`: not stored.
+        """
+        head = dict(headers or {})
+        head["Nats-Expected-Stream"] = stream
+        if message_id:
+            head["Nats-Msg-Id"] = message_id
+        if expected_last is not None:
+            head["Nats-Expected-Last-Subject-Sequence"] = str(expected_last)
+        if schedule_at is not None:
+            head["Nats-Schedule"] = f"@at {schedule_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+            head["Nats-Schedule-Target"] = schedule_target
+        if rollup:
+            head["Nats-Rollup"] = "sub"
+        answer = await self._ask(subject, payload, timeout_seconds, head)
+        return _acknowledged(answer.data, stream, subject)
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """Return the last message of a subject, always as new as its last PubAck.
+
+        Errors: `BusUnavailable`.
+        """
+        if self.replicas > 1:  # a direct get may be answered by a follower that lags
+            return await self._last_of_leader(stream, subject)
+        answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", 5)
+        if (answer.headers or {}).get("Status") == "404":
+            return None
+        return _stored(answer)
+
+    async def _last_of_leader(self, stream: str, subject: str) -> Stored | None:
+        answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        if error := answer.get("error"):
+            if error.get("err_code") == _NO_MESSAGE:
+                return None
+            raise BusUnavailable(f"stream {stream}: {error.get('description')}")
+        message = answer["message"]
+        head = email.parser.BytesHeaderParser().parsebytes(
+            base64.b64decode(message.get("hdrs", "")).partition(b"\r\n")[2]
+        )
+        return Stored(
+            subject=message["subject"],
+            sequence=message["seq"],
+            at=_time(message["time"]),
+            payload=base64.b64decode(message.get("data", "")),
+            headers=dict(head.items()),
+        )
+
+    async def scan(self, stream: str, subject_filter: str, start: int = 1) -> AsyncIterator[Stored]:
+        """Yield the messages of a stream in order, from sequence `start` on; needs no consumer.
+
+        Errors: `BusUnavailable` if the server stops answering midway.
+        """
+        while True:
+            inbox = self.nc.new_inbox()
+            subscription = await self.nc.subscribe(inbox)
+            request = {
+                "batch": SCAN_BATCH, "max_bytes": SCAN_BYTES, "seq": start, "next_by_subj": subject_filter,
+            }  # fmt: skip
+            try:
+                await self.nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
+                pending, found = 0, False
+                while True:
+                    message = await subscription.next_msg(timeout=5)
+                    status = (message.headers or {}).get("Status")
+                    if status == "204":  # end of this batch
+                        pending = int((message.headers or {}).get("Nats-Num-Pending", "0"))
+                        break
+                    if status is not None:  # 404: nothing from here on
+                        return
+                    item = _stored(message)
+                    start, found = item.sequence + 1, True
+                    yield item
+            except (nats.errors.Error, OSError) as fault:
+                raise BusUnavailable(f"the scan of {stream} stopped: {fault}") from fault
+            finally:
+                await _unsubscribe(subscription)
+            if pending == 0 or not found:
+                return
+
+    async def stream_state(self, stream: str, subjects_filter: str = "") -> StreamState:
+        """Return a stream's size, with counts per subject if a filter is given (paged through to the end).
+
+        Errors: `BusUnavailable`.
+        """
+        subjects: dict[str, int] = {}
+        while True:
+            body = {"subjects_filter": subjects_filter, "offset": len(subjects)} if subjects_filter else None
+            answer = await self.api(f"STREAM.INFO.{stream}", body)
+            if "error" in answer:
+                raise BusUnavailable(f"stream {stream}: {answer['error']['description']}; run `postlane provision`")
+            state = answer["state"]
+            page = state.get("subjects") or {}
+            subjects.update(page)
+            if not page or len(subjects) >= int(answer.get("total", 0)):
+                break
+        return StreamState(
+            messages=state["messages"],
+            bytes=state["bytes"],
+            first_sequence=state["first_seq"],
+            last_sequence=state["last_seq"],
+            subjects=subjects,
+            max_bytes=answer["config"].get("max_bytes", -1),
+        )
+
+    async def close(self) -> None:
+        """End the connection after what is under way has been written."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(5):
+                await self.nc.flush()
+        except (nats.errors.Error, OSError, TimeoutError):
+            pass
+        await self.nc.close()
+
+
+async def _unsubscribe(subscription: Any) -> None:
+    with contextlib.suppress(nats.errors.Error, OSError):  # the server forgets it with the connection
+        await subscription.unsubscribe()
+
+
+def _acknowledged(data: bytes, stream: str, subject: str) -> int:
+    try:
+        ack = json.loads(data)
+    except ValueError:
+        raise BusUnavailable(f"the answer to {subject} is not a PubAck") from None
+    if error := ack.get("error"):
+        code, text = error.get("err_code", 0), f"{subject}: {error.get('description', 'refused')}"
+        if code in _WRONG_SEQUENCE:
+            raise WrongSequence(text)
+        if code in _FULL:
+            raise StoreFull(text)
+        raise BusUnavailable(f"{text} (error {code})")
+    if ack.get("stream") != stream or not ack.get("seq"):
+        # Somebody else answered, or the subject lies in another stream: not stored where it must be.
+        raise BusUnavailable(f"{subject} was acknowledged by {ack.get('stream')!r} instead of {stream!r}")
+    return int(ack["seq"])
+
+
+def _stored(message: Msg) -> Stored:
+    head = {str(name): str(value) for name, value in (message.headers or {}).items()}
+    return Stored(
+        subject=head.get("Nats-Subject", ""),
+        sequence=int(head.get("Nats-Sequence", "0")),
+        at=_time(head.get("Nats-Time-Stamp", "")),
+        payload=message.data,
+        headers=head,
+    )
+
+
+def _time(text: str) -> datetime:
+    """Parse RFC 3339 with nanoseconds, of which microseconds are kept."""
+    whole, _, rest = text.partition(".")
+    fraction = rest.rstrip("Z")[:6].ljust(6, "0") if rest else "000000"
+    return datetime.fromisoformat(f"{whole.rstrip('Z')}.{fraction}+00:00") if whole else datetime.fromtimestamp(0, UTC)
+
+
+async def connect(settings: BusSettings, room: str) -> Bus:
+    """Connect a room, waiting for as long as the bus is away.
+
+    Errors: `BusUnavailable` at once if the credentials are refused: waiting would not help.
+    """
+    bus = Bus(room, settings.replicas)
+    user = settings.user or room
+    delay, announced = 0.2, False
+    while True:
+        try:
+            await bus.nc.connect(
+                settings.url.split(","),
+                name=room,
+                user=user,
+                password=settings.password.reveal(),
+                inbox_prefix=f"_INBOX_{user}",
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,  # the default gives up for good after 60
+                reconnect_time_wait=1,
+                ping_interval=settings.ping_seconds,
+                max_outstanding_pings=2,
+                pending_size=0,  # else a publish made while disconnected is sent later, after its caller gave up
+                connect_timeout=2,
+                tls=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None,
+                disconnected_cb=bus._on_disconnected,
+                reconnected_cb=bus._on_reconnected,
+                error_cb=bus._on_error,
+            )
+            break
+        except (nats.errors.Error, OSError, TimeoutError) as fault:
+            if isinstance(fault, nats.errors.AuthorizationError) or "authorization" in str(fault).lower():
+                raise BusUnavailable(
+                    f"the bus refuses user {user!r}: check POSTLANE_BUS_USER and POSTLANE_BUS_PASSWORD"
+                ) from fault
+            if not announced:
+                log.warning("waiting for the bus at %s: %s", settings.url, fault)
+                announced = True
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, 3.0)
+            bus.nc = Client()
+    bus.epoch = 1
+    bus._tell(True)
+    return bus

@@ -1,0 +1,254 @@
+"""Buckets of records, and live local replicas of them.
+
+A bucket is a JetStream key-value store with one writer. Its writer repeats every write, after the PubAck, on the core
+subject `postlane.changed.<bucket>` with revision and value; a replica takes those up within milliseconds, re-reads
+everything after a reconnect, and compares revisions every 30 s. No room needs the right to create a consumer, which
+would be the right to publish anywhere, and a server restart cannot leave a watch silent.
+"""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from shared.bus.client import Bus, Stored
+from shared.contract import subjects
+from shared.contract.errors import BusUnavailable, WrongSequence
+from shared.contract.records import Record
+
+log = logging.getLogger("bus")
+
+R = TypeVar("R", bound=Record)
+
+COMPARE_SECONDS = 30.0
+
+
+class Entry(msgspec.Struct, Generic[R], frozen=True):
+    """A record in a bucket at a revision."""
+
+    key: str
+    revision: int
+    record: R
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A write, repeated by the bucket's writer."""
+
+    key: str
+    revision: int
+    value: str | None
+    """Base64 of the record; None: deleted."""
+
+
+def _deleted(stored: Stored) -> bool:
+    return stored.headers.get("KV-Operation") in {"DEL", "PURGE"}
+
+
+class Bucket(Generic[R]):
+    """Reads and writes of one bucket; every write is checked against its revision where one is given."""
+
+    def __init__(self, bus: Bus, name: str, record_type: Any) -> None:
+        self._bus = bus
+        self.name = name
+        self._stream = f"KV_{name}"
+        self._decoder: msgspec.json.Decoder[R] = msgspec.json.Decoder(record_type)
+
+    def _subject(self, key: str) -> str:
+        return f"$KV.{self.name}.{key}"
+
+    def _key(self, subject: str) -> str:
+        return subject.removeprefix(f"$KV.{self.name}.")
+
+    def decode(self, value: bytes) -> R:
+        """Decode a record of this bucket.
+
+        Errors: `msgspec.ValidationError`.
+        """
+        return self._decoder.decode(value)
+
+    async def get(self, key: str) -> Entry[R] | None:
+        """Return the present record of a key.
+
+        Errors: `BusUnavailable`.
+        """
+        stored = await self._bus.last(self._stream, self._subject(key))
+        if stored is None or _deleted(stored):
+            return None
+        return Entry(key, stored.sequence, self.decode(stored.payload))
+
+    async def entries(self, prefix: str = "") -> list[Entry[R]]:
+        """Return all records whose keys begin with `prefix` (whole tokens).
+
+        Errors: `BusUnavailable`.
+        """
+        wanted = f"$KV.{self.name}.{prefix.rstrip('.')}.>" if prefix else f"$KV.{self.name}.>"
+        return [
+            Entry(self._key(stored.subject), stored.sequence, self.decode(stored.payload))
+            async for stored in self._bus.scan(self._stream, wanted)
+            if not _deleted(stored)
+        ]
+
+    async def create(self, key: str, record: R) -> int:
+        """Write a record that must not exist; return its revision.
+
+        Errors: `WrongSequence` if it exists; `BusUnavailable`.
+        """
+        last = await self._bus.last(self._stream, self._subject(key))
+        if last is not None and not _deleted(last):
+            raise WrongSequence(f"{key} exists already")
+        return await self._write(key, record, last.sequence if last else 0)
+
+    async def update(self, key: str, record: R, revision: int) -> int:
+        """Replace a record that must still have this revision; return the new one.
+
+        Errors: `WrongSequence` if somebody else wrote first; `BusUnavailable`.
+        """
+        return await self._write(key, record, revision)
+
+    async def put(self, key: str, record: R) -> int:
+        """Write a record whatever was there; return its revision.
+
+        Errors: `BusUnavailable`.
+        """
+        return await self._write(key, record, None)
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Delete a record, at this revision if one is given; a missing record is no error.
+
+        Errors: `WrongSequence`, `BusUnavailable`.
+        """
+        sequence = await self._bus.store(
+            self._subject(key), b"", stream=self._stream, expected_last=revision, headers={"KV-Operation": "DEL"}
+        )
+        await self._repeat(Change(key=key, revision=sequence, value=None))
+
+    async def _write(self, key: str, record: R, expected_last: int | None) -> int:
+        value = msgspec.json.encode(record)
+        sequence = await self._bus.store(self._subject(key), value, stream=self._stream, expected_last=expected_last)
+        await self._repeat(Change(key=key, revision=sequence, value=base64.b64encode(value).decode()))
+        return sequence
+
+    async def _repeat(self, change: Change) -> None:
+        await self._bus.publish(subjects.changed(self.name), msgspec.json.encode(change))
+
+
+class Replica(Generic[R]):
+    """A live snapshot of a whole bucket. It only grows newer: each key keeps its highest revision."""
+
+    def __init__(
+        self, bus: Bus, name: str, record_type: Any, on_change: Callable[[str, R | None], None] | None = None
+    ) -> None:
+        self._bus = bus
+        self._bucket: Bucket[R] = Bucket(bus, name, record_type)
+        self._records: dict[str, R] = {}
+        self._revisions: dict[str, int] = {}
+        self._on_change = on_change
+        self._highest = 0
+        self._reread = asyncio.Event()
+        self.loaded = False
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Listen, load everything (waiting for the bus), and keep up in a task of `tasks`."""
+        await self._bus.listen(subjects.changed(self._bucket.name), self._heard)
+        self._bus.on_reconnect(self._reconnected)
+        while not self.loaded:
+            try:
+                await self._load()
+            except BusUnavailable as fault:
+                log.warning("bucket %s cannot be read yet: %s", self._bucket.name, fault)
+                await asyncio.sleep(1)
+        tasks.create_task(self._keep_up(), name=f"replica of {self._bucket.name}")
+
+    def get(self, key: str) -> R | None:
+        """Return the record of a key, or None."""
+        return self._records.get(key)
+
+    def revision(self, key: str) -> int:
+        """Return the highest revision seen of a key, 0 if none."""
+        return self._revisions.get(key, 0)
+
+    def items(self, prefix: str = "") -> Iterator[tuple[str, R]]:
+        """Iterate over the records whose keys begin with `prefix`; take a list before awaiting."""
+        return ((key, record) for key, record in list(self._records.items()) if key.startswith(prefix))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    async def _reconnected(self) -> None:
+        self._reread.set()
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                if await self._woken():
+                    await self._load()
+                else:
+                    await self._compare()
+            except BusUnavailable as fault:
+                log.warning("bucket %s could not be read: %s", self._bucket.name, fault)
+                await asyncio.sleep(1)
+                self._reread.set()
+
+    async def _woken(self) -> bool:
+        """Wait until something asks for a re-read (True) or the interval of comparison has passed (False)."""
+        try:
+            async with asyncio.timeout(COMPARE_SECONDS):
+                await self._reread.wait()
+        except TimeoutError:
+            return False
+        self._reread.clear()
+        return True
+
+    async def _compare(self) -> None:
+        state = await self._bus.stream_state(f"KV_{self._bucket.name}")
+        if state.last_sequence != self._highest:
+            log.warning("bucket %s moved on without us, reading it again", self._bucket.name)
+            await self._load()
+
+    async def _load(self) -> None:
+        seen: set[str] = set()
+        state = await self._bus.stream_state(f"KV_{self._bucket.name}")
+        async for stored in self._bus.scan(f"KV_{self._bucket.name}", f"$KV.{self._bucket.name}.>"):
+            key = stored.subject.removeprefix(f"$KV.{self._bucket.name}.")
+            seen.add(key)
+            self._take(key, stored.sequence, None if _deleted(stored) else stored.payload)
+        for key in self._records.keys() - seen:
+            if self._revisions[key] <= state.last_sequence:  # else it was written while we read
+                self._forget(key)
+        self._highest = max(self._highest, state.last_sequence)
+        self.loaded = True
+
+    async def _heard(self, _subject: str, body: bytes) -> None:
+        try:
+            change = msgspec.json.decode(body, type=Change)
+        except msgspec.MsgspecError:
+            log.error("an unreadable change was broadcast for bucket %s", self._bucket.name)
+            self._reread.set()
+            return
+        self._take(change.key, change.revision, base64.b64decode(change.value) if change.value is not None else None)
+
+    def _take(self, key: str, revision: int, value: bytes | None) -> None:
+        self._highest = max(self._highest, revision)
+        if revision <= self._revisions.get(key, 0):
+            return
+        try:
+            record = self._bucket.decode(value) if value is not None else None
+        except msgspec.MsgspecError as fault:
+            # A record of a later version: keep what we have rather than act on half of it.
+            log.error("record %s of bucket %s cannot be read: %s", key, self._bucket.name, fault)
+            return
+        self._revisions[key] = revision
+        if record is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+        if self._on_change is not None:
+            self._on_change(key, record)
+
+    def _forget(self, key: str) -> None:
+        self._records.pop(key, None)
+        if self._on_change is not None:
+            self._on_change(key, None)

@@ -1,0 +1,123 @@
+"""Reading a stream through a durable consumer that provisioning made."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from shared.bus.client import Bus, _unsubscribe
+
+
+class Taken:
+    """A message in hand. Until it is acked it comes back, to this worker or another, after the consumer's ack wait."""
+
+    __slots__ = ("_message", "deliveries", "payload", "sequence", "stored_at", "subject")
+
+    def __init__(self, message: Msg) -> None:
+        self._message = message
+        self.subject: str = message.subject
+        self.payload: bytes = message.data
+        # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time in ns>.<pending>
+        parts = message.reply.split(".")
+        self.deliveries = int(parts[4])
+        self.sequence = int(parts[5])
+        self.stored_at = datetime.fromtimestamp(int(parts[7]) / 1e9, UTC)
+
+    async def ack(self) -> None:
+        """Let the message go. An ack may be lost with the server: it is never a commit."""
+        await self._answer(b"+ACK")
+
+    async def in_progress(self) -> bool:
+        """Extend the hold by one ack wait; False if that could not even be sent."""
+        return await self._answer(b"+WPI")
+
+    async def nak(self, delay_seconds: float = 0) -> None:
+        """Give the message back, to be offered again after a delay."""
+        await self._answer(b"-NAK " + json.dumps({"delay": int(delay_seconds * 1e9)}).encode())
+
+    async def _answer(self, word: bytes) -> bool:
+        try:
+            await self._message.respond(word)
+        except (nats.errors.Error, OSError):
+            return False  # the hold runs out and the message comes back: the state in STATUS decides then
+        return True
+
+
+class PullConsumer:
+    """Pulls from one durable consumer; one `fetch` at a time."""
+
+    def __init__(self, bus: Bus, stream: str, consumer: str) -> None:
+        self._bus = bus
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+
+    async def fetch(self, batch: int, max_bytes: int, wait_seconds: float) -> list[Taken]:
+        """Return what is there, at most `batch` messages and about `max_bytes` octets.
+
+        If nothing is there, wait for the first message; an empty list means that none came in time or that the bus is
+        away (then the wait ends early, so that the caller asks again).
+        """
+        taken = await self._pull({"batch": batch, "max_bytes": max_bytes, "no_wait": True}, batch, 5)
+        if taken or wait_seconds <= 0:
+            return taken
+        return await self._pull({"batch": 1, "expires": int(wait_seconds * 1e9)}, 1, wait_seconds + 2)
+
+    async def _pull(self, request: dict[str, Any], batch: int, patience_seconds: float) -> list[Taken]:
+        if not self._bus.connected:
+            await _first(self._bus.moved, patience_seconds)
+            return []
+        inbox = self._bus.nc.new_inbox()
+        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        taken: list[Taken] = []
+
+        async def on_message(message: Msg) -> None:
+            queue.put_nowait(message)
+
+        subscription = await self._bus.nc.subscribe(inbox, cb=on_message)
+        epoch = self._bus.epoch
+        try:
+            await self._bus.nc.publish(self._subject, json.dumps(request).encode(), reply=inbox)
+            deadline = asyncio.get_running_loop().time() + patience_seconds
+            while len(taken) < batch:
+                message = await self._next(queue, deadline)
+                if message is None or (message.headers or {}).get("Status"):
+                    break  # 404 none there, 408 expired, 409 limit reached or consumer gone; or a reconnect
+                taken.append(Taken(message))
+                if self._bus.epoch != epoch:
+                    break
+        except (nats.errors.Error, OSError):
+            pass  # what was taken comes back after its ack wait
+        finally:
+            await _unsubscribe(subscription)
+        while not queue.empty():  # came in between the last look and the end of the subscription
+            message = queue.get_nowait()
+            if message is not None and not (message.headers or {}).get("Status"):
+                taken.append(Taken(message))
+        return taken
+
+    async def _next(self, queue: "asyncio.Queue[Msg | None]", deadline: float) -> Msg | None:
+        """Wait for a message, but no longer than to the deadline or to the loss of the connection."""
+        if not queue.empty():
+            return queue.get_nowait()
+        remaining = deadline - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            return None
+        getter = asyncio.ensure_future(queue.get())
+        mover = asyncio.ensure_future(self._bus.moved())
+        try:
+            done, _ = await asyncio.wait({getter, mover}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+            return getter.result() if getter in done else None
+        finally:
+            getter.cancel()
+            mover.cancel()
+
+
+async def _first(wait: Callable[[], Awaitable[None]], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,251 @@
+"""The catalogue: every stream, bucket, consumer and channel with its one writer and its readers.
+
+Provisioning, the server's permissions and `docs/events.md` are made from these tables. Who is not named as a writer
+cannot write; who is not named as a reader cannot read.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from shared.contract import events, records
+
+Room = Literal["ingress", "verifier", "delivery", "tracker", "control", "status"]
+ROOMS: tuple[Room, ...] = ("ingress", "verifier", "delivery", "tracker", "control")
+"""The rooms that have a user on the bus. `status` is the credential for subscribers, `provision` may do everything."""
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream; `{s}` in name and subjects stands for each shard."""
+
+    name: str
+    subjects: tuple[str, ...]
+    description: str
+    retention: Literal["workqueue", "limits"]
+    writers: dict[str, tuple[Room, ...]]
+    """Subject pattern to the rooms that may publish there."""
+    readers: tuple[Room, ...] = ()
+    """Rooms that may read single messages and scan (direct get) and see the stream's size."""
+    schedules: bool = False
+    bounded: bool = False
+    """Has `max_bytes` and refuses new messages when full; else only age limits it, if it has one."""
+    aged: bool = False
+    """Messages are kept for `status_hours`."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether there is one such stream per shard."""
+        return "{s}" in self.name
+
+
+class Consumer(msgspec.Struct, frozen=True, kw_only=True):
+    """Durable consumers of a stream; `{lane}` and `{slot}` in name and filter are filled in with every value."""
+
+    stream: str
+    name: str
+    filter: str
+    reader: Room
+    ack_wait_seconds: int
+    max_ack_pending: int
+    description: str
+
+
+class BucketDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+    """A key-value bucket with its one writer."""
+
+    name: str
+    writer: Room
+    readers: tuple[Room, ...]
+    description: str
+    history: int = 1
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """A subject events travel on, for people who read `docs/events.md`."""
+
+    subject: str
+    carries: tuple[type[events.Event], ...]
+    writer: Room
+    readers: tuple[Room, ...]
+    description: str
+    stored: str = ""
+    """The stream that keeps it; "" for a broadcast that nobody keeps."""
+
+
+STREAMS: tuple[Stream, ...] = (
+    Stream(
+        name="MAIL_{s}",
+        subjects=("postlane.mail.{s}.>",),
+        description="Accepted messages, fresh; and those nobody could read",
+        retention="workqueue",
+        bounded=True,
+        writers={
+            **{f"postlane.mail.{{s}}.{lane}.>": ("ingress",) for lane in records.LANES},
+            "postlane.mail.{s}.quarantine.*": ("delivery",),
+        },
+        readers=("ingress", "delivery"),
+    ),
+    Stream(
+        name="RETRY_{s}",
+        subjects=("postlane.retry.{s}.>",),
+        description="Deferred and held messages, scheduled, and those whose time has come",
+        retention="workqueue",
+        schedules=True,
+        writers={"postlane.retry.{s}.>": ("delivery",)},
+        readers=("delivery",),
+    ),
+    Stream(
+        name="STATUS",
+        subjects=("postlane.status.*.*.*",),
+        description="One record per attempt or hold; the last one of a subject is the truth about its message",
+        retention="limits",
+        aged=True,
+        writers={"postlane.status.*.*.*": ("delivery",)},
+        readers=("delivery", "tracker", "control"),
+    ),
+    Stream(
+        name="ACCEPTED",
+        subjects=("postlane.accepted.*.*.*",),
+        description="Every message that was answered 250",
+        retention="limits",
+        aged=True,
+        writers={"postlane.accepted.*.*.*": ("ingress",)},
+        readers=("tracker",),
+    ),
+    Stream(
+        name="REFUSALS",
+        subjects=("postlane.refused.*.*",),
+        description="Every refused submission, with the true reason",
+        retention="limits",
+        aged=True,
+        writers={"postlane.refused.*.*": ("ingress",)},
+        readers=("tracker",),
+    ),
+    Stream(
+        name="AUDIT",
+        subjects=("postlane.audit.*",),
+        description="Every change of the directory: who, what, before, after",
+        retention="limits",
+        writers={"postlane.audit.*": ("control",)},
+        readers=("control",),
+    ),
+)
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer(
+        stream="MAIL_{s}",
+        name="{lane}-{slot}",
+        filter="postlane.mail.{s}.{lane}.{slot}.>",
+        reader="delivery",
+        ack_wait_seconds=30,
+        max_ack_pending=1000,
+        description="Fresh mail of the tenants of one slot",
+    ),
+    Consumer(
+        stream="RETRY_{s}",
+        name="due-{lane}-{slot}",
+        filter="postlane.retry.{s}.due.{lane}.{slot}.>",
+        reader="delivery",
+        ack_wait_seconds=30,
+        max_ack_pending=1000,
+        description="Messages of one slot whose schedule has fired",
+    ),
+    *(
+        Consumer(
+            stream=stream,
+            name="tracker",
+            filter="",
+            reader="tracker",
+            ack_wait_seconds=30,
+            max_ack_pending=20_000,
+            description="Projection into the tracker's database",
+        )
+        for stream in ("ACCEPTED", "STATUS", "REFUSALS")
+    ),
+)
+
+BUCKETS: tuple[BucketDeclaration, ...] = (
+    BucketDeclaration(
+        name="directory",
+        writer="control",
+        readers=("ingress", "verifier", "delivery", "control", "tracker"),
+        description="Instances, configurations, users (hashes only), zones, rules, authorizations, suspensions",
+    ),
+    BucketDeclaration(name="keys", writer="control", readers=("delivery", "control"), description="DKIM keys, sealed"),
+    BucketDeclaration(
+        name="access", writer="control", readers=("control",), description="Keys of the management API, hashed"
+    ),
+    BucketDeclaration(
+        name="standing",
+        writer="verifier",
+        readers=("ingress", "verifier", "delivery", "control", "tracker"),
+        description="What the verifier holds of each configuration",
+    ),
+    BucketDeclaration(
+        name="checks", writer="verifier", readers=("verifier",), description="Leases of checks, shared by replicas"
+    ),
+    BucketDeclaration(
+        name="suppressions",
+        writer="delivery",
+        readers=("delivery", "control"),
+        description="Recipients a configuration no longer sends to",
+    ),
+    BucketDeclaration(
+        name="logins", writer="ingress", readers=("ingress",), description="Failed logins, counted for all replicas"
+    ),
+)
+
+CHANNELS: tuple[Channel, ...] = (
+    Channel(
+        subject="postlane.accepted.{instance}.{configuration}.{queue id}",
+        carries=(events.MessageAccepted,),
+        writer="ingress",
+        readers=("tracker", "status"),
+        description="Published right after the message is durable; not awaited before the client's 250.",
+        stored="ACCEPTED",
+    ),
+    Channel(
+        subject="postlane.status.{instance}.{configuration}.{queue id}",
+        carries=(
+            events.MessageAttempted,
+            events.MessageHeld,
+            events.MessageReleased,
+            events.MessageExpired,
+            events.MessageDropped,
+        ),
+        writer="delivery",
+        readers=("tracker", "status"),
+        description="What happened to a message. Subscribe here; each record carries the state of every recipient.",
+        stored="STATUS",
+    ),
+    Channel(
+        subject="postlane.refused.{instance or -}.{configuration or -}",
+        carries=(events.SubmissionRefused,),
+        writer="ingress",
+        readers=("tracker", "status"),
+        description="Every 4xx and 5xx before acceptance, with the reference the client was given.",
+        stored="REFUSALS",
+    ),
+    Channel(
+        subject="postlane.suspension.{configuration}",
+        carries=(events.StandingChanged,),
+        writer="verifier",
+        readers=("ingress", "delivery", "status"),
+        description="The standing of a configuration moved. The bucket `standing` holds the present state.",
+    ),
+    Channel(
+        subject="postlane.audit.{instance or -}",
+        carries=(events.DirectoryChanged,),
+        writer="control",
+        readers=("control",),
+        description="Every administrative change.",
+        stored="AUDIT",
+    ),
+)
+
+SERVICES: dict[str, tuple[Room, tuple[Room, ...]]] = {
+    "postlane.verifier.>": ("verifier", ("control",)),
+    "postlane.tracker.>": ("tracker", ("control",)),
+    "postlane.delivery.>": ("delivery", ("control",)),
+}
+"""Subjects of requests: who answers, who may ask."""
