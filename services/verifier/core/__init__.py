@@ -1,0 +1,1 @@
+"""What the verifier decides: SPF, DKIM, standing and schedule, as pure functions over DNS answers and time."""
