@@ -26,7 +26,8 @@ class Reply(msgspec.Struct, frozen=True):
 
     def referring(self, reference: str) -> "Reply":
         """Return this reply with a refusal reference the client can quote."""
-        return Reply(self.code, self.enhanced, f"{self.text} (ref {reference})")
+        suffix = f" (ref {reference})"
+        return Reply(self.code, self.enhanced, self.text[: TEXT_LIMIT - len(suffix)] + suffix)
 
     def __str__(self) -> str:
         """Return the reply as one line without its CRLF."""
@@ -97,6 +98,7 @@ BAD_RECIPIENT_SYNTAX = Reply(501, "5.1.3", "Recipient address is not valid: {fau
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address with non-ASCII characters needs SMTPUTF8")
 SENDER_NOT_ALLOWED = Reply(550, "5.7.1", "Sender domain {domain} is not one this username may send for")
 HEADER_FROM_NOT_ALLOWED = Reply(550, "5.7.1", "Header From domain {domain} is not one this username may send for")
+HEADER_SENDER_NOT_ALLOWED = Reply(550, "5.7.1", "Header {header} domain {domain} is not one this username may send for")
 HEADER_FROM_MISSING = Reply(550, "5.6.0", "The message must have exactly one From header with one address")
 ADDRESS_NOT_ALLOWED = Reply(550, "5.7.1", "Your address is no longer allowed to send for this configuration")
 CREDENTIALS_WITHDRAWN = Reply(550, "5.7.1", "These credentials are no longer valid, reconnect and log in again")
