@@ -98,6 +98,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Empty: nothing committed yet, every recipient is queued."""
     due_at: datetime | None = None
     """When the scheduled successor falls due."""
+    committed: int = 0
+    """Sequence of the STATUS record this copy rests on, 0 for none; a later record means the copy is outdated."""
+    hold: str = ""
+    """Why this copy is held (a word of delivery's gate); "" once it is released."""
 
 
 class Carriage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

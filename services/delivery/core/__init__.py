@@ -1,0 +1,1 @@
+"""Delivery's decisions: pure functions over values. Time, chance and DNS answers come in as arguments."""

@@ -1,0 +1,221 @@
+"""Delivery status notifications (RFC 3464, RFC 6522) for bounces and expiry: whether, to whom, and the message.
+
+A report goes to the configuration's reply-to address, or to the envelope sender if that is in the configuration's own
+domain; never to anybody else (no backscatter), and never about a message from the null sender (RFC 5321 §6.1).
+"""
+
+import re
+from datetime import datetime
+from email.utils import format_datetime
+from hashlib import sha256
+
+import msgspec
+
+from shared.contract.envelope import Envelope, Recipient, RecipientState
+from shared.contract.records import Configuration
+from shared.mail.address import Fault, parse_address
+from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id, queue_id_time_ms
+
+ORIGINAL_HEADER_LIMIT = 16_384
+"""Octets of the original header that are returned; the body never is."""
+_XTEXT_SAFE = re.compile(r"[!-*,-<>-~]")
+_PRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+ADVICE = {
+    "mailbox": "The mailbox does not exist. Check the spelling of the address and remove it from your lists.",
+    "full": "The mailbox is full. The recipient must make room before mail can be delivered.",
+    "size": "The message is too large for the recipient's server. Send less, or a link to the content.",
+    "content": "The recipient's server did not accept the content. Check text, links and formatting.",
+    "policy": "The recipient's server refuses this mail by policy. Ask its administrator what must change.",
+    "reputation": "The recipient's server mistrusts the sending address. Tell the operator of this service.",
+    "routing": "The recipient's domain does not accept mail. Check the spelling of the domain.",
+    "infrastructure": "The recipient's server had a fault. Sending again later may help.",
+    "other": "The recipient's server refused the message. Its answer below may say more.",
+}
+EXPIRED_ADVICE = (
+    "The message could not be delivered in time and will not be tried again. Send it again if it still matters."
+)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A report to be sent as a new message."""
+
+    envelope: Envelope
+    mail: bytes
+
+
+def target(envelope: Envelope, configuration: Configuration | None) -> str:
+    """Return the address a report about this message goes to, or "" if there must be none."""
+    if envelope.sender == "" or configuration is None:
+        return ""
+    if configuration.reply_to:
+        return "" if isinstance(parse_address(configuration.reply_to), Fault) else configuration.reply_to
+    sender = parse_address(envelope.sender)
+    if isinstance(sender, Fault) or sender.domain != configuration.domain:
+        return ""
+    return envelope.sender
+
+
+def wanted(recipient: Recipient) -> bool:
+    """Return whether a failure of this recipient is to be reported (RFC 3461 §4.1: NOTIFY)."""
+    asked = {word.strip().upper() for word in recipient.notify.split(",") if word.strip()}
+    return not asked or "FAILURE" in asked
+
+
+def queue_id_of(reported: str, attempt: int) -> QueueId:
+    """Return the queue ID of the report on an attempt: always the same, so that a repeat is seen to be one."""
+    chance = sha256(f"report {reported} {attempt}".encode()).digest()[:RANDOM_BYTES]
+    return new_queue_id(queue_id_time_ms(QueueId(reported)) + attempt, chance)
+
+
+def report(
+    envelope: Envelope,
+    failed: tuple[RecipientState, ...],
+    *,
+    attempt: int,
+    to: str,
+    original: bytes,
+    reporting_mta: str,
+    kinds: dict[int, str],
+    now: datetime,
+) -> Report:
+    """Build the report on `failed`, recipients of `envelope`, whose mail was `original`.
+
+    `kinds` names the class of each recipient's failure by number; a missing one is worded generally.
+    """
+    queue_id = queue_id_of(envelope.queue_id, attempt)
+    boundary = f"=_{queue_id}"
+    mime = boundary.encode()
+    utf8 = not to.isascii() or any(not r.address.isascii() for r in failed)
+    head = _header(envelope, queue_id, boundary, to, reporting_mta, now)
+    parts = (
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        + _crlf(_words(envelope, failed, kinds)),
+        b"Content-Type: message/delivery-status\r\n\r\n" + _crlf(_fields(envelope, failed, reporting_mta)),
+        b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + _original_header(original),
+    )
+    body = b"".join(b"--" + mime + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + mime + b"--\r\n"
+    mail = head + b"\r\n" + body
+    made = Envelope(
+        queue_id=queue_id,
+        instance=envelope.instance,
+        configuration=envelope.configuration,
+        domain=envelope.domain,
+        lane=envelope.lane,
+        sender="",  # RFC 3464 §2: the null return path
+        recipients=(Recipient(number=1, address=to, notify="NEVER"),),
+        received_at=now,
+        expires_at=None,
+        size=len(mail),
+        sha256=sha256(mail).hexdigest(),
+        message_id=f"<{queue_id}@{reporting_mta}>",
+        subject=_SUBJECT,
+        header_from=_from(envelope),
+        eight_bit=any(octet > 127 for octet in mail),
+        smtputf8=utf8 and not to.isascii(),
+    )
+    return Report(envelope=made, mail=mail)
+
+
+_SUBJECT = "Undeliverable mail: delivery has failed"
+
+
+def _from(envelope: Envelope) -> str:
+    # The signing key is the configuration's: From is in its domain so that DMARC aligns.
+    return f"MAILER-DAEMON@{envelope.domain}"
+
+
+def _header(envelope: Envelope, queue_id: str, boundary: str, to: str, reporting_mta: str, now: datetime) -> bytes:
+    lines = [
+        f"From: Mail Delivery System <{_from(envelope)}>",
+        f"To: {to}",
+        f"Subject: {_SUBJECT}",
+        f"Date: {format_datetime(now)}",
+        f"Message-ID: <{queue_id}@{reporting_mta}>",
+        "Auto-Submitted: auto-replied",  # RFC 3834 §5: nobody answers this automatically
+        "MIME-Version: 1.0",
+        f'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"',
+    ]
+    if envelope.message_id and _PRINTABLE.search(envelope.message_id) is None and len(envelope.message_id) < 900:
+        lines[4:4] = [f"In-Reply-To: {envelope.message_id}", f"References: {envelope.message_id}"]
+    return "".join(line + "\r\n" for line in lines).encode("utf-8", "replace")
+
+
+def _words(envelope: Envelope, failed: tuple[RecipientState, ...], kinds: dict[int, str]) -> str:
+    lines = [
+        "This is an automatic report of the mail system. Your message could not be delivered",
+        "to the recipients below.",
+        "",
+        f"  Subject:  {envelope.subject or '(none)'}",
+        f"  Queue ID: {envelope.queue_id}",
+        f"  Accepted: {envelope.received_at:%Y-%m-%d %H:%M:%S} UTC",
+        "",
+    ]
+    for recipient in failed:
+        lines.append(f"<{recipient.address}>")
+        advice = EXPIRED_ADVICE if recipient.status == "expired" else ADVICE[kinds.get(recipient.number, "other")]
+        lines.append(f"    {advice}")
+        if recipient.last is not None:
+            spoken = (
+                f"{recipient.last.code} {recipient.last.enhanced}" if recipient.last.code else recipient.last.enhanced
+            )
+            who = recipient.last.host or "this mail system"
+            lines.append(f"    {who} said: {spoken} {recipient.last.text}")
+        lines.append("")
+    return "\n".join(_unbroken(line) for line in lines)
+
+
+def _fields(envelope: Envelope, failed: tuple[RecipientState, ...], reporting_mta: str) -> str:
+    lines: list[str] = []
+    if envelope.envid:
+        lines.append(f"Original-Envelope-Id: {_ascii(envelope.envid)}")
+    lines += [f"Reporting-MTA: dns; {reporting_mta}", f"Arrival-Date: {format_datetime(envelope.received_at)}"]
+    asked = {r.number: r for r in envelope.recipients}
+    for recipient in failed:
+        lines.append("")
+        original = asked[recipient.number].orcpt if recipient.number in asked else ""
+        if original:
+            lines.append(f"Original-Recipient: {_ascii(original)}")
+        lines.append(f"Final-Recipient: {_typed(recipient.address)}")
+        lines.append("Action: failed")  # RFC 3464 §2.3.3
+        last = recipient.last
+        if recipient.status == "expired":
+            lines.append("Status: 5.4.7")  # RFC 3463 §3.5: delivery time expired
+        else:
+            lines.append(f"Status: {last.enhanced if last is not None and last.enhanced[:1] == '5' else '5.0.0'}")
+        if last is not None:
+            if last.host:
+                lines.append(f"Remote-MTA: dns; {_ascii(last.host)}")
+            kind = "smtp" if last.code else "x-postlane"
+            spoken = f"{last.code} {last.enhanced}" if last.code else last.enhanced
+            lines.append(f"Diagnostic-Code: {kind}; {_ascii(spoken + ' ' + last.text)}")
+            if recipient.at is not None:
+                lines.append(f"Last-Attempt-Date: {format_datetime(recipient.at)}")
+    return "\n".join(lines) + "\n"
+
+
+def _typed(address: str) -> str:
+    """Write an address with its type (RFC 3464 §2.3.1, RFC 6533 §3 for addresses beyond ASCII)."""
+    if address.isascii():
+        return f"rfc822; {_ascii(address)}"
+    return "utf-8; " + "".join(c if _XTEXT_SAFE.fullmatch(c) and c != "\\" else f"\\x{{{ord(c):X}}}" for c in address)
+
+
+def _original_header(original: bytes) -> bytes:
+    head = original.partition(b"\r\n\r\n")[0]
+    if len(head) > ORIGINAL_HEADER_LIMIT:
+        head = head[: head.rfind(b"\r\n", 0, ORIGINAL_HEADER_LIMIT) if b"\r\n" in head[:ORIGINAL_HEADER_LIMIT] else 0]
+    return head.rstrip(b"\r\n") + b"\r\n"
+
+
+def _ascii(text: str) -> str:
+    return _PRINTABLE.sub("?", text)[:900]
+
+
+def _unbroken(text: str) -> str:
+    """Drop what could break a line, and keep lines under the limit (RFC 5322 §2.1.1)."""
+    return "".join(c for c in text if c >= " " and c not in "\x7f\x85\u2028\u2029")[:240]
+
+
+def _crlf(text: str) -> bytes:
+    return text.replace("\n", "\r\n").encode("utf-8", "replace")

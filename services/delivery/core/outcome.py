@@ -1,0 +1,205 @@
+"""What became of a recipient in an attempt: `Delivered`, `Deferred` or `Bounced`, from code, status, phase and text.
+
+Temporary by default: only what a server (or the DNS) says in so many words is permanent. A reply that makes no
+sense, a lost connection and every fault of ours are temporary.
+"""
+
+import re
+from typing import Literal
+
+import msgspec
+
+from shared.contract.envelope import Diagnosis
+
+Phase = Literal["route", "connect", "greeting", "ehlo", "starttls", "mail", "rcpt", "data", "final", "policy"]
+Kind = Literal["mailbox", "full", "size", "content", "policy", "reputation", "routing", "infrastructure", "other"]
+
+_ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})(?=[\s;,.:-]|$)")
+_HINT = re.compile(
+    r"(?:(?:try|retry)\s+(?:again\s+)?(?:in|after)|wait|retry-after:?)\s+(?:for\s+)?(\d{1,6})\s*(s|sec|m|min|h|hour)?",
+    re.I,
+)
+_UNKNOWN_MAILBOX = re.compile(
+    r"user\s+(?:is\s+)?unknown|unknown\s+(?:user|recipient|mailbox)|no\s+such\s+(?:user|recipient|mailbox|person)"
+    r"|(?:mailbox|user|recipient|account|address)\b.{0,40}(?:does\s*n[o']t\s+exist|not\s+(?:found|exist)|is\s+invalid)"
+    r"|recipient\s+not\s+found|no\s+mailbox\s+here|invalid\s+(?:recipient|mailbox)",
+    re.I,
+)
+_REPUTATION = re.compile(
+    r"block\s?list|black\s?list|\brbl\b|dnsbl|spamhaus|poor\s+reputation|reputation|too\s+many\s+connections"
+    r"|rate\s*limit|throttl|spam\s+source",
+    re.I,
+)
+_CONTENT = re.compile(r"\bspam\b|virus|malware|content\s+rejected|message\s+content", re.I)
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+TEXT_LIMIT = 500
+HINT_LIMIT_SECONDS = 4 * 3600
+
+MAILBOX_GONE = frozenset({"5.1.1", "5.1.6", "5.2.1"})
+"""Permanent states that say a mailbox does not exist; they lead to a suppression."""
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """The server took responsibility for the recipient."""
+
+    diagnosis: Diagnosis
+
+
+class Deferred(msgspec.Struct, frozen=True, kw_only=True):
+    """Try again later."""
+
+    diagnosis: Diagnosis
+    kind: Kind = "other"
+    ambiguous: bool = False
+    """The final dot was sent and no reply was read: the server may have taken the message."""
+    wait_seconds: int = 0
+    """A wait the server asked for; 0: none."""
+    elsewhere: bool = False
+    """The session failed before this recipient was decided: another exchanger may do better now."""
+
+
+class Bounced(msgspec.Struct, frozen=True, kw_only=True):
+    """It will never work; do not try again."""
+
+    diagnosis: Diagnosis
+    kind: Kind = "other"
+
+
+Outcome = Delivered | Deferred | Bounced
+
+
+def clean(text: str) -> str:
+    """Return a remote server's text fit for logs, records and reports: one line, no controls, bounded."""
+    text = text.encode("utf-8", "replace").decode("utf-8", "replace")
+    return _CONTROLS.sub(" ", text).strip()[:TEXT_LIMIT]
+
+
+def from_reply(code: int, text: str, phase: Phase, *, host: str = "", address: str = "") -> Outcome:
+    """Judge a server's reply to a command of `phase` (RFC 5321 §4.2.1: the first digit decides).
+
+    `code` -1 stands for a reply that could not be read.
+    """
+    text = clean(text)
+    enhanced, rest = _split_enhanced(text)
+    if phase == "final" and 250 <= code <= 259:
+        return Delivered(diagnosis=_diagnosis(code, _agreeing(enhanced, "2"), rest, phase, host, address))
+    if 500 <= code <= 599:
+        return _permanent(code, enhanced, rest, phase, host, address)
+    if 400 <= code <= 499:
+        status = _agreeing(enhanced, "4", {421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1"}.get(code, "4.0.0"))
+        return Deferred(
+            diagnosis=_diagnosis(code, status, rest, phase, host, address),
+            kind=_kind(status, rest),
+            wait_seconds=wait_hint(rest),
+            elsewhere=code == 421 or phase in ("connect", "greeting", "ehlo", "starttls"),
+        )
+    # RFC 5321 §4.2: a reply outside what the command allows is a protocol error, and nothing is known for sure.
+    said = f"unexpected reply {code} {rest}".strip() if code >= 0 else f"unreadable reply: {rest}"
+    return Deferred(
+        diagnosis=_diagnosis(max(code, 0), "4.5.0", said, phase, host, address),
+        kind="infrastructure",
+        ambiguous=phase == "final",
+        elsewhere=phase != "final",
+    )
+
+
+def lost(
+    what: str, phase: Phase, enhanced: str = "4.4.2", *, host: str = "", address: str = "", ambiguous: bool = False
+) -> Deferred:
+    """Return the outcome of a connection that failed, timed out or was never made."""
+    return Deferred(
+        diagnosis=_diagnosis(0, enhanced, clean(what), phase, host, address),
+        kind="infrastructure",
+        ambiguous=ambiguous,
+        elsewhere=not ambiguous,
+    )
+
+
+def ours(enhanced: str, text: str) -> Deferred:
+    """Return the outcome of a fault of ours: always temporary."""
+    return Deferred(diagnosis=Diagnosis(code=0, enhanced=enhanced, text=text, phase="policy"), kind="infrastructure")
+
+
+def refused(enhanced: str, text: str, phase: Phase, kind: Kind, code: int = 0, *, host: str = "") -> Bounced:
+    """Return a permanent outcome that we decided ourselves, without or before asking a server."""
+    return Bounced(diagnosis=Diagnosis(code=code, enhanced=enhanced, text=text, phase=phase, host=host), kind=kind)
+
+
+def mailbox_gone(outcome: Outcome) -> bool:
+    """Return whether the outcome says that the mailbox does not exist, so that sending again only does harm."""
+    if not isinstance(outcome, Bounced) or outcome.diagnosis.phase not in ("rcpt", "final", "data"):
+        return False
+    if outcome.diagnosis.enhanced in MAILBOX_GONE:
+        return True
+    vague = outcome.diagnosis.enhanced in ("5.0.0", "5.1.0", "5.2.0")
+    return vague and outcome.kind == "mailbox"
+
+
+def wait_hint(text: str) -> int:
+    """Return the seconds a temporary reply asks us to wait, bounded, or 0."""
+    found = _HINT.search(text)
+    if not found:
+        return 0
+    unit = (found[2] or "s")[0].lower()
+    return min(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[unit], HINT_LIMIT_SECONDS)
+
+
+def _permanent(code: int, enhanced: str, text: str, phase: Phase, host: str, address: str) -> Outcome:
+    if phase in ("connect", "greeting", "ehlo", "starttls"):
+        # RFC 5321 §4.2.4.2: 5xx before any recipient was named speaks of the host, not of the mailbox.
+        status = _agreeing("4" + enhanced[1:] if enhanced else "", "4", "4.3.2")
+        return Deferred(
+            diagnosis=_diagnosis(code, status, text, phase, host, address),
+            kind="reputation" if _REPUTATION.search(text) else "infrastructure",
+            elsewhere=True,
+        )
+    if phase == "rcpt" and code == 552 and not enhanced:
+        # RFC 5321 §4.5.3.1.10: an old server's 552 to RCPT means too many recipients, to be treated as 452.
+        return Deferred(diagnosis=_diagnosis(code, "4.5.3", text, phase, host, address), kind="infrastructure")
+    default = {550: "5.0.0", 551: "5.1.6", 552: "5.3.4", 553: "5.1.3", 554: "5.0.0", 556: "5.1.10"}.get(code, "5.0.0")
+    if phase == "rcpt" and default == "5.0.0" and not enhanced and _UNKNOWN_MAILBOX.search(text):
+        default = "5.1.1"
+    status = _agreeing(enhanced, "5", default)
+    return Bounced(diagnosis=_diagnosis(code, status, text, phase, host, address), kind=_kind(status, text))
+
+
+def _split_enhanced(text: str) -> tuple[str, str]:
+    """Take an enhanced status code off the front of a reply's text (RFC 2034 §4), and repetitions of it."""
+    found = _ENHANCED.match(text)
+    if not found:
+        return "", text
+    code = f"{found[1]}.{int(found[2])}.{int(found[3])}"
+    rest = text[found.end() :].strip()
+    return code, rest.replace(f" {found[0].strip()} ", " ")
+
+
+def _agreeing(enhanced: str, digit: str, default: str = "") -> str:
+    """Return the enhanced code if its class agrees with the basic code's, else a default (RFC 2034 §4)."""
+    return enhanced if enhanced.startswith(digit) else default or f"{digit}.0.0"
+
+
+def _kind(status: str, text: str) -> Kind:
+    _, subject, detail = status.split(".")
+    if subject == "1":
+        return "routing" if detail in ("2", "10") else "mailbox"
+    if subject == "2":
+        return "full" if detail == "2" else "mailbox"
+    if (subject, detail) == ("3", "4"):
+        return "size"
+    if subject == "6":
+        return "content"
+    if _REPUTATION.search(text):
+        return "reputation"
+    if subject == "7":
+        return "content" if _CONTENT.search(text) else "policy"
+    if subject == "4":
+        return "routing"
+    if subject in ("3", "5"):
+        return "infrastructure"
+    if _UNKNOWN_MAILBOX.search(text):
+        return "mailbox"
+    return "content" if _CONTENT.search(text) else "other"
+
+
+def _diagnosis(code: int, enhanced: str, text: str, phase: Phase, host: str, address: str) -> Diagnosis:
+    return Diagnosis(code=code, enhanced=enhanced, text=text, phase=phase, host=host, address=address)

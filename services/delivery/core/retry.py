@@ -1,0 +1,32 @@
+"""When to try again: back-off with jitter, wait hints of servers, the end of a message's lifetime."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+GREYLISTED = frozenset({450, 451})
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """How attempts are spaced; from settings, in seconds so that tests can use small ones."""
+
+    waits_seconds: tuple[float, ...]
+    """Wait after attempt 1, 2, …; the last one repeats."""
+    jitter: float
+    """Part of a wait that chance may add or take, 0 to 1: spreads what failed together."""
+
+
+def next_attempt(attempt: int, schedule: Schedule, now: datetime, chance: float, hint_seconds: int = 0) -> datetime:
+    """Return when to make the attempt after number `attempt` (counted from 1).
+
+    `chance` is uniform in [0, 1). A server's hint is a floor under the wait, never a way to be called back sooner.
+    """
+    position = min(max(attempt, 1), len(schedule.waits_seconds)) - 1
+    wait = schedule.waits_seconds[position]
+    wait *= 1 + schedule.jitter * (2 * chance - 1)
+    return now + timedelta(seconds=max(wait, hint_seconds, 0))
+
+
+def expiry(received_at: datetime, expires_at: datetime | None, lifetime_seconds: float) -> datetime:
+    """Return when delivery gives up; an explicit time of the envelope wins."""
+    return expires_at if expires_at is not None else received_at + timedelta(seconds=lifetime_seconds)

@@ -1,0 +1,240 @@
+"""What to do next with a message: from its carriage, the last STATUS record, the time and the gate.
+
+Where a message is, is its subject; what has happened to it, is its last STATUS record. The carriage may be older than
+that record (a crash came between commit and move): then the record decides and the interrupted move is made again.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from services.delivery.core.gate import BY_OPERATOR, Hold
+from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
+from shared.contract.envelope import (
+    FINAL,
+    Carriage,
+    Diagnosis,
+    Envelope,
+    Progress,
+    RecipientState,
+    RecipientStatus,
+    overall,
+)
+from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a message before the next step."""
+
+    attempt: int
+    """Attempts committed so far."""
+    recipients: tuple[RecipientState, ...]
+    sequence: int
+    """Sequence of the last STATUS record, the one the next record is expected to follow; 0: none."""
+    outdated: bool
+    """The copy in hand rests on an older record than the last one: its successor may lie elsewhere."""
+    due_at: datetime | None = None
+    """When the next attempt is due, if that is known."""
+    hold: str = ""
+    """Reason of the hold the message is in, "" if it is in none."""
+
+    @property
+    def open(self) -> tuple[RecipientState, ...]:
+        """Recipients that are not decided yet."""
+        return tuple(r for r in self.recipients if r.status not in FINAL)
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Every recipient is decided: let the message go."""
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """Try the open recipients now."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """An attempt is committed and its time has not come: put the message where it waits (the move may be a repeat)."""
+
+    until: datetime
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """Hold the message."""
+
+    hold: Hold
+    until: datetime
+    committed: bool
+    """The hold is in STATUS already; only the move is to be repeated."""
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """The lifetime is over with recipients still open."""
+
+
+Step = Finish | Attempt | Wait | Keep | Expire
+
+_NO_HOLD = Hold("", "")
+
+
+def known(carriage: Carriage, last: AnyStatus | None, last_sequence: int) -> Known:
+    """Merge the carriage and the last STATUS record; the newer of the two is the truth.
+
+    STATUS forgets records after some days; then `last` is None and the carriage alone speaks.
+    """
+    progress = carriage.progress
+    if last is not None and (last_sequence > progress.committed or not progress.recipients):
+        return Known(
+            attempt=last.attempt,
+            recipients=last.recipients,
+            sequence=last_sequence,
+            outdated=last_sequence > progress.committed,
+            due_at=last.next_attempt_at,
+            hold=last.reason if isinstance(last, MessageHeld) else "",
+        )
+    return Known(
+        attempt=progress.attempt,
+        recipients=progress.recipients or queued(carriage.envelope),
+        sequence=last_sequence,
+        outdated=False,
+        due_at=progress.due_at,
+        hold=progress.hold,
+    )
+
+
+def queued(envelope: Envelope) -> tuple[RecipientState, ...]:
+    """Return the states of a message that nothing has happened to yet."""
+    return tuple(
+        RecipientState(number=r.number, address=r.address, status="queued", at=envelope.received_at)
+        for r in envelope.recipients
+    )
+
+
+def next_step(state: Known, now: datetime, expires_at: datetime, hold: Hold | None, *, explicit_expiry: bool) -> Step:
+    """Return the next step of a message that is in hand.
+
+    `explicit_expiry`: the sender set the deadline itself, so it holds even if the message was never tried.
+    """
+    if not state.open:
+        return Finish()
+    if state.hold == BY_OPERATOR:
+        hold = Hold(BY_OPERATOR, "An operator holds this message; release it with `postlane queue release`.")
+    # A jump of the clock or a long outage must not expire mail that was never tried; its lifetime is ours, not its own.
+    tried = state.attempt > 0 or explicit_expiry or hold is not None
+    if now >= expires_at and tried:
+        return Expire()
+    if hold is not None:
+        return Keep(hold, expires_at, committed=state.hold == hold.reason)
+    if state.outdated and state.due_at is not None and state.due_at > now:
+        return Wait(state.due_at)
+    return Attempt()
+
+
+def apply(
+    state: Known, outcomes: dict[int, Outcome], now: datetime, *, repeated: bool = False
+) -> tuple[RecipientState, ...]:
+    """Return the cumulative states after an attempt; `outcomes` by recipient number, for open recipients only.
+
+    `repeated`: an earlier worker may have delivered this message and died before its commit.
+    """
+    return tuple(
+        _applied(r, outcomes[r.number], now, repeated) if r.number in outcomes and r.status not in FINAL else r
+        for r in state.recipients
+    )
+
+
+def _applied(state: RecipientState, outcome: Outcome, now: datetime, repeated: bool) -> RecipientState:
+    status: RecipientStatus
+    doubtful = state.possible_duplicate
+    match outcome:
+        case Delivered():
+            status, doubtful = "delivered", doubtful or repeated
+        case Deferred(ambiguous=ambiguous):
+            status, doubtful = "deferred", doubtful or ambiguous
+        case Bounced():
+            status = "bounced"
+    return msgspec.structs.replace(
+        state, status=status, attempts=state.attempts + 1, at=now, last=outcome.diagnosis, possible_duplicate=doubtful
+    )
+
+
+def closed(
+    state: Known, status: RecipientStatus, now: datetime, diagnosis: Diagnosis | None = None
+) -> tuple[RecipientState, ...]:
+    """Return the states with every open recipient moved to `status`; a given diagnosis fills in for a missing one."""
+    return tuple(
+        r
+        if r.status in FINAL
+        else msgspec.structs.replace(r, status=status, at=now, last=r.last if r.last is not None else diagnosis)
+        for r in state.recipients
+    )
+
+
+def merged(
+    ours: tuple[RecipientState, ...], theirs: tuple[RecipientState, ...], committed: tuple[RecipientState, ...]
+) -> tuple[RecipientState, ...]:
+    """Merge the result of our attempt into a record somebody else committed meanwhile.
+
+    `committed` is what both started from. A delivery is never forgotten; two of them are a duplicate.
+    """
+    before = {r.number: r for r in committed}
+    other = {r.number: r for r in theirs}
+    result: list[RecipientState] = []
+    for mine in ours:
+        his = other.get(mine.number, mine)
+        start = before.get(mine.number)
+        if start is not None and start.status in FINAL:
+            result.append(his)
+        elif mine.status == "delivered" and his.status == "delivered":
+            result.append(msgspec.structs.replace(mine, possible_duplicate=True))
+        elif mine.status == "delivered" or (mine.status in FINAL and his.status not in FINAL):
+            result.append(mine)
+        else:
+            result.append(
+                msgspec.structs.replace(his, possible_duplicate=his.possible_duplicate or mine.possible_duplicate)
+            )
+    return tuple(result)
+
+
+def progress(recipients: tuple[RecipientState, ...], attempt: int, committed: int, due_at: datetime | None) -> Progress:
+    """Return the progress a moved copy carries."""
+    return Progress(attempt=attempt, recipients=recipients, due_at=due_at, committed=committed)
+
+
+def reportable(before: tuple[RecipientState, ...], after: AnyStatus) -> tuple[RecipientState, ...]:
+    """Return the recipients whose failure became final with the record `after`."""
+    was = {r.number: r.status for r in before}
+    return tuple(
+        r
+        for r in after.recipients
+        if r.status in ("bounced", "expired") and was.get(r.number) not in FINAL and r.at == after.at
+    )
+
+
+def explain(recipients: tuple[RecipientState, ...], next_at: datetime | None) -> str:
+    """Return one sentence on what an attempt did and what comes next."""
+    counts: dict[str, int] = {}
+    for recipient in recipients:
+        counts[recipient.status] = counts.get(recipient.status, 0) + 1
+    if len(recipients) == 1:
+        said = f"The recipient is {recipients[0].status}"
+    else:
+        said = ", ".join(f"{count} {status}" for status, count in counts.items())
+        said = f"Of {len(recipients)} recipients: {said}"
+    trouble = next((r.last for r in recipients if r.status in ("deferred", "bounced") and r.last is not None), None)
+    if trouble is not None:
+        spoken = f"{trouble.code} {trouble.enhanced}" if trouble.code else trouble.enhanced
+        said += f"; {trouble.host or 'Postlane'} said: {spoken} {trouble.text}".rstrip()
+    if next_at is not None:
+        said += f"; the next attempt is at {next_at:%Y-%m-%d %H:%M:%S} UTC"
+    return said.rstrip(".") + "."
+
+
+def status_of(recipients: tuple[RecipientState, ...]) -> RecipientStatus:
+    """Return the message's status."""
+    return overall(recipients)
+
+
+__all__ = [
+    "Attempt", "Expire", "Finish", "Keep", "Known", "MessageAttempted", "Step", "Wait", "apply", "closed", "explain",
+    "known", "merged", "next_step", "progress", "queued", "reportable", "status_of",
+]  # fmt: skip
