@@ -1,0 +1,75 @@
+"""The verbs of `postlane sandbox dns`: the command mounts this application."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.sandbox import commands
+from services.sandbox.core.lookup import FAULT_SYNTAX
+from services.sandbox.zones import ZoneFault
+
+app = typer.Typer(help="The sandbox: pretended DNS and a mail exchanger.", no_args_is_help=True)
+dns_app = typer.Typer(
+    help="Records the sandbox's name server answers with; changes count at once.", no_args_is_help=True
+)
+app.add_typer(dns_app, name="dns")
+
+Directory = Annotated[
+    Path, typer.Option("--directory", envvar="POSTLANE_SANDBOX_DIRECTORY", help="the sandbox's directory")
+]
+
+
+@dns_app.command("set", epilog=f"To pretend a fault: TYPE is FAULT, VALUE is {FAULT_SYNTAX}")
+def set_(
+    directory: Directory,
+    name: Annotated[str, typer.Argument(help="domain name; *.name for a wildcard")],
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help="A, AAAA, MX, TXT, CNAME, NS, SOA … or FAULT")],
+    values: Annotated[list[str], typer.Argument(metavar="VALUE…", help="one record each, for example '10 mx.example'")],
+    ttl: Annotated[int | None, typer.Option(help="seconds", min=0)] = None,
+) -> None:
+    """Replace the records of a name and type."""
+    try:
+        commands.set_record(directory, name, kind, tuple(values), ttl)
+    except ZoneFault as fault:
+        typer.echo(f"not set: {fault}", err=True)
+        raise typer.Exit(2) from fault
+
+
+@dns_app.command("rm")
+def remove(
+    directory: Directory,
+    name: Annotated[str, typer.Argument(help="domain name")],
+    kind: Annotated[str, typer.Argument(metavar="[TYPE]", help="only records of this type")] = "",
+) -> None:
+    """Remove a name's records."""
+    try:
+        removed = commands.remove(directory, name, kind)
+    except ZoneFault as fault:
+        typer.echo(f"not removed: {fault}", err=True)
+        raise typer.Exit(2) from fault
+    if not removed:
+        typer.echo(f"{name} has no such records; `postlane sandbox dns ls` shows what there is", err=True)
+        raise typer.Exit(1)
+
+
+@dns_app.command("ls")
+def list_(
+    directory: Directory,
+    beneath: Annotated[str, typer.Argument(help="only this name and what lies beneath it")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
+) -> None:
+    """List the records."""
+    try:
+        records = commands.list_records(directory, beneath)
+    except ZoneFault as fault:
+        typer.echo(str(fault), err=True)
+        raise typer.Exit(2) from fault
+    for record in records:
+        if output == "json":
+            shown = {"name": record.name, "type": record.type, "values": record.values, "ttl": record.ttl_seconds}
+            typer.echo(json.dumps(shown))
+        else:
+            for value in record.values:
+                typer.echo(f"{record.name:40} {record.type:6} {value}")
