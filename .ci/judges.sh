@@ -1,0 +1,22 @@
+#!/bin/sh
+# Installs the independent programs where that is possible, then runs the tests that ask them.
+# A program that cannot be had is named, and its tests skip with that reason.
+set -u
+python=${1:?usage: judges.sh PYTHON}
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  missing=""
+  for package in swaks curl openssl msmtp; do
+    command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
+  done
+  if [ -n "$missing" ]; then
+    echo "installing:$missing"
+    apt-get update -qq >/dev/null 2>&1 || echo "the package lists could not be read; what is missing is skipped"
+    for package in $missing; do
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 ||
+        echo "$package could not be installed; its tests are skipped"
+    done
+  fi
+else
+  echo "not root: only programs that are already here are asked"
+fi
+exec "$python" -m pytest -m judge -rs

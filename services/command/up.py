@@ -1,0 +1,307 @@
+"""`postlane up`: the whole product on one machine: embedded NATS, every room, and on request the sandbox."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from services.command.demo_tenant import ensure_demo_tenant
+from services.command.ports import Ports, check, free_port, free_ports
+from services.command.profile import write_profile
+from services.command.rooms import LOOPBACK, ROOMS, Plan, environment_of, nats_child, room_child
+from services.command.supervisor import Child, ChildFailed, Supervisor, last_lines
+from services.command.workspace import Tenant, Workspace
+from shared.bus.client import connect
+from shared.bus.permissions import ADMINISTRATOR, STATUS_USER, users
+from shared.bus.provision import provision
+from shared.bus.server import find_binary
+from shared.bus.server_config import ServerPlan, write
+from shared.bus.settings import BusSettings, Topology
+from shared.runtime.secret import Secret
+from shared.runtime.settings import load
+
+READY_SECONDS = 60.0
+OPERATOR_KEY = "operator-key"
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asked for."""
+
+    data: Path
+    sandbox: bool = False
+    auto_ports: bool = False
+    ports: Ports = Ports()
+    ready_file: Path | None = None
+    nats_server: str = ""
+    log_level: str = "INFO"
+    profile: bool = True
+    """Whether the administrative verbs of this user shall find this instance by themselves."""
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A system that is up: where it is, and with which credentials."""
+
+    workspace: Path
+    ports: Ports
+    operator_key: str
+    status_password: str
+    ca_file: Path
+    tenant: Tenant | None
+
+    @property
+    def http(self) -> str:
+        """Base URL of the management API."""
+        return f"http://{LOOPBACK}:{self.ports.http}"
+
+    def ready_file(self) -> dict[str, Any]:
+        """Return what `--ready-file` gets."""
+        found: dict[str, Any] = {
+            "smtp": {"host": LOOPBACK, "port": self.ports.smtp},
+            "smtps": {"host": LOOPBACK, "port": self.ports.smtps},
+            "private_smtp": {"host": LOOPBACK, "port": self.ports.private_smtp},
+            "http": self.http,
+            "nats": f"nats://{LOOPBACK}:{self.ports.nats}",
+            "nats_user": STATUS_USER,
+            "nats_password": self.status_password,
+            "ca_file": str(self.ca_file),
+            "data": str(self.workspace),
+            "operator": {"api_key": self.operator_key},
+        }
+        if self.tenant is not None:
+            found["sandbox"] = {
+                "dns": {"host": LOOPBACK, "port": self.ports.dns},
+                "mx": {"host": LOOPBACK, "port": self.ports.mx},
+                "maildir": str(self.workspace / "sandbox" / "Maildir"),
+                "directory": str(self.workspace / "sandbox"),
+            }
+            found["tenant"] = msgspec.to_builtins(self.tenant)
+        return found
+
+
+@asynccontextmanager
+async def running(wishes: Wishes, tell: Callable[[str], None]) -> AsyncIterator[Running]:
+    """Start everything, hand it over when it is ready, and stop it in order: rooms first, then the bus.
+
+    Errors: `PortTaken`, `WorkspaceBusy`, `ChildFailed`, `SettingsFault`: each says what to do.
+    """
+    ports = free_ports() if wishes.auto_ports else wishes.ports
+    if not wishes.auto_ports:
+        check(ports, wishes.sandbox)
+    topology = load(Topology, "topology", os.environ)
+    binary = find_binary(wishes.nats_server)
+    workspace = Workspace(wishes.data)
+    workspace.prepare()
+    try:
+        rooms = [*ROOMS, "sandbox"] if wishes.sandbox else list(ROOMS)
+        plan = Plan(
+            ports=ports,
+            health={name: free_port() for name in rooms},
+            sandbox=wishes.sandbox,
+            nats_server=binary,
+            log_level=wishes.log_level,
+        )
+        _write_server_config(workspace, plan, topology)
+        async with asyncio.TaskGroup() as tasks:
+            supervisor = Supervisor(tasks, tell)
+            try:
+                yield await _bring_up(workspace, plan, topology, supervisor, rooms, wishes, tell)
+            finally:
+                await supervisor.stop(rooms)
+                await supervisor.stop(["nats-server"])
+    finally:
+        workspace.release()
+
+
+def _write_server_config(workspace: Workspace, plan: Plan, topology: Topology) -> None:
+    server = ServerPlan(
+        host=LOOPBACK,
+        port=plan.ports.nats,
+        store=str(workspace.root / "nats" / "store"),
+        passwords={user: workspace.secret(f"bus-{user}") or "" for user in users()},
+    )
+    write(server, topology, workspace.root / "nats" / "nats.conf")
+
+
+async def _bring_up(
+    workspace: Workspace,
+    plan: Plan,
+    topology: Topology,
+    supervisor: Supervisor,
+    rooms: list[str],
+    wishes: Wishes,
+    tell: Callable[[str], None],
+) -> Running:
+    tell("starting nats-server")
+    server = nats_child(workspace, plan)
+    supervisor.start(server)
+    for name in rooms:  # they wait for the bus by themselves
+        supervisor.start(room_child(name, workspace, plan))
+    await _provision(workspace, plan, topology, server, supervisor)
+    tell("streams, consumers and buckets are as declared; waiting for " + ", ".join(rooms))
+    await _all_ready(workspace, plan, rooms, supervisor)
+    operator_key = await _operator_key(workspace, plan)
+    profile = {"url": f"http://{LOOPBACK}:{plan.ports.http}", "api_key": operator_key}
+    tenant = None
+    if wishes.sandbox:
+        tenant = workspace.tenant()
+        if tenant is None:
+            tell("making the demo tenant")
+        tenant = await ensure_demo_tenant(workspace, profile["url"], operator_key)
+        profile["instance"] = tenant.instance_id
+    if wishes.profile:
+        write_profile(profile)
+    state = Running(
+        workspace=workspace.root,
+        ports=plan.ports,
+        operator_key=operator_key,
+        status_password=workspace.secret(f"bus-{STATUS_USER}") or "",
+        ca_file=workspace.ca_file,
+        tenant=tenant,
+    )
+    if wishes.ready_file is not None:
+        draft = wishes.ready_file.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(state.ready_file(), indent=2) + "\n")
+        draft.replace(wishes.ready_file)
+    return state
+
+
+async def _provision(
+    workspace: Workspace, plan: Plan, topology: Topology, server: Child, supervisor: Supervisor
+) -> None:
+    settings = BusSettings(
+        url=f"nats://{LOOPBACK}:{plan.ports.nats}",
+        user=ADMINISTRATOR,
+        password=Secret(workspace.secret(f"bus-{ADMINISTRATOR}") or ""),
+    )
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            bus = await connect(settings, ADMINISTRATOR)
+            try:
+                await provision(bus, settings, topology)
+            finally:
+                await bus.close()
+    except TimeoutError as fault:
+        raise ChildFailed(
+            f"nats-server did not come up (started {1 + supervisor.restarts.get(server.name, 0)} times); "
+            f"the end of {server.log_file}:\n{last_lines(server.log_file)}"
+        ) from fault
+
+
+async def _all_ready(workspace: Workspace, plan: Plan, rooms: list[str], supervisor: Supervisor) -> None:
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client, asyncio.TaskGroup() as tasks:
+        for name in rooms:
+            tasks.create_task(_ready(client, workspace, name, plan.health[name]))
+
+
+async def _ready(client: httpx.AsyncClient, workspace: Workspace, name: str, port: int) -> None:
+    waiting_for = "it does not answer yet"
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while True:
+                try:
+                    page = await client.get(f"http://{LOOPBACK}:{port}/readyz")
+                    if page.status_code == httpx.codes.OK:
+                        return
+                    waiting_for = str(page.json().get("waiting_for"))
+                except httpx.HTTPError:
+                    pass  # not listening yet
+                await asyncio.sleep(0.05)
+    except TimeoutError as fault:
+        log_file = workspace.log_file(name)
+        raise ChildFailed(
+            f"{name} is not ready after {READY_SECONDS:.0f} s: {waiting_for}; the end of {log_file}:\n"
+            f"{last_lines(log_file)}"
+        ) from fault
+
+
+async def _operator_key(workspace: Workspace, plan: Plan) -> str:
+    """Return the operator's API key, made once with control's own right to write."""
+    known = workspace.secret(OPERATOR_KEY)
+    if known is not None:
+        return known
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services", "key", "add", "--operator", "--description", "postlane up", "-o", "json"),
+        env=environment_of("control", workspace, plan),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, complaint = await process.communicate()
+    if process.returncode != 0:
+        raise ChildFailed(f"no operator key could be made: {complaint.decode(errors='replace').strip()}")
+    key = str(json.loads(output)["api_key"])
+    workspace.keep_secret(OPERATOR_KEY, key)
+    return key
+
+
+def describe(state: Running) -> str:
+    """Return what a person needs to use a system that is up."""
+    ports = state.ports
+    lines = [
+        "Postlane is up.",
+        (
+            f"  SMTP    {LOOPBACK}:{ports.smtp} (STARTTLS)   {LOOPBACK}:{ports.smtps} (TLS)"
+            f"   {LOOPBACK}:{ports.private_smtp} (STARTTLS, private)"
+        ),
+        f"  API     {state.http}   key {state.operator_key}",
+        (
+            f"  NATS    nats://{STATUS_USER}:{state.status_password}@{LOOPBACK}:{ports.nats}"
+            "   (subscribe to postlane.status.>)"
+        ),
+        f"  CA      {state.ca_file}",
+        f"  data    {state.workspace}",
+    ]
+    if state.tenant is not None:
+        tenant = state.tenant
+        lines += [
+            (
+                f"  sandbox DNS {LOOPBACK}:{ports.dns}, exchanger {LOOPBACK}:{ports.mx},"
+                f" mail in {state.workspace / 'sandbox' / 'Maildir'}"
+            ),
+            f"  tenant  {tenant.domain}, user {tenant.username}, password {tenant.password}",
+            "",
+            "Send a message:",
+            (
+                f"  swaks --server {LOOPBACK} --port {ports.smtp} --tls --auth LOGIN"
+                f" --auth-user {tenant.username} --auth-password {tenant.password}"
+                f" --from app@{tenant.domain} --to delivered@inbox.example"
+            ),
+            "and follow it by the queue ID of the answer:",
+            "  postlane track QUEUE_ID --follow",
+        ]
+    lines += ["", "Ctrl-C ends it in good order."]
+    return "\n".join(lines)
+
+
+async def run(wishes: Wishes, tell: Callable[[str], None]) -> None:
+    """Bring everything up and stay until SIGINT or SIGTERM."""
+    stopping = asyncio.Event()
+    main = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not up and main is not None:
+            main.cancel()  # still starting: give up the start in good order
+        stopping.set()
+
+    up = False
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with running(wishes, tell) as state:
+            up = True
+            tell(describe(state))
+            await stopping.wait()
+            tell("stopping: transactions under way are finished first")
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+    tell("stopped; everything accepted is kept in " + str(wishes.data))
