@@ -8,17 +8,17 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)  ## prepare .venv from the lock
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Postlane needs Python 3.11 or later, this is " + sys.version.split()[0] + "; name another with make PYTHON=...") if sys.version_info < (3, 11) else None'
 	@if command -v uv >/dev/null 2>&1; then \
 	  test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
 	  echo "installing with uv ..."; \
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock && \
 	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	else \
 	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 	  echo "installing with pip, about a minute ..."; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	fi
 	@touch $(STAMP)
@@ -48,9 +48,11 @@ format: setup
 docs: setup  ## write the generated pages again
 	@$(BIN)/python -m services docs
 
-lock:  ## resolve again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --extra dev --output-file requirements.lock pyproject.toml build-requirements.in
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links
+lock:  ## resolve again (needs uv); requirements.lock is what runs, requirements-dev.lock adds the tools
+	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml build-requirements.in
+	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml build-requirements.in
 
 clean:  ## remove what was made; the data of `postlane up` in ./var stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build

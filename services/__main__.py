@@ -109,6 +109,20 @@ def settings(room: Annotated[str, typer.Argument(help="a room, bus, topology or 
     typer.echo(page(room))
 
 
+@app.command("stack-init", hidden=True)
+def stack_init(
+    root: Annotated[Path, typer.Option(help="directory with one directory per room")] = Path("/run/postlane"),
+    host_name: Annotated[str, typer.Option(help="name of this relay, for its certificate")] = "localhost",
+) -> None:
+    """Make the secrets and the bus's configuration of the container stack, once."""
+    from services.command.stack_init import initialise
+    from shared.bus.settings import Topology
+    from shared.runtime.settings import load
+
+    for sentence in initialise(root, host_name, load(Topology, "topology", os.environ, _settings_file())):
+        typer.echo(sentence)
+
+
 @app.command(hidden=True)
 def docs(check: Annotated[bool, typer.Option(help="only say what is out of date")] = False) -> None:
     """Write the pages of docs/ that are generated from declarations."""

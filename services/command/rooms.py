@@ -13,7 +13,6 @@ from services.command.workspace import Workspace
 ROOMS = ("ingress", "verifier", "delivery", "tracker", "control")
 LOOPBACK = "127.0.0.1"
 SANDBOX_SPF = "spf.postlane.example"
-SANDBOX_RETRY_SECONDS = "2"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +79,10 @@ def _own(name: str, workspace: Workspace, plan: Plan) -> dict[str, str]:
             return {
                 "PUBLIC_LISTEN": f"{LOOPBACK}:{ports.smtp}",
                 "PRIVATE_LISTEN": f"{LOOPBACK}:{ports.private_smtp}",
-                "SMTPS_LISTEN": f"{LOOPBACK}:{ports.smtps}",
+                "PUBLIC_TLS_LISTEN": f"{LOOPBACK}:{ports.smtps}",
                 "TLS_CERTIFICATE_FILE": str(workspace.certificate_file),
                 "TLS_KEY_FILE": str(workspace.key_file),
-                "HOST": "localhost",
+                "HOST_NAME": "localhost",
             }
         case "delivery":
             return {"MASTER_KEY_FILE": str(workspace.secret_file("master-key"))}
@@ -112,18 +111,23 @@ def _sandboxed(name: str, ports: Ports) -> dict[str, str]:
             return {
                 "RESOLVERS": resolver,
                 "EGRESS_ADDRESSES": "192.0.2.25",
-                "PENDING_INTERVAL_SECONDS": "5",
-                "VERIFIED_INTERVAL_SECONDS": "60",
-                "DEGRADED_INTERVAL_SECONDS": "1",
+                "PENDING_SECONDS": "2",
+                "VERIFIED_SECONDS": "3",
+                "DEGRADED_SECONDS": "1",
+                "FIRST_CHECK_SPREAD_SECONDS": "0",
                 "GRACE_SECONDS": "2",
-                "FAILURES_TO_SUSPEND": "2",
+                "FAILURES_TO_SUSPEND": "3",
+                "DNS_CACHE_SECONDS": "1",
             }
         case "delivery":
             return {
                 "RESOLVERS": resolver,
                 "MX_PORT": str(ports.mx),
                 "ALLOWED_NETWORKS": "127.0.0.0/8",
-                "RETRY_FIRST_SECONDS": SANDBOX_RETRY_SECONDS,
+                "RETRY_WAITS_SECONDS": "2,4,8,15,30,60",
+                "RELEASE_SPREAD_SECONDS": "1",
+                "RECONCILE_SECONDS": "5",
+                "EHLO_NAME": "relay.postlane.example",
             }
         case "control":
             return {"SPF_INCLUDE": SANDBOX_SPF, "RESOLVERS": resolver}
