@@ -236,8 +236,25 @@ class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
     failures: int = 0
     """Consecutive definitive failures."""
     failing_since: datetime | None = None
+    unknown_since: datetime | None = None
+    """Since when checks could not find out, None if the last one could."""
     checked_at: datetime | None = None
     next_check_at: datetime | None = None
+
+
+class Check(Record, frozen=True, kw_only=True, tag="check.v1"):
+    """When a configuration is checked next, and by whom. Bucket `checks`, key `<configuration>`; replicas compare and set.
+
+    A check is free when nobody holds it, or when its holder's time has run out (it died).
+    """
+
+    configuration: str
+    due_at: datetime
+    holder: str = ""
+    """The replica that is checking now."""
+    held_until: datetime | None = None
+    seen: tuple[Observation, ...] = ()
+    """What was seen, newest first, one entry per change of what was seen."""
 
 
 class Suppression(Record, frozen=True, kw_only=True, tag="suppression.v1"):

@@ -24,7 +24,7 @@ TIMEOUT = Unknown("the name servers did not answer in time")
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The text of the suite."""
+    """Return the text of the suite."""
     if named := os.environ.get("POSTLANE_SPF_SUITE"):
         return Path(named).read_text(encoding="utf-8")
     if not os.environ.get("POSTLANE_JUDGES"):

@@ -59,5 +59,5 @@ Answer = Records | Absent | Unknown
 
 
 def printable(value: str) -> str:
-    r"""Return a TXT value fit for a log line or a screen: what is not printable ASCII is written \DDD (RFC 1035 §5.1)."""
+    r"""Return a TXT value fit for a log line: what is not printable ASCII is written \DDD (RFC 1035 §5.1)."""
     return "".join(c if " " <= c <= "~" else f"\\{ord(c) & 0xFF:03d}" for c in value)

@@ -89,7 +89,7 @@ class _Evaluation:
         self._pointers: tuple[str, ...] | None = None
 
     def check(self, domain: str) -> Generator[Question, Answer, Judgement]:
-        """The recursive part: select the record of `domain`, walk its terms."""
+        """Select the record of `domain` and walk its terms; includes and redirects come back here."""
         if not _is_name(domain):  # RFC 7208 §4.3
             return "none", f"{domain!r} is not a domain name"
         record = yield from self._record(domain)
@@ -246,7 +246,8 @@ class _Evaluation:
             case "d":
                 value = domain
             case "i":
-                value = str(self.address) if self.address.version == 4 else ".".join(self.address.exploded.replace(":", ""))
+                nibbles = self.address.exploded.replace(":", "")  # RFC 7208 §7.3: IPv6 as nibbles with dots
+                value = str(self.address) if self.address.version == 4 else ".".join(nibbles)
             case "p":
                 value = yield from self._name_of_address(domain)
             case "v":

@@ -134,7 +134,8 @@ def _after_colon(argument: str, term: str) -> str:
 
 def _dual_cidr(argument: str, term: str) -> tuple[str, int, int]:
     found = _DUAL_CIDR.fullmatch(argument)
-    assert found  # every text matches: the first group takes the rest
+    if not found:
+        raise _Malformed(f"the term {_shown(term)} is malformed")
     spec, prefix4, prefix6 = found[1], int(found[2] or 32), int(found[3] or 128)
     if prefix4 > 32 or prefix6 > 128:
         raise _Malformed(f"the prefix length in {_shown(term)} is too large")

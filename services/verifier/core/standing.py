@@ -1,0 +1,141 @@
+"""The standing of a configuration as a table: state × verdict → what happens.
+
+Only definitive failures move a standing down, and only a run of them: fresh, at the usual pace, over the whole grace
+period. A question nobody could answer changes nothing. Time comes in as an argument.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from shared.contract.records import Configuration, Observation, Standing, StandingState, Verdict
+
+Move = Literal["keep", "verify", "degrade", "count"]
+"""keep: only note the observation · verify: verified, the run of failures ends · degrade: first failure of a run ·
+count: one more failure, and suspend when the run is long enough."""
+
+TABLE: Mapping[tuple[StandingState, Verdict], Move] = {
+    ("pending", "pass"): "verify",
+    ("pending", "fail"): "keep",
+    ("pending", "unknown"): "keep",
+    ("verified", "pass"): "verify",
+    ("verified", "fail"): "degrade",
+    ("verified", "unknown"): "keep",
+    ("degraded", "pass"): "verify",
+    ("degraded", "fail"): "count",
+    ("degraded", "unknown"): "keep",
+    ("suspended", "pass"): "verify",
+    ("suspended", "fail"): "keep",
+    ("suspended", "unknown"): "keep",
+}
+"""The whole state machine; the diagram in the documents is drawn from it."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a run of failures suspends."""
+
+    grace: timedelta
+    """From the first failure of the run."""
+    failures_to_suspend: int
+    """Consecutive definitive failures, the first included."""
+    stale_after: timedelta
+    """A run whose last check is longer ago than this starts again: nobody looked, so nobody knows."""
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What one check found."""
+
+    at: datetime
+    spf: Observation
+    dkim: Observation
+    advice: str = ""
+    """A sentence beside the verdicts, for example that the domain does not exist."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Both must pass; a definitive failure of one outweighs not knowing the other."""
+        verdicts = (self.spf.verdict, self.dkim.verdict)
+        return "fail" if "fail" in verdicts else "unknown" if "unknown" in verdicts else "pass"
+
+
+class Step(NamedTuple):
+    """The standing after a check and, if the state moved, the state it moved from."""
+
+    standing: Standing
+    moved_from: StandingState | None
+
+
+def fresh(configuration: Configuration, now: datetime) -> Standing:
+    """Return the standing of a configuration nobody has checked yet."""
+    return Standing(
+        configuration=configuration.id,
+        instance=configuration.instance,
+        domain=configuration.domain,
+        state="pending",
+        reason="The DNS records have not been checked yet.",
+        since=now,
+        next_check_at=now,
+    )
+
+
+def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
+    """Return the standing after `found`; `next_check_at` is left as it was."""
+    verdict = found.verdict
+    noted = msgspec.structs.replace(
+        standing,
+        spf=found.spf,
+        dkim=found.dkim,
+        checked_at=found.at,
+        unknown_since=(standing.unknown_since or found.at) if verdict == "unknown" else None,
+    )
+    match TABLE[standing.state, verdict]:
+        case "keep":
+            return Step(_explained(noted, found), None)
+        case "verify":
+            better = msgspec.structs.replace(noted, failures=0, failing_since=None)
+            return _moved(better, "verified", found)
+        case "degrade":
+            worse = msgspec.structs.replace(noted, failures=1, failing_since=found.at)
+            return _moved(worse, "degraded", found)
+        case "count":
+            worse = _counted(standing, noted, found, policy)
+            lasting = found.at - (worse.failing_since or found.at)
+            if worse.failures >= policy.failures_to_suspend and lasting >= policy.grace:
+                return _moved(worse, "suspended", found)
+            return Step(_explained(worse, found), None)
+
+
+def _counted(before: Standing, noted: Standing, found: Inspection, policy: Policy) -> Standing:
+    """Add a failure to the run, or begin a new run if the old one says nothing about now.
+
+    A verifier that was down, or a clock that jumped, leaves a gap no check has filled (or one below zero).
+    """
+    if before.failing_since is None or before.checked_at is None:
+        return msgspec.structs.replace(noted, failures=1, failing_since=found.at)
+    gap = found.at - before.checked_at
+    if not timedelta(0) <= gap <= policy.stale_after or before.failing_since > found.at:
+        return msgspec.structs.replace(noted, failures=1, failing_since=found.at)
+    return msgspec.structs.replace(noted, failures=before.failures + 1)
+
+
+def _moved(standing: Standing, state: StandingState, found: Inspection) -> Step:
+    if standing.state == state:
+        return Step(_explained(standing, found), None)
+    moved = msgspec.structs.replace(standing, state=state, since=found.at)
+    return Step(_explained(moved, found), standing.state)
+
+
+def _explained(standing: Standing, found: Inspection) -> Standing:
+    return msgspec.structs.replace(standing, reason=reason(found))
+
+
+def reason(found: Inspection) -> str:
+    """Say in sentences what was found and what it means; ASCII, fit for an SMTP reply."""
+    faults = [o.detail for o in (found.spf, found.dkim) if o.verdict == "fail"]
+    doubts = [o.detail for o in (found.spf, found.dkim) if o.verdict == "unknown"]
+    told = [*faults, *doubts, *([found.advice] if found.advice else [])]
+    if not told:
+        return "The SPF and DKIM records are in order."
+    return " ".join(told)
