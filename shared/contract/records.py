@@ -60,6 +60,25 @@ class DomainClaim(Record, frozen=True, kw_only=True, tag="domain-claim.v1"):
 
     domain: str
     configuration: str
+    at: datetime | None = None
+    """When it was claimed: a claim whose configuration never came into being lapses."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """One place of a roster: whose it is, under which name, since when."""
+
+    holder: str
+    name: str
+    at: datetime
+
+
+class Roster(Record, frozen=True, kw_only=True, tag="roster.v1"):
+    """Counts what is limited and keeps names unique, by compare-and-set, whichever replica of control writes.
+
+    Bucket `directory`, keys `roster.users.<configuration>` and `roster.zones.<instance>`.
+    """
+
+    places: tuple[Place, ...] = ()
 
 
 class Password(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +121,16 @@ class Zone(Record, frozen=True, kw_only=True, tag="zone.v1"):
     updated_at: datetime
     excluded: tuple[ZoneAddress, ...] = ()
     description: str = ""
+    created_by: str = ""
+    updated_by: str = ""
+
+
+class RuleAttribute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A name and a value of a rule, as its author wrote them; read back, never evaluated."""
+
+    name: str
+    value: str
+    operator: str = ""
 
 
 class RuleContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +138,7 @@ class RuleContext(msgspec.Struct, frozen=True, kw_only=True):
 
     zones: tuple[str, ...]
     endpoints: tuple[Literal["public", "private"], ...] = ()
+    written: tuple[RuleAttribute, ...] = ()
 
 
 class Rule(Record, frozen=True, kw_only=True, tag="rule.v1"):
@@ -124,6 +154,10 @@ class Rule(Record, frozen=True, kw_only=True, tag="rule.v1"):
     updated_at: datetime
     enforcement: Literal["enabled", "report", "disabled"] = "enabled"
     description: str = ""
+    created_by: str = ""
+    updated_by: str = ""
+    resource: tuple[RuleAttribute, ...] = ()
+    api_types: tuple[str, ...] = ()
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +235,7 @@ class ApiKey(Record, frozen=True, kw_only=True, tag="api-key.v1"):
     description: str = ""
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    created_by: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,9 +278,10 @@ class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
 
 
 class Check(Record, frozen=True, kw_only=True, tag="check.v1"):
-    """When a configuration is checked next, and by whom. Bucket `checks`, key `<configuration>`; replicas compare and set.
+    """When a configuration is checked next, and by whom. Bucket `checks`, key `<configuration>`.
 
-    A check is free when nobody holds it, or when its holder's time has run out (it died).
+    Replicas of the verifier share the work by compare-and-set. A check is free when nobody holds it, or when its
+    holder's time has run out (it died).
     """
 
     configuration: str
@@ -267,4 +303,4 @@ class Suppression(Record, frozen=True, kw_only=True, tag="suppression.v1"):
     at: datetime
 
 
-DirectoryRecord = Instance | Configuration | DomainClaim | User | Zone | Rule | Authorization | Suspension
+DirectoryRecord = Instance | Configuration | DomainClaim | User | Zone | Rule | Authorization | Suspension | Roster
