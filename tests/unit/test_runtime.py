@@ -1,0 +1,91 @@
+"""Settings, secrets, sealing, certificates, health conditions."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from msgspec import Meta
+
+from shared.contract.errors import SettingsFault
+from shared.runtime.certificates import ensure_certificates
+from shared.runtime.health import Conditions
+from shared.runtime.sealing import SealBroken, new_master_key, read_master_key, seal, unseal
+from shared.runtime.secret import Secret
+from shared.runtime.settings import Settings, load
+
+
+class Sample(Settings, frozen=True, kw_only=True):
+    """A room's settings."""
+
+    count: Annotated[int, Meta(ge=1, description="how many")] = 3
+    names: tuple[str, ...] = ()
+    password: Secret = Secret("")
+    key_file: Path | None = None
+    must: str
+
+
+def test_settings_come_from_environment_and_file_and_the_environment_wins(tmp_path: Path) -> None:
+    """Values are converted; lists are comma separated; secrets can come from files."""
+    file, secret = tmp_path / "s.toml", tmp_path / "secret"
+    file.write_text('[sample]\ncount = 7\nmust = "file"\n[other]\nx = 1\n')
+    secret.write_text("hush\n")
+    environ = {
+        "POSTLANE_SAMPLE_MUST": "env",
+        "POSTLANE_SAMPLE_NAMES": "a, b,",
+        "POSTLANE_SAMPLE_PASSWORD_FILE": str(secret),
+        "POSTLANE_SAMPLE_KEY_FILE": "/k",
+    }
+
+    read = load(Sample, "sample", environ, file)
+
+    assert read == Sample(count=7, names=("a", "b"), password=Secret("hush"), key_file=Path("/k"), must="env")
+    assert "hush" not in repr(read)
+
+
+def test_all_faults_of_settings_are_reported_at_once() -> None:
+    """Unknown names, bad values and missing ones stand in one message."""
+    with pytest.raises(SettingsFault) as fault:
+        load(Sample, "sample", {"POSTLANE_SAMPLE_COUNT": "0", "POSTLANE_SAMPLE_WRONG": "x"})
+
+    for part in ("POSTLANE_SAMPLE_COUNT", "POSTLANE_SAMPLE_WRONG is not a setting", "POSTLANE_SAMPLE_MUST is missing"):
+        assert part in str(fault.value)
+
+
+def test_a_sealed_secret_opens_only_in_its_context(tmp_path: Path) -> None:
+    """Another context or another master key cannot open it."""
+    file = tmp_path / "key"
+    file.write_text(new_master_key())
+    key = read_master_key(file)
+    sealed = seal(key, b"private", "dkim.a")
+
+    assert unseal(key, sealed, "dkim.a") == b"private"
+    with pytest.raises(SealBroken):
+        unseal(key, sealed, "dkim.b")
+    with pytest.raises(SealBroken):
+        unseal(bytes(32), sealed, "dkim.a")
+    file.write_text("too short")
+    with pytest.raises(SealBroken):
+        read_master_key(file)
+
+
+def test_certificates_are_made_once_and_the_key_is_private(tmp_path: Path) -> None:
+    """A second call keeps what is there."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    ensure_certificates(tmp_path, ("localhost", "127.0.0.1"), now)
+    first = (tmp_path / "cert.pem").read_bytes()
+    ensure_certificates(tmp_path, ("localhost",), now)
+
+    assert (tmp_path / "cert.pem").read_bytes() == first
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_room_is_ready_when_every_condition_holds() -> None:
+    """Conditions are named and say why they fail."""
+    conditions = Conditions()
+    assert conditions.set("start", True)
+    assert conditions.set("bus", False, "away")
+    assert dict(conditions.failing) == {"bus": "away"}
+    assert not conditions.set("bus", False, "away")
+    assert conditions.set("bus", True)
+    assert not conditions.failing
