@@ -64,8 +64,8 @@ class DomainClaim(Record, frozen=True, kw_only=True, tag="domain-claim.v1"):
     """When it was claimed: a claim whose configuration never came into being lapses."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """One place of a roster: whose it is, under which name, since when."""
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
+    """One seat of a roster: whose it is, under which name, since when."""
 
     holder: str
     name: str
@@ -78,7 +78,7 @@ class Roster(Record, frozen=True, kw_only=True, tag="roster.v1"):
     Bucket `directory`, keys `roster.users.<configuration>` and `roster.zones.<instance>`.
     """
 
-    places: tuple[Place, ...] = ()
+    seats: tuple[Seat, ...] = ()
 
 
 class Password(msgspec.Struct, frozen=True, kw_only=True):
