@@ -118,5 +118,9 @@ def started(directory: Path, topology: Topology) -> BusServer:
     """Return a running, provisioned server; the caller stops it."""
     server = BusServer(directory, topology)
     server.start()
-    asyncio.run(server.provision())
+    try:
+        asyncio.run(server.provision())
+    except BaseException:
+        server.kill()
+        raise
     return server
