@@ -79,7 +79,7 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
         room.ready("directory", True)
         room.tasks.create_task(rounds.keep_in_step(), name="directory to schedule")
         endpoints = {requests.VERIFY: (VerifyNow, rounds.verify)}
-        service = await serve(bus, "postlane-verifier", "Checks SPF and DKIM records", endpoints)
+        service = await serve(bus, "postlane-verifier", "Checks SPF and DKIM records", endpoints, room.tasks)
         await rounds.work(room.stopping)
         await service.close()
     finally:

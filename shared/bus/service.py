@@ -1,10 +1,12 @@
 """Requests between rooms over the NATS Services API: discoverable, typed, with stable error codes."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+import nats.errors
 import nats.micro
 from nats.micro.request import Request as MicroRequest
 
@@ -30,19 +32,31 @@ class Service:
         await self._micro.stop()
 
 
-async def serve(bus: Bus, name: str, description: str, endpoints: Mapping[str, tuple[type, Handler]]) -> Service:
+async def serve(
+    bus: Bus,
+    name: str,
+    description: str,
+    endpoints: Mapping[str, tuple[type, Handler]],
+    tasks: asyncio.TaskGroup | None = None,
+) -> Service:
     """Answer requests: each subject with its request type and handler.
+
+    Requests of one subject are answered one after the other; with `tasks`, side by side, for handlers that wait long.
 
     A handler raises `RequestFailed` for errors of the contract; anything else is our fault and answered as such.
     """
     micro = await nats.micro.add_service(bus.nc, name=name, version=VERSION, description=description)
     for subject, (kind, handler) in endpoints.items():
-        await micro.add_endpoint(name=subject.rsplit(".", 1)[-1], subject=subject, handler=_answering(kind, handler))
+        await micro.add_endpoint(
+            name=subject.rsplit(".", 1)[-1], subject=subject, handler=_answering(kind, handler, tasks)
+        )
     await bus.nc.flush()  # once this returns, requests are answered
     return Service(micro)
 
 
-def _answering(kind: type, handler: Handler) -> Callable[[MicroRequest], Awaitable[None]]:
+def _answering(
+    kind: type, handler: Handler, tasks: asyncio.TaskGroup | None
+) -> Callable[[MicroRequest], Awaitable[None]]:
     async def answer(request: MicroRequest) -> None:
         try:
             wish: Any = msgspec.json.decode(request.data, type=kind)
@@ -59,7 +73,20 @@ def _answering(kind: type, handler: Handler) -> Callable[[MicroRequest], Awaitab
             log.exception("a request failed", extra={"request": kind.__name__})
             await request.respond_error(str(errors.INTERNAL), "the request failed by our fault; the log has more")
 
-    return answer
+    if tasks is None:
+        return answer
+    group = tasks
+
+    async def answer_surely(request: MicroRequest) -> None:
+        try:
+            await answer(request)
+        except (nats.errors.Error, OSError) as fault:  # the asker will have given up
+            log.warning("a %s could not be answered: %s", kind.__name__, fault)
+
+    async def answer_aside(request: MicroRequest) -> None:
+        group.create_task(answer_surely(request), name=f"answer to {kind.__name__}")
+
+    return answer_aside
 
 
 async def ask(bus: Bus, subject: str, request: msgspec.Struct, reply_type: type[T], timeout_seconds: float = 5) -> T:
