@@ -122,10 +122,9 @@ def entry_span(entry: ZoneAddress) -> Span | None:
     except ValueError:
         return None
     first, last = network.network_address, network.broadcast_address
-    if network.version == 6 and network.prefixlen >= 96 and isinstance(first, IPv6Address) and first.ipv4_mapped:
-        mapped_first, mapped_last = peer_address(str(first)), peer_address(str(last))
-        assert mapped_first is not None and mapped_last is not None
-        return 4, int(mapped_first), int(mapped_last)
+    low, high = peer_address(str(first)), peer_address(str(last))
+    if low is not None and high is not None and low.version == high.version == 4:
+        return 4, int(low), int(high)  # also IPv4 networks mapped into IPv6
     return network.version, int(first), int(last)
 
 

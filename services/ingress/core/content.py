@@ -1,4 +1,4 @@
-"""Is this message fit to be signed and sent? Strict checks, then the few repairs a submission server owes (RFC 6409 §8).
+"""Is this message fit to be signed and sent? Strict checks, then the repairs a submission server owes (RFC 6409 §8).
 
 The octets that come out are the octets that are stored, signed and sent.
 """

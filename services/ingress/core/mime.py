@@ -1,4 +1,4 @@
-"""Does a message carry anything but text? A walk over its MIME structure (RFC 2045, 2046, 2183, 2231) that guesses nothing.
+"""Does a message carry anything but text? A walk over its MIME structure that guesses nothing (RFC 2045, 2046, 2183).
 
 Readers of mail differ in what they make of a malformed structure, and attachments hide in the difference. So every
 structure that could be read in two ways is refused as malformed, and what is left can be judged.
@@ -6,6 +6,7 @@ structure that could be read in two ways is refused as malformed, and what is le
 
 import binascii
 import re
+from itertools import pairwise
 from quopri import decodestring
 
 import msgspec
@@ -231,7 +232,7 @@ def _split(body: bytes, boundary: bytes, most: int) -> list[bytes] | Fault:
     if any(len(text) > OUTSIDE_LIMIT or _UUENCODED.search(text) for text in outside):
         return Fault("a multipart hides content before its first or after its last boundary")
     pieces = []
-    for (_, start, _), (stop, _, _) in zip(cuts, cuts[1:], strict=False):
+    for (_, start, _), (stop, _, _) in pairwise(cuts):
         pieces.append(body[start : max(start, stop - 2)])  # the CRLF before a delimiter belongs to it
     return pieces
 

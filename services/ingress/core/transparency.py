@@ -37,7 +37,7 @@ class DataDecoder:
         self.discarded += max(0, len(self._raw) - 4)
         del self._raw[:-4]
 
-    def feed(self, chunk: bytes) -> bytes | None:
+    def feed(self, chunk: bytes | bytearray) -> bytes | None:
         """Take the next octets; None while the end has not come, then what follows the end."""
         raw = self._raw
         before = len(raw)

@@ -1,0 +1,130 @@
+"""Wires ingress: bus, directory, credentials, spool, listeners; and takes it down in good order."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+
+from services.ingress.authentication import Authentication
+from services.ingress.certificate import Certificate
+from services.ingress.connections import Connections
+from services.ingress.core.access import IpAddress
+from services.ingress.credentials import Credentials
+from services.ingress.desk import Desk
+from services.ingress.directory import Directory
+from services.ingress.journal import Journal
+from services.ingress.listeners import Listeners
+from services.ingress.metrics import Metrics
+from services.ingress.proof import Proof
+from services.ingress.reception import Reception
+from services.ingress.refusals import Refusals
+from services.ingress.settings import IngressSettings
+from services.ingress.spool import Spool
+from shared.bus.client import connect
+from shared.bus.settings import BusSettings, Topology
+from shared.contract.errors import SettingsFault
+from shared.runtime import lifecycle
+from shared.runtime.lifecycle import Room
+from shared.runtime.settings import load
+
+ACCEPTED_CAPACITY = 50_000
+REFUSED_CAPACITY = 10_000
+JOURNAL_WRITERS = 4
+SETTLE_SECONDS = 10.0
+
+
+def main(environ: Mapping[str, str], file: Path | None = None) -> int:
+    """Run ingress until it is told to stop; return the exit status."""
+    settings = load(IngressSettings, "ingress", environ, file)
+    bus_settings = load(BusSettings, "bus", environ, file)
+    topology = load(Topology, "topology", environ, file)
+
+    async def live(room: Room) -> None:
+        await serve(room, settings, bus_settings, topology)
+
+    return lifecycle.run("ingress", live, lifecycle.health_settings(environ, file))
+
+
+async def serve(
+    room: Room,
+    settings: IngressSettings,
+    bus_settings: BusSettings,
+    topology: Topology,
+    opened: Callable[[dict[str, list[str]]], None] = lambda bound: None,
+) -> None:
+    """Serve until `room.stopping`; `opened` is told where it listens."""
+    trusts = _balancers(settings.proxy_networks)
+    certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file)
+    metrics = Metrics(room.metrics)
+    room.ready("durability", False, "not proven yet")
+    room.ready("directory", False, "not loaded yet")
+    bus = await connect(bus_settings, "ingress")
+    bus.on_connection(lambda there: room.ready("bus", there, "the connection to the bus is lost"))
+    credentials = Credentials(settings)
+    accepted = Journal(bus, "accepted", ACCEPTED_CAPACITY, JOURNAL_WRITERS)
+    refused = Journal(bus, "refused", REFUSED_CAPACITY, JOURNAL_WRITERS)
+    listeners = Listeners()
+    try:
+        proof = Proof(
+            bus,
+            settings.proof_seconds,
+            settings.relaxed_durability,
+            lambda holds, why: room.ready("durability", holds, why),
+        )
+        directory = Directory(bus, credentials.drop)
+        spool = Spool(bus, proof, settings, topology.shards)
+        desk = Desk(
+            settings=settings,
+            certificate=certificate,
+            connections=Connections(settings),
+            authentication=Authentication(directory, credentials, metrics, settings),
+            reception=Reception(directory, spool, accepted, metrics, settings, topology.slots),
+            refusals=Refusals(refused, settings),
+            proof=proof,
+            budget=spool.budget,
+            metrics=metrics,
+            trusts=trusts,
+            tasks=room.tasks,
+            log=room.log,
+            sessions=set(),
+            draining=asyncio.Event(),
+        )
+        await directory.start(room.tasks)
+        room.ready("directory", True)
+        room.tasks.create_task(proof.run(), name="proof")
+        room.tasks.create_task(spool.watch_fill(), name="fill of the mail streams")
+        room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
+        accepted.start(room.tasks)
+        refused.start(room.tasks)
+        await listeners.open(desk)
+        opened(listeners.bound)
+        await room.stopping.wait()
+        listeners.close()
+        await drain(desk)
+        await accepted.settle(SETTLE_SECONDS)
+        await refused.settle(SETTLE_SECONDS)
+    finally:
+        listeners.close()
+        credentials.close()
+        await bus.close()
+
+
+async def drain(desk: Desk) -> None:
+    """Let idle sessions go with 421 and transactions finish, within the time the settings give."""
+    desk.draining.set()
+    deadline = asyncio.get_running_loop().time() + desk.settings.drain_seconds
+    while desk.sessions and asyncio.get_running_loop().time() < deadline:
+        for session in list(desk.sessions):
+            session.wake()
+        await asyncio.sleep(0.05)
+    for session in list(desk.sessions):
+        session.abort()
+
+
+def _balancers(networks: tuple[str, ...]) -> Callable[[IpAddress], bool]:
+    """Return whether an address is that of a balancer. Raises `SettingsFault`."""
+    try:
+        parsed = tuple(ip_network(text) for text in networks)
+    except ValueError as fault:
+        raise SettingsFault(f"POSTLANE_INGRESS_PROXY_NETWORKS: {fault}") from fault
+    return lambda address: any(address in network for network in parsed)

@@ -1,0 +1,118 @@
+"""The directory and the standings as ingress looks at them: indexed for logins and gates, kept up by change.
+
+The replicas belong to `app.py`, which starts them; here every change of a record moves the indexes.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from services.ingress.core.access import AccessList, compile_access
+from services.ingress.core.admission import Account, Gates
+from shared.bus.client import Bus
+from shared.bus.kv import Replica
+from shared.contract.records import (
+    Authorization,
+    Configuration,
+    DirectoryRecord,
+    Rule,
+    Standing,
+    Suspension,
+    User,
+    Zone,
+)
+
+
+class Directory:
+    """A local view of `directory` and `standing`; never asks anybody while a client waits."""
+
+    def __init__(self, bus: Bus, credentials_changed: Callable[[str], None] = lambda username: None) -> None:
+        """Prepare; `credentials_changed` is called with a username whenever one of its users changes."""
+        self._credentials_changed = credentials_changed
+        self._records: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord, self.changed)
+        self._standings: Replica[Standing] = Replica(bus, "standing", Standing)
+        self._configurations: dict[str, Configuration] = {}
+        self._users: dict[str, User] = {}
+        self._by_name: dict[str, dict[str, User]] = {}
+        self._rules: dict[str, Rule] = {}
+        self._zones: dict[str, Zone] = {}
+        self._instance_rules: dict[str, dict[str, Rule]] = {}
+        self._compiled: dict[str, AccessList] = {}
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Load both buckets, waiting for the bus, and follow them in `tasks`."""
+        await self._records.start(tasks)
+        await self._standings.start(tasks)
+
+    def accounts(self, username: str) -> tuple[Account, ...]:
+        """Return the users of this name, each with its configuration; a cloned user is in several."""
+        return tuple(
+            Account(user, self._configurations[user.configuration])
+            for user in self._by_name.get(username, {}).values()
+            if user.configuration in self._configurations
+        )
+
+    def access(self, instance: str) -> AccessList:
+        """Return an instance's rules, compiled at their first use after a change."""
+        found = self._compiled.get(instance)
+        if found is None:
+            rules = self._instance_rules.get(instance, {})
+            found = self._compiled[instance] = compile_access(rules.values(), self._zones)
+        return found
+
+    def gates(self, configuration: str) -> Gates:
+        """Return what opens or closes sending for a configuration right now."""
+        authorization = self._records.get(f"authorization.{configuration}")
+        suspension = self._records.get(f"suspension.{configuration}")
+        return Gates(
+            self._standings.get(configuration),
+            authorization if isinstance(authorization, Authorization) else None,
+            suspension if isinstance(suspension, Suspension) else None,
+        )
+
+    def changed(self, key: str, record: DirectoryRecord | None) -> None:
+        """Take up one changed or deleted record."""
+        match key.partition(".")[0]:
+            case "configuration":
+                name = key.partition(".")[2]
+                if isinstance(record, Configuration):
+                    self._configurations[name] = record
+                else:
+                    self._configurations.pop(name, None)
+            case "user":
+                self._user_changed(key, record if isinstance(record, User) else None)
+            case "rule":
+                self._rule_changed(key, record if isinstance(record, Rule) else None)
+            case "zone":
+                self._zone_changed(key, record if isinstance(record, Zone) else None)
+
+    def _user_changed(self, key: str, user: User | None) -> None:
+        before = self._users.pop(key, None)
+        if before is not None:
+            same_name = self._by_name[before.username]
+            del same_name[key]
+            if not same_name:
+                del self._by_name[before.username]
+        if user is not None:
+            self._users[key] = user
+            self._by_name.setdefault(user.username, {})[key] = user
+        for name in {each.username for each in (before, user) if each is not None}:
+            self._credentials_changed(name)
+
+    def _rule_changed(self, key: str, rule: Rule | None) -> None:
+        before = self._rules.pop(key, None)
+        if before is not None:
+            self._instance_rules.get(before.instance, {}).pop(key, None)
+            self._compiled.pop(before.instance, None)
+        if rule is not None:
+            self._rules[key] = rule
+            self._instance_rules.setdefault(rule.instance, {})[key] = rule
+            self._compiled.pop(rule.instance, None)
+
+    def _zone_changed(self, key: str, zone: Zone | None) -> None:
+        name = key.partition(".")[2]
+        before = self._zones.pop(name, None)
+        if zone is not None:
+            self._zones[name] = zone
+        for each in (before, zone):
+            if each is not None:
+                self._compiled.pop(each.instance, None)

@@ -1,0 +1,79 @@
+"""Events on their way to the bus, published by a few tasks: no client waits for them and none is lost quietly."""
+
+import asyncio
+import logging
+
+import msgspec
+
+from shared.bus.client import Bus
+from shared.contract.errors import BusUnavailable, StoreFull
+
+log = logging.getLogger("ingress")
+
+RETRY_SECONDS = 1.0
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """One event to publish; `id` makes a repetition harmless."""
+
+    subject: str
+    stream: str
+    id: str
+    body: bytes
+
+
+class Journal:
+    """A bounded queue of events and the tasks that empty it. The bus may be away for as long as the queue lasts."""
+
+    def __init__(self, bus: Bus, name: str, capacity: int, writers: int) -> None:
+        """Prepare; `start` begins to publish."""
+        self._bus = bus
+        self._name = name
+        self._writers = writers
+        self._queue: asyncio.Queue[Posting] = asyncio.Queue(capacity)
+        self.dropped = 0
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Publish in tasks of the room."""
+        for number in range(self._writers):
+            tasks.create_task(self._write(), name=f"{self._name} journal {number}")
+
+    def post(self, posting: Posting) -> bool:
+        """Queue an event; False, counted and logged, if the queue is full."""
+        try:
+            self._queue.put_nowait(posting)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            if self.dropped.bit_count() == 1:  # at 1, 2, 4, 8 …: an alarm, not a flood
+                log.error(
+                    "%s events dropped because the bus does not take them", self._name, extra={"dropped": self.dropped}
+                )
+            return False
+        return True
+
+    async def settle(self, seconds: float) -> bool:
+        """Wait until everything queued is published; False if it is not in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._queue.join()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _write(self) -> None:
+        while True:
+            posting = await self._queue.get()
+            try:
+                await self._publish(posting)
+            finally:
+                self._queue.task_done()
+
+    async def _publish(self, posting: Posting) -> None:
+        while True:
+            try:
+                await self._bus.store(posting.subject, posting.body, stream=posting.stream, message_id=posting.id)
+            except (BusUnavailable, StoreFull) as fault:
+                log.warning("an event could not be published yet: %s", fault, extra={"subject": posting.subject})
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return

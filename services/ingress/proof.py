@@ -1,0 +1,99 @@
+"""Proof that the bus writes each message to disk before it acknowledges it (`sync_interval: always`).
+
+Without the proof ingress is not ready and tells clients 421: a server with its default interval forgets up to two
+minutes of acknowledged mail in a power cut.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+
+from shared.bus.client import Bus
+from shared.contract.errors import BusUnavailable
+from shared.contract.subjects import SYNC_PROOF
+
+log = logging.getLogger("ingress")
+
+ASK_SECONDS = 3.0
+AGAIN_SECONDS = 2.0
+
+
+class Proof:
+    """What is known of the server's durability; checked at the start, at intervals and after each reconnection."""
+
+    def __init__(self, bus: Bus, interval_seconds: float, relaxed: bool, tell: Callable[[bool, str], None]) -> None:
+        """Prepare; `tell` is called with the state whenever it is checked."""
+        self._bus = bus
+        self._interval = interval_seconds
+        self._relaxed = relaxed
+        self._tell = tell
+        self._proven = asyncio.Event()
+        self._check_now = asyncio.Event()
+        bus.on_reconnect(self._doubt)
+
+    @property
+    def holds(self) -> bool:
+        """Whether messages may be accepted."""
+        return self._relaxed or self._proven.is_set()
+
+    async def awaited(self, seconds: float) -> bool:
+        """Wait until the proof holds, at most this long."""
+        if self.holds:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._proven.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Check for ever."""
+        if self._relaxed:
+            log.warning("durability is relaxed by a setting: mail answered 250 can be lost in a crash of the bus")
+            self._tell(True, "")
+            return
+        while True:
+            await self.check()
+            try:
+                async with asyncio.timeout(self._interval if self._proven.is_set() else AGAIN_SECONDS):
+                    await self._check_now.wait()
+            except TimeoutError:
+                pass
+            self._check_now.clear()
+
+    async def check(self) -> None:
+        """Ask the server once and draw the conclusion."""
+        try:
+            answer = await self._bus.request(SYNC_PROOF, b'{"config":true}', ASK_SECONDS)
+        except BusUnavailable as fault:
+            if self._proven.is_set() and self._bus.connected:
+                log.warning("the bus did not answer the question how it stores: %s", fault)
+                return  # proven on this connection; a slow answer changes nothing
+            self._conclude(False, "the bus does not answer how it stores messages")
+            return
+        proven = syncs_always(answer)
+        self._conclude(
+            proven, "" if proven else "the bus does not sync each message to disk; set sync_interval: always on it"
+        )
+
+    def _conclude(self, proven: bool, why: str) -> None:
+        if proven:
+            self._proven.set()
+        else:
+            self._proven.clear()
+        self._tell(proven, why)
+
+    async def _doubt(self) -> None:
+        # It may be another server, or the same with another configuration.
+        self._proven.clear()
+        self._check_now.set()
+
+
+def syncs_always(answer: bytes) -> bool:
+    """Whether a JSZ answer says that the server syncs each message."""
+    try:
+        return json.loads(answer)["data"]["config"]["sync_always"] is True
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,264 @@
+"""Admits transactions and receives whole messages: gates, content, queue ID, durable store, acceptance.
+
+The steps a message takes: `open` at MAIL, then `receive` at the end of DATA.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from services.ingress.core import admission, content, quota
+from services.ingress.core.admission import Account, Admitted
+from services.ingress.core.commands import Sender
+from services.ingress.core.content import ContentLimits
+from services.ingress.core.mime import MimeLimits
+from services.ingress.core.received import Trace
+from services.ingress.core.refusal import Refusal
+from services.ingress.directory import Directory
+from services.ingress.journal import Journal, Posting
+from services.ingress.metrics import Metrics
+from services.ingress.session import Login, SubmissionSession, Transaction
+from services.ingress.settings import IngressSettings
+from services.ingress.spool import Spool
+from shared.contract import subjects
+from shared.contract.envelope import Carriage, Envelope, Recipient, pack
+from shared.contract.events import MessageAccepted
+from shared.contract.subjects import Place, shard_of, slot_of
+from shared.mail import reply
+from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id
+from shared.runtime import clock
+
+R = TypeVar("R")
+
+LARGE_BYTES = 262_144
+"""Messages from this size on are examined in a thread, so that they do not hold up other sessions."""
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    """A message ready to be stored."""
+
+    envelope: Envelope
+    payload: bytes
+
+
+class Reception:
+    """Decides with the directory and stores with the spool; one per process."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        spool: Spool,
+        accepted: Journal,
+        metrics: Metrics,
+        settings: IngressSettings,
+        slots: int,
+    ) -> None:
+        """Use what its owner has made and started."""
+        self._directory = directory
+        self._spool = spool
+        self._accepted = accepted
+        self._metrics = metrics
+        self._host = settings.host_name
+        self._slots = slots
+        self._limits = ContentLimits(
+            settings.header_bytes,
+            settings.header_lines,
+            settings.hops,
+            settings.own_hops,
+            MimeLimits(settings.mime_depth, settings.mime_parts),
+        )
+        self._levels: dict[str, quota.Level] = {}
+
+    def open(
+        self, session: SubmissionSession, login: Login, sender: Sender
+    ) -> tuple[Account, Admitted] | Refusal | None:
+        """Decide a MAIL command; None for a null sender, which is decided by the header From."""
+        accounts = self._entitled(session, login)
+        if isinstance(accounts, Refusal):
+            return accounts
+        if sender.address is None:
+            return None
+        return self._choose(accounts, sender.address.domain, reply.SENDER_NOT_ALLOWED)
+
+    async def receive(self, session: SubmissionSession, transaction: Transaction, message: bytes) -> QueueId | Refusal:
+        """Receive a whole message; returns its queue ID once it is durable.
+
+        Runs to its end even if the client is gone.
+        """
+        login, sender = session.login, transaction.sender
+        if login is None or sender is None:
+            raise RuntimeError("a message without a login or a sender")
+        parsed = await _work(len(message), partial(content.parse, message, self._limits, self._host))
+        if isinstance(parsed, Refusal):
+            return _owned(parsed, transaction.account)
+        # Decided again: the standing may have moved, and the null sender is decided only here.
+        accounts = self._entitled(session, login)
+        if isinstance(accounts, Refusal):
+            return accounts
+        domain = transaction.account.configuration.domain if transaction.account else parsed.author.domain
+        chosen = self._choose(accounts, domain, reply.HEADER_FROM_NOT_ALLOWED)
+        if isinstance(chosen, Refusal):
+            return chosen
+        account, admitted = chosen
+        ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted))
+        if isinstance(ready, Refusal):
+            return _owned(ready, account)
+        configuration, envelope = account.configuration, ready.envelope
+        self._wait_seconds(configuration.id, admitted, take=True)
+        place = Place(
+            shard_of(envelope.queue_id, self._spool.shards),
+            envelope.lane,
+            slot_of(configuration.id, self._slots),
+            configuration.id,
+            envelope.queue_id,
+        )
+        with self._metrics.store_seconds.time():
+            outcome = await self._spool.store(place, ready.payload)
+        if outcome != "stored":
+            text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT
+            return Refusal(text, f"the bus did not store it: {outcome}", configuration.instance, configuration.id)
+        self._announce(session, envelope)
+        self._metrics.accepted.labels(envelope.lane).inc()
+        self._metrics.accepted_bytes.inc(envelope.size)
+        return QueueId(envelope.queue_id)
+
+    def _entitled(self, session: SubmissionSession, login: Login) -> tuple[Account, ...] | Refusal:
+        """Return the login's accounts whose password and access rules still hold."""
+        accounts = admission.still_valid(self._directory.accounts(login.username), login.verified, clock.now())
+        if not accounts:
+            return Refusal(reply.CREDENTIALS_WITHDRAWN, "the user, its password or its configuration is gone")
+        denials = {
+            account.configuration.instance: self._directory.access(account.configuration.instance).denial(
+                session.address, session.endpoint
+            )
+            for account in accounts
+        }
+        allowed = tuple(account for account in accounts if not denials[account.configuration.instance])
+        if not allowed:
+            first = accounts[0].configuration
+            return Refusal(reply.ADDRESS_NOT_ALLOWED, denials[first.instance], first.instance, first.id)
+        return allowed
+
+    def _choose(
+        self, accounts: tuple[Account, ...], domain: str, refusal_text: reply.Reply
+    ) -> tuple[Account, Admitted] | Refusal:
+        account = admission.select(accounts, domain)
+        if account is None:
+            return admission.sender_refused(accounts, domain, refusal_text)
+        configuration = account.configuration
+        admitted = admission.gate(configuration, self._directory.gates(configuration.id))
+        if isinstance(admitted, Refusal):
+            return admitted
+        wait = self._wait_seconds(configuration.id, admitted)
+        if wait:
+            return Refusal(
+                reply.RATE_LIMITED.with_(seconds=str(wait)),
+                f"the approved rate of {admitted.messages_per_hour} messages an hour is used up",
+                configuration.instance,
+                configuration.id,
+            )
+        return account, admitted
+
+    def _wait_seconds(self, configuration: str, admitted: Admitted, take: bool = False) -> int:
+        rate = admitted.messages_per_hour
+        if rate <= 0:
+            return 0
+        level = quota.refill(self._levels.get(configuration), rate, clock.now_ms() / 1000)
+        wait = quota.wait_seconds(level, rate)
+        self._levels[configuration] = quota.Level(level.left - 1.0, level.at) if take and not wait else level
+        return wait
+
+    def _seal(
+        self,
+        session: SubmissionSession,
+        transaction: Transaction,
+        parsed: content.Parsed,
+        account: Account,
+        admitted: Admitted,
+    ) -> _Ready | Refusal:
+        """Check the content for its configuration and build what is stored. May run in a thread."""
+        login, sender, configuration = session.login, transaction.sender, account.configuration
+        if login is None or sender is None:
+            raise RuntimeError("a message without a login or a sender")
+        refusal = content.check(
+            parsed, configuration.domain, configuration.attachments_allowed, sender.smtputf8, self._limits
+        )
+        if refusal is not None:
+            return refusal
+        at = clock.now()
+        queue_id = new_queue_id(int(at.timestamp() * 1000), secrets.token_bytes(RANDOM_BYTES))
+        trace = Trace(self._host, session.client_name, session.address, session.tls, login.username)
+        finished = content.finish(parsed, configuration.domain, trace, queue_id, at, sender.smtputf8)
+        lifetime = configuration.lifetime_seconds
+        envelope = Envelope(
+            queue_id=queue_id,
+            instance=configuration.instance,
+            configuration=configuration.id,
+            domain=configuration.domain,
+            lane=admitted.lane,
+            sender=sender.address.written if sender.address else "",
+            recipients=tuple(
+                Recipient(number=number, address=each.address.written, notify=each.notify, orcpt=each.orcpt)
+                for number, each in enumerate(transaction.recipients, 1)
+            ),
+            received_at=at,
+            expires_at=at + timedelta(seconds=lifetime) if lifetime else None,
+            size=len(finished.octets),
+            sha256=hashlib.sha256(finished.octets).hexdigest(),
+            message_id=finished.message_id,
+            subject=finished.subject,
+            user=account.user.id,
+            header_from=finished.header_from,
+            eight_bit=finished.eight_bit,
+            smtputf8=sender.smtputf8,
+            ret=sender.ret,
+            envid=sender.envid,
+        )
+        return _Ready(envelope, pack(Carriage(envelope=envelope), finished.octets))
+
+    def _announce(self, session: SubmissionSession, envelope: Envelope) -> None:
+        event = MessageAccepted(
+            id=envelope.queue_id,
+            at=envelope.received_at,
+            queue_id=envelope.queue_id,
+            instance=envelope.instance,
+            configuration=envelope.configuration,
+            lane=envelope.lane,
+            sender=envelope.sender,
+            recipients=tuple(each.address for each in envelope.recipients),
+            size=envelope.size,
+            sha256=envelope.sha256,
+            message_id=envelope.message_id,
+            subject=envelope.subject,
+            header_from=envelope.header_from,
+            user=envelope.user,
+            username=session.login.username if session.login else "",
+            client_address=session.client_address,
+            client_name=session.client_name,
+            endpoint=session.endpoint,
+            tls=session.tls,
+            expires_at=envelope.expires_at,
+        )
+        subject = subjects.accepted(envelope.instance, envelope.configuration, envelope.queue_id)
+        # Not awaited: a reconciler re-creates what a crash may lose between here and the bus.
+        self._accepted.post(Posting(subject, "ACCEPTED", envelope.queue_id, msgspec.json.encode(event)))
+
+
+def _owned(refusal: Refusal, account: Account | None) -> Refusal:
+    """Put a refusal of content into the feed of the tenant it belongs to."""
+    if account is None:
+        return refusal
+    return msgspec.structs.replace(
+        refusal, instance=account.configuration.instance, configuration=account.configuration.id
+    )
+
+
+async def _work(size: int, act: Callable[[], R]) -> R:
+    """Do a computation on a message: here if it is short, in a thread if it would hold up other sessions."""
+    return await asyncio.to_thread(act) if size >= LARGE_BYTES else act()

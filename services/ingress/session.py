@@ -1,0 +1,63 @@
+"""A session and its transaction: what aiosmtpd calls Session and Envelope, with what ingress keeps in them."""
+
+import asyncio
+from typing import Literal
+
+import msgspec
+from aiosmtpd import smtp
+
+from services.ingress.core.access import IpAddress
+from services.ingress.core.admission import Account, Admitted
+from services.ingress.core.commands import Destination, Sender
+
+Endpoint = Literal["public", "private"]
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A successful login: the username, and the password hashes it was verified against."""
+
+    username: str
+    verified: frozenset[str]
+
+
+class SubmissionSession(smtp.Session):
+    """One connection, from its greeting to its end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> None:
+        """Start as a stranger in clear."""
+        super().__init__(loop)
+        self.endpoint: Endpoint = endpoint
+        self.address: IpAddress | None = None
+        self.tls = ""
+        """Version and cipher, "" in clear."""
+        self.login: Login | None = None
+        self.accepted = 0
+        self.refused = 0
+        self.transactions = 0
+
+    @property
+    def client_address(self) -> str:
+        """The client's address as text, "" if it is not known."""
+        return "" if self.address is None else str(self.address)
+
+    @property
+    def client_name(self) -> str:
+        """The name given in EHLO, "" before it."""
+        return self.host_name or ""
+
+
+class Transaction(smtp.Envelope):
+    """One mail transaction; a new one replaces it at its end, whatever the end was."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        super().__init__()
+        self.sender: Sender | None = None
+        self.account: Account | None = None
+        """Whom the message is sent for; None for the null sender until the header From is known."""
+        self.admitted: Admitted | None = None
+        self.recipients: list[Destination] = []
+
+    def is_known(self, address: str) -> bool:
+        """Whether this very address is a recipient already."""
+        return any(each.address.written == address for each in self.recipients)

@@ -1,0 +1,326 @@
+"""The SMTP server under the submission service: aiosmtpd's protocol with a loop of its own (RFC 5321).
+
+Kept of aiosmtpd: the protocol class and its place in asyncio, Session, Envelope and the naming of commands. Replaced:
+reading (bounded, strict CRLF), pipelined replies, timeouts, TLS, and what happens on a fault: the transaction is
+always reset, and the client is never shown an exception. The commands themselves are in `submission`.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, NoReturn, cast
+
+from aiosmtpd import smtp
+
+from services.ingress.core import proxy
+from services.ingress.core.access import peer_address
+from services.ingress.core.refusal import Refusal
+from services.ingress.desk import Desk
+from services.ingress.inbound import Ended, Inbound, LineTooLong, TimedOut
+from services.ingress.refusals import Party
+from services.ingress.session import Endpoint, SubmissionSession, Transaction
+from shared.mail import reply
+from shared.mail.reply import Reply
+
+PROOF_WAIT_SECONDS = 2.0
+AUTH_PREFIX_BYTES = 32
+"""Room for `AUTH PLAIN ` and CRLF around a base64 string of full length."""
+WEB_VERBS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
+IDLE_VERBS = frozenset({"NOOP", "RSET", "VRFY", "HELP", "EXPN", "EHLO", "HELO"})
+
+
+_PHASES = frozenset({"connect", "tls", "auth", "mail", "rcpt", "data"})
+"""Phases told apart in metrics; every other command is one."""
+
+
+class Closing(Exception):
+    """The session ends here; whatever had to be said has been said."""
+
+
+class Conversation(smtp.SMTP):
+    """One connection: reads commands in step, answers in order, ends in good order."""
+
+    COMMANDS: ClassVar[dict[str, Callable[[Any, str], Awaitable[None]]]] = {}
+
+    def __init__(self, desk: Desk, endpoint: Endpoint, implicit_tls: bool, loop: asyncio.AbstractEventLoop) -> None:
+        """Prepare for a connection at an endpoint."""
+        # SMTP.__init__ inspects every method for every connection, a fifth of a session's time: not called. Its
+        # own base is, with a reader that stays empty, for the sake of what asyncio expects of a protocol.
+        asyncio.StreamReaderProtocol.__init__(self, asyncio.StreamReader(limit=2, loop=loop), loop=loop)
+        self.loop = loop
+        self.desk = desk
+        self.settings = desk.settings
+        self.hostname = desk.settings.host_name
+        self.implicit_tls = implicit_tls
+        self.transport: asyncio.Transport | None = None
+        self.session: SubmissionSession = SubmissionSession(loop, endpoint)
+        self.envelope: Transaction = Transaction()
+        self.inbound = Inbound(loop)
+        self._handler_coroutine: asyncio.Task[None] | None = None
+        self._replies = bytearray()
+        self._writable: asyncio.Event | None = None
+        self._errors = 0
+        self._idle = 0
+        self._failed_logins = 0
+        self._counted = False
+        self._reserved = 0
+        self._began = loop.time()
+        self._phase = "connect"
+
+    # -- asyncio's side ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve a new connection."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.inbound.transport = self.transport
+        peer = transport.get_extra_info("peername")
+        self.session.peer = peer
+        self.session.address = peer_address(peer[0]) if isinstance(peer, tuple) else None
+        self._handler_coroutine = self.desk.tasks.create_task(self._handle_client(), name=f"session of {peer}")
+
+    def data_received(self, data: bytes) -> None:
+        """Take octets from the socket."""
+        self.inbound.feed(data)
+
+    def eof_received(self) -> bool:
+        """Note that the client sends no more; what it has sent whole is still answered."""
+        self.inbound.end()
+        return not self.session.tls  # an SSL transport cannot stay half open
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note that the connection is gone. The session's task is not cancelled: a commit under way must end."""
+        self.inbound.end()
+        self.resume_writing()
+        asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self.transport = None
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read fast enough."""
+        self._writable = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again, or is gone."""
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    def wake(self) -> None:
+        """Let the session look whether the process is told to stop."""
+        self.inbound.wake()
+
+    def abort(self) -> None:
+        """End the connection at once; the client hears nothing."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- the conversation -------------------------------------------------------------------------------------------
+
+    async def _handle_client(self) -> None:
+        desk = self.desk
+        desk.sessions.add(self)
+        desk.metrics.sessions.inc()
+        try:
+            await self._converse()
+        except (Ended, Closing):
+            pass
+        except TimedOut:
+            self._refuse(Refusal(reply.TIMED_OUT, f"nothing came in time in phase {self._phase}"))
+        except Exception:  # one session's fault must not end the others
+            desk.log.exception("a session failed", extra={"client": self.session.client_address})
+            self._refuse(Refusal(reply.INTERNAL_FAULT, "an internal fault ended the session"))
+        finally:
+            desk.sessions.discard(self)
+            desk.metrics.sessions.dec()
+            if self._counted and self.session.address is not None:
+                desk.connections.leave(self.session.address, stranger=self.session.login is None)
+            self._write_out()
+            if self.transport is not None:
+                self.transport.close()
+                # A client that never reads must not keep the socket.
+                self.loop.call_later(self.settings.reply_seconds, self.transport.abort)
+            self._log_session()
+
+    async def _converse(self) -> None:
+        await self._admit()
+        self._say(reply.GREETING.with_(host=self.hostname))
+        while True:
+            line = self.inbound.line(self.settings.auth_line_bytes + AUTH_PREFIX_BYTES)
+            if line is None:
+                if self.desk.draining.is_set() and self.envelope.sender is None:
+                    self._end(Refusal(reply.SHUTTING_DOWN.with_(host=self.hostname), "ingress is shutting down"))
+                await self._flush()
+                self._phase = "command"
+                await self.inbound.more(self._patience())
+            else:
+                await self._obey(line)
+
+    def _patience(self) -> float:
+        now = self.loop.time()
+        deadline = self._began + self.settings.session_seconds
+        if self.session.login is None:
+            deadline = self._began + self.settings.login_seconds
+        return min(self.settings.command_seconds, deadline - now)
+
+    async def _admit(self) -> None:
+        """Everything before the greeting: PROXY header, connection limits, implicit TLS, readiness."""
+        peer = self.session.address
+        if peer is None:
+            raise Closing
+        if self.desk.trusts(peer):
+            await self._read_proxy_header()
+        broken = self.desk.connections.enter(self.session.address or peer)
+        if broken:
+            self._end(Refusal(reply.TOO_MANY_CONNECTIONS, broken))
+        self._counted = True
+        if self.implicit_tls:  # RFC 8314 §3.3
+            await self._start_tls()
+        if not await self.desk.proof.awaited(PROOF_WAIT_SECONDS):
+            self._end(Refusal(reply.NOT_READY.with_(host=self.hostname), "the bus has not proven to store safely"))
+
+    async def _read_proxy_header(self) -> None:
+        self._phase = "proxy"
+        deadline = self.loop.time() + self.settings.proxy_header_seconds
+        while (header := proxy.read_header(self.inbound.peek())) == "incomplete":
+            await self.inbound.more(deadline - self.loop.time())
+        if isinstance(header, str):
+            self.desk.log.warning("no valid PROXY header", extra={"client": self.session.client_address})
+            raise Closing
+        self.inbound.drop(header.length)
+        if header.address is not None:
+            self.session.address = header.address
+
+    async def _obey(self, line: bytes | LineTooLong) -> None:
+        """Read one command line and do it; every fault of ours ends in 451 and a clean transaction."""
+        if isinstance(line, LineTooLong):
+            self._refuse(Refusal(reply.LINE_TOO_LONG, "a command line was too long"))
+            return
+        if not line.endswith(b"\r\n"):
+            self._refuse(Refusal(reply.BARE_LINE_FEED, "a command line ended in a bare LF"))
+            return
+        verb_octets, _, argument_octets = line[:-2].partition(b" ")
+        verb = verb_octets.decode("ascii", "replace").upper()
+        if len(line) > self.settings.command_bytes and verb != "AUTH":
+            self._refuse(Refusal(reply.LINE_TOO_LONG, "a command line was too long"))
+            return
+        command = self.COMMANDS.get(verb)
+        try:
+            argument = argument_octets.decode()
+        except UnicodeDecodeError:
+            command = None
+        if command is None or any(octet < 0x20 or octet == 0x7F for octet in argument_octets):
+            self._not_a_command(verb)
+            return
+        if verb in IDLE_VERBS:
+            self._idle += 1
+            if self._idle > self.settings.idle_commands:
+                self._end(Refusal(reply.TOO_MANY_ERRORS, "too many commands without a message"))
+        self._phase = verb.lower()
+        try:
+            # RFC 5321 §4.1.1: white space may end a line
+            await command(self, argument.rstrip(" "))
+        except (Ended, Closing, TimedOut):
+            raise
+        except Exception:  # whatever it was, the client hears 451 and nothing of it
+            self.desk.log.exception("a command failed", extra={"client": self.session.client_address, "command": verb})
+            self.envelope = Transaction()
+            self._refuse(Refusal(reply.INTERNAL_FAULT, f"an internal fault in {verb}"))
+
+    def _not_a_command(self, verb: str) -> None:
+        if verb in WEB_VERBS:
+            self._end(Refusal(reply.NOT_A_WEB_SERVER, f"{verb} is a command of HTTP"))
+        if verb == "PROXY":
+            self._end(Refusal(reply.PROXY_REFUSED, "a PROXY header came from an address that is no balancer"))
+        if "\x00" in verb or verb.startswith("\x16\x03"):
+            self._end(Refusal(reply.BAD_SYNTAX, "the client does not speak SMTP"))
+        self._refuse(Refusal(reply.BAD_SYNTAX, "the command is not known or has control characters"))
+
+    # -- replies ----------------------------------------------------------------------------------------------------
+
+    def _say(self, text: Reply) -> None:
+        """Queue a reply; replies to pipelined commands leave in one write (RFC 2920 §3.2)."""
+        self._replies += f"{text}\r\n".encode("ascii")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal and its reference, publish why, and end a session with too many of them."""
+        text = refusal.reply
+        session, envelope = self.session, self.envelope
+        party = Party(
+            session.login.username if session.login else "",
+            session.client_address,
+            session.client_name,
+            envelope.sender.address.written if envelope.sender and envelope.sender.address else "",
+            tuple(each.address.written for each in envelope.recipients),
+        )
+        self._say(text.referring(self.desk.refusals.record(refusal, self._phase, party)))
+        self.desk.metrics.refused.labels(self._phase if self._phase in _PHASES else "command", str(text.code)).inc()
+        session.refused += 1
+        if text.permanent:
+            self._errors += 1
+            if self._errors >= self.settings.errors and text.code != 521:
+                self._errors = -1_000_000
+                self._end(Refusal(reply.TOO_MANY_ERRORS, "too many refused commands in one session"))
+
+    def _end(self, refusal: Refusal) -> NoReturn:
+        """Refuse and end the session."""
+        self._refuse(refusal)
+        raise Closing
+
+    def _write_out(self) -> None:
+        if self._replies and self.transport is not None:
+            self.transport.write(bytes(self._replies))
+        self._replies.clear()
+
+    async def _flush(self) -> None:
+        """Send what was said, and wait if the client does not read."""
+        self._write_out()
+        if self._writable is not None:
+            try:
+                async with asyncio.timeout(self.settings.reply_seconds):
+                    await self._writable.wait()
+            except TimeoutError:
+                raise Closing from None
+
+    async def _start_tls(self) -> None:
+        # No await between the reply and start_tls, which stops reading at once: the client's hello belongs to TLS.
+        self._phase = "tls"
+        if self.transport is None:
+            raise Ended
+        self.inbound.clear()
+        try:
+            transport = await self.loop.start_tls(
+                self.transport,
+                self,
+                self.desk.certificate.context,
+                server_side=True,
+                ssl_handshake_timeout=self.settings.handshake_seconds,
+                ssl_shutdown_timeout=self.settings.handshake_seconds,
+            )
+        except (OSError, ssl.SSLError) as fault:
+            self.desk.log.info("TLS handshake failed: %s", fault, extra={"client": self.session.client_address})
+            raise Closing from None
+        if transport is None:
+            raise Ended
+        self.transport = transport
+        self.inbound.transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        cipher = tls.cipher()
+        self.session.tls = f"{tls.version()} {cipher[0] if cipher else 'unknown'}"
+        self.session.host_name = None
+        self.session.extended_smtp = False
+        self.envelope = Transaction()
+
+    def _log_session(self) -> None:
+        session = self.session
+        self.desk.log.info(
+            "session ended",
+            extra={
+                "client": session.client_address,
+                "endpoint": session.endpoint,
+                "name": session.client_name,
+                "tls": session.tls,
+                "user": session.login.username if session.login else "",
+                "accepted": session.accepted,
+                "refused": session.refused,
+                "seconds": round(self.loop.time() - self._began, 3),
+            },
+        )

@@ -1,0 +1,105 @@
+"""Makes a message durable: one publish, repeated with the same queue ID until the bus has it on disk, or a deadline.
+
+Whether a publish that was not answered has stored the message is unknown, so it is never given up early and never
+answered 250 on a guess.
+"""
+
+import asyncio
+import logging
+from typing import Literal
+
+from services.ingress.proof import Proof
+from services.ingress.settings import IngressSettings
+from shared.bus.client import Bus
+from shared.contract.errors import BusUnavailable, StoreFull
+from shared.contract.subjects import Place
+
+log = logging.getLogger("ingress")
+
+Outcome = Literal["stored", "full", "unknown"]
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+
+
+class Budget:
+    """Octets of messages in flight; what does not fit is told 452."""
+
+    def __init__(self, octets: int) -> None:
+        """Start with everything free."""
+        self.total = octets
+        self.used = 0
+
+    def take(self, octets: int) -> bool:
+        """Reserve octets; False if there is no room."""
+        if self.used + octets > self.total:
+            return False
+        self.used += octets
+        return True
+
+    def give(self, octets: int) -> None:
+        """Return reserved octets."""
+        self.used -= octets
+
+
+class Spool:
+    """The way into the mail streams."""
+
+    def __init__(self, bus: Bus, proof: Proof, settings: IngressSettings, shards: int) -> None:
+        """Store through `bus` while `proof` holds."""
+        self._bus = bus
+        self._proof = proof
+        self._deadline = settings.store_seconds
+        self._attempt = settings.store_attempt_seconds
+        self._percent = settings.storage_percent
+        self._interval = settings.storage_check_seconds
+        self._filled: set[int] = set()
+        self.shards = shards
+        self.budget = Budget(settings.in_flight_bytes)
+
+    async def store(self, place: Place, payload: bytes) -> Outcome:
+        """Store a message; "stored" only after the PubAck of its stream.
+
+        Must run to its end even if the client is gone: a half-done commit is nobody's.
+        """
+        if place.shard in self._filled:
+            return "full"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._deadline
+        pause = FIRST_PAUSE_SECONDS
+        while (left := deadline - loop.time()) > 0:
+            if not await self._proof.awaited(left):
+                break
+            try:
+                await self._bus.store(
+                    place.ready,
+                    payload,
+                    stream=f"MAIL_{place.shard}",
+                    message_id=place.queue_id,
+                    timeout_seconds=min(self._attempt, max(0.1, deadline - loop.time())),
+                )
+            except StoreFull:
+                return "full"
+            except BusUnavailable as fault:
+                log.warning("not acknowledged yet, storing again: %s", fault, extra={"queue_id": place.queue_id})
+                await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
+                return "stored"
+        return "unknown"
+
+    async def watch_fill(self) -> None:
+        """Look at the fill of the mail streams for ever."""
+        while True:
+            for shard in range(self.shards):
+                try:
+                    state = await self._bus.stream_state(f"MAIL_{shard}")
+                except BusUnavailable:
+                    continue
+                full = state.max_bytes > 0 and state.bytes * 100 >= state.max_bytes * self._percent
+                if full and shard not in self._filled:
+                    log.error("mail stream %d is over %d %% full, new mail is told 452", shard, self._percent)
+                    self._filled.add(shard)
+                elif not full and shard in self._filled:
+                    log.info("mail stream %d has room again", shard)
+                    self._filled.discard(shard)
+            await asyncio.sleep(self._interval)

@@ -1,0 +1,366 @@
+"""The commands of message submission: EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA and the small ones (RFC 6409).
+
+Order of checks: TLS, login, access rules, standing, sender domain, rate, recipients, size, content, durable store.
+"""
+
+# ruff: noqa: N802 - aiosmtpd names commands smtp_VERB
+
+import msgspec
+
+from services.ingress.core import commands, sasl
+from services.ingress.core.refusal import Refusal
+from services.ingress.core.transparency import DataDecoder
+from services.ingress.inbound import LineTooLong
+from services.ingress.refusals import Party
+from services.ingress.session import Login, Transaction
+from services.ingress.smtpd import AUTH_PREFIX_BYTES, PROOF_WAIT_SECONDS, Closing, Conversation
+from shared.mail import reply
+from shared.mail.reply import Reply
+
+
+class Submission(Conversation):
+    """One connection of a client that submits mail."""
+
+    # -- session commands -------------------------------------------------------------------------------------------
+
+    async def smtp_HELO(self, argument: str) -> None:
+        """HELO: accepted, but nothing can be sent without EHLO."""
+        if self._introduced(argument, "HELO host"):
+            self.session.extended_smtp = False
+            self._say(Reply(250, "", self.hostname))
+
+    async def smtp_EHLO(self, argument: str) -> None:
+        """EHLO: what is truly implemented, and AUTH only where it may be used."""
+        if not self._introduced(argument, "EHLO host"):
+            return
+        self.session.extended_smtp = True
+        offered = [
+            self.hostname,
+            "PIPELINING",  # RFC 2920
+            f"SIZE {self.settings.message_bytes}",  # RFC 1870
+            "8BITMIME",  # RFC 6152
+            "SMTPUTF8",  # RFC 6531
+            "ENHANCEDSTATUSCODES",  # RFC 2034
+            "DSN",  # RFC 3461
+            f"LIMITS RCPTMAX={self.settings.recipients}",  # RFC 9422
+        ]
+        offered.append("AUTH PLAIN LOGIN" if self.session.tls else "STARTTLS")  # RFC 4954 §4, RFC 3207
+        for line in offered[:-1]:
+            self._replies += f"250-{line}\r\n".encode("ascii")
+        self._say(Reply(250, "", offered[-1]))
+
+    def _introduced(self, argument: str, syntax: str) -> bool:
+        if not argument or " " in argument or len(argument) > 255 or not argument.isascii():
+            self._refuse(Refusal(reply.BAD_ARGUMENTS.with_(syntax=syntax), "a name without spaces is needed"))
+            return False
+        self.envelope = Transaction()  # RFC 5321 §4.1.4
+        self.session.host_name = argument
+        return True
+
+    async def smtp_NOOP(self, argument: str) -> None:
+        """NOOP."""
+        self._say(reply.OK)
+
+    async def smtp_RSET(self, argument: str) -> None:
+        """RSET: forget the transaction."""
+        if argument:
+            self._wrong_arguments("RSET")
+            return
+        self.envelope = Transaction()
+        self._say(reply.OK)
+
+    async def smtp_QUIT(self, argument: str) -> None:
+        """QUIT."""
+        if argument:
+            self._wrong_arguments("QUIT")
+            return
+        self._say(reply.CLOSING)
+        raise Closing
+
+    async def smtp_HELP(self, argument: str) -> None:
+        """HELP: where to read, nothing about this server."""
+        self._say(Reply(214, "2.0.0", "See RFC 5321 and RFC 6409"))
+
+    async def smtp_VRFY(self, argument: str) -> None:
+        """VRFY: the same answer for everybody (RFC 5321 §7.3)."""
+        if argument:
+            self._say(reply.CANNOT_VERIFY)
+        else:
+            self._wrong_arguments("VRFY address")
+
+    async def smtp_EXPN(self, argument: str) -> None:
+        """EXPN: not offered."""
+        self._refuse(Refusal(reply.NOT_IMPLEMENTED.with_(command="EXPN"), "EXPN is not offered"))
+
+    def _wrong_arguments(self, syntax: str) -> None:
+        self._refuse(Refusal(reply.BAD_ARGUMENTS.with_(syntax=syntax), "wrong arguments"))
+
+    def _out_of_sequence(self, advice: str) -> None:
+        self._refuse(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice))
+
+    # -- security ---------------------------------------------------------------------------------------------------
+
+    async def smtp_STARTTLS(self, argument: str) -> None:
+        """STARTTLS: nothing said in clear survives it (RFC 3207 §4.2)."""
+        if argument:
+            self._wrong_arguments("STARTTLS")
+        elif self.session.tls:
+            self._out_of_sequence("TLS is already in use")
+        elif len(self.inbound):
+            # A command sent along with STARTTLS came in clear and must not be taken as said inside TLS.
+            advice = "nothing may follow STARTTLS before its reply"
+            self._end(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice))
+        else:
+            self._say(reply.START_TLS)
+            self._write_out()
+            await self._start_tls()
+
+    async def smtp_AUTH(self, argument: str) -> None:
+        """AUTH PLAIN and AUTH LOGIN (RFC 4954, RFC 4616), in any case of letters."""
+        mechanism, _, initial = argument.partition(" ")
+        if not self.session.tls:
+            self._refuse(Refusal(reply.TLS_REQUIRED_FOR_AUTH, "AUTH without TLS"))
+        elif not self.session.extended_smtp:
+            self._out_of_sequence("send EHLO first")
+        elif self.session.login is not None:
+            self._out_of_sequence("already authenticated")  # RFC 4954 §4
+        elif self.envelope.sender is not None:
+            self._out_of_sequence("AUTH is not possible inside a transaction")
+        elif not mechanism or " " in initial:
+            self._wrong_arguments("AUTH PLAIN|LOGIN [initial-response]")
+        elif mechanism.upper() == "PLAIN":
+            await self._plain(initial)
+        elif mechanism.upper() == "LOGIN":
+            await self._login(initial)
+        else:
+            self._refuse(Refusal(reply.AUTH_MECHANISM, f"the mechanism {reply.printable(mechanism)} is not offered"))
+
+    async def _plain(self, initial: str) -> None:
+        message = self._decoded(initial.encode()) if initial else await self._ask(reply.ASK_RESPONSE)
+        if message is not None:
+            await self._verify(sasl.plain(message))
+
+    async def _login(self, initial: str) -> None:
+        username = self._decoded(initial.encode()) if initial else await self._ask(reply.ASK_USERNAME)
+        if username is None:
+            return
+        password = await self._ask(reply.ASK_PASSWORD)
+        if password is not None:
+            await self._verify(sasl.login(username, password))
+
+    async def _ask(self, challenge: Reply) -> bytes | None:
+        """Send a challenge and return the decoded answer; None if it was refused, which has been said."""
+        self._say(challenge)
+        await self._flush()
+        while (line := self.inbound.line(self.settings.auth_line_bytes + AUTH_PREFIX_BYTES)) is None:
+            await self.inbound.more(self._patience())
+        if isinstance(line, LineTooLong):
+            self._refuse(Refusal(reply.AUTH_LINE_TOO_LONG, "an answer in AUTH was too long"))
+            return None
+        if not line.endswith(b"\r\n"):
+            self._refuse(Refusal(reply.BARE_LINE_FEED, "an answer in AUTH ended in a bare LF"))
+            return None
+        if line == b"*\r\n":
+            self._refuse(Refusal(reply.AUTH_CANCELLED, "the client cancelled AUTH"))
+            return None
+        return self._decoded(line[:-2])
+
+    def _decoded(self, line: bytes) -> bytes | None:
+        decoded = sasl.decode(line)
+        if decoded is None:
+            self._refuse(Refusal(reply.BAD_BASE64, "the answer in AUTH is not base64"))
+        return decoded
+
+    async def _verify(self, attempt: sasl.Attempt) -> None:
+        outcome = await self.desk.authentication.login(self.session, attempt)
+        if isinstance(outcome, Login):
+            self.session.login = outcome
+            self.session.authenticated = True
+            if self.session.address is not None:
+                self.desk.connections.recognise(self.session.address)
+            self._say(reply.AUTHENTICATED)
+            return
+        self._failed_logins += 1
+        party = Party(attempt.username, self.session.client_address, self.session.client_name)
+        last = self._failed_logins >= self.settings.failed_logins and outcome.reply.permanent
+        self._say(outcome.reply.referring(self.desk.refusals.record(outcome, "auth", party)))
+        self.session.refused += 1
+        self.desk.metrics.refused.labels("auth", str(outcome.reply.code)).inc()
+        if last:
+            self._end(Refusal(reply.TOO_MANY_FAILED_LOGINS, "too many failed logins in one session"))
+
+    # -- the transaction --------------------------------------------------------------------------------------------
+
+    async def smtp_MAIL(self, argument: str) -> None:
+        """MAIL: the sender's domain selects the configuration, whose gates must be open."""
+        login = self.session.login
+        if not self.session.tls:
+            self._refuse(Refusal(reply.TLS_REQUIRED, "MAIL without TLS"))
+            return
+        if login is None:
+            self._refuse(Refusal(reply.AUTH_REQUIRED, "MAIL without AUTH"))
+            return
+        if not self.session.host_name:
+            self._out_of_sequence("send EHLO first")
+            return
+        if self.envelope.sender is not None:
+            self._out_of_sequence("a transaction is open, finish it or send RSET")
+            return
+        self.session.transactions += 1
+        if self.session.transactions > self.settings.transactions:
+            self._end(Refusal(reply.TOO_MANY_ERRORS, "too many transactions in one session"))
+        sender = commands.parse_mail(argument)
+        if isinstance(sender, Reply):
+            self._refuse(Refusal(sender, "MAIL is not valid"))
+            return
+        if sender.size > self.settings.message_bytes:  # RFC 1870 §6.1
+            limit = str(self.settings.message_bytes)
+            self._refuse(Refusal(reply.TOO_LARGE.with_(limit=limit), f"{sender.size} octets were announced"))
+            return
+        if not await self.desk.proof.awaited(PROOF_WAIT_SECONDS):
+            self._end(Refusal(reply.NOT_READY.with_(host=self.hostname), "the bus has not proven to store safely"))
+        decision = self.desk.reception.open(self.session, login, sender)
+        if isinstance(decision, Refusal):
+            # Only for the record: the refused sender is not taken into the transaction.
+            self.envelope.sender = sender
+            self._refuse(decision)
+            self.envelope = Transaction()
+            return
+        self.envelope.sender = sender
+        if decision is not None:
+            self.envelope.account, self.envelope.admitted = decision
+        self._say(reply.SENDER_OK)
+
+    async def smtp_RCPT(self, argument: str) -> None:
+        """RCPT: any valid address; the one too many is told 452 and the others stay (RFC 5321 §4.5.3.1.10)."""
+        if not self._in_transaction("RCPT"):
+            return
+        sender = self.envelope.sender
+        destination = commands.parse_rcpt(argument, smtputf8=sender is not None and sender.smtputf8)
+        if isinstance(destination, Reply):
+            self._refuse(self._owned(Refusal(destination, "RCPT is not valid")))
+        elif self.envelope.is_known(destination.address.written):
+            self._say(reply.RECIPIENT_OK)  # named twice, sent once
+        elif len(self.envelope.recipients) >= self.settings.recipients:
+            self._refuse(self._owned(Refusal(reply.TOO_MANY_RECIPIENTS, "too many recipients in one message")))
+        else:
+            self.envelope.recipients.append(destination)
+            self._say(reply.RECIPIENT_OK)
+
+    def _in_transaction(self, verb: str) -> bool:
+        if not self.session.tls:
+            self._refuse(Refusal(reply.TLS_REQUIRED, f"{verb} without TLS"))
+        elif self.session.login is None:
+            self._refuse(Refusal(reply.AUTH_REQUIRED, f"{verb} without AUTH"))
+        elif self.envelope.sender is None:
+            self._out_of_sequence("send MAIL first")
+        else:
+            return True
+        return False
+
+    def _owned(self, refusal: Refusal) -> Refusal:
+        account = self.envelope.account
+        if account is None or refusal.instance:
+            return refusal
+        configuration = account.configuration
+        return msgspec.structs.replace(refusal, instance=configuration.instance, configuration=configuration.id)
+
+    async def smtp_DATA(self, argument: str) -> None:
+        """Take the octets up to CRLF.CRLF and nothing else, then do everything that leads to a queue ID."""
+        if not self._in_transaction("DATA"):
+            return
+        if argument:
+            self._wrong_arguments("DATA")
+            return
+        if len(self.inbound):
+            # RFC 2920 §3.1: DATA ends a group. Octets sent before 354 could be body or commands: neither is guessed.
+            advice = "wait for 354 before sending the message"
+            self._end(self._owned(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice)))
+        if not self.envelope.recipients:
+            self._refuse(self._owned(Refusal(reply.NO_VALID_RECIPIENTS, "DATA without a valid recipient")))
+            return
+        transaction = self.envelope
+        declared = transaction.sender.size if transaction.sender else 0
+        if not self._reserve(declared):
+            self._refuse(self._owned(Refusal(reply.BUSY, "the budget of octets in flight is used up")))
+            self.envelope = Transaction()
+            return
+        try:
+            decoder = DataDecoder(self.settings.message_bytes)
+            await self._read_data(decoder)
+            outcome = await self._receive(transaction, decoder)
+        finally:
+            # Whatever happened, the next message must not meet this one's recipients.
+            self.envelope = Transaction()
+            self._reserve(0)
+        if isinstance(outcome, Refusal):
+            self.envelope = transaction
+            self._phase = "data"
+            self._refuse(self._owned(outcome))
+            self.envelope = Transaction()
+            return
+        self.session.accepted += 1
+        self._idle = 0
+        self._say(reply.QUEUED.with_(queue_id=outcome))
+        self.desk.log.info(
+            "accepted",
+            extra={
+                "queue_id": outcome,
+                "recipients": len(transaction.recipients),
+                "client": self.session.client_address,
+            },
+        )
+
+    def _reserve(self, octets: int) -> bool:
+        """Make this session's share of the budget so large; False if there is no room, which changes nothing."""
+        budget = self.desk.budget
+        if octets > self._reserved and not budget.take(octets - self._reserved):
+            return False
+        if octets < self._reserved:
+            budget.give(self._reserved - octets)
+        self._reserved = octets
+        self.desk.metrics.in_flight.set(budget.used)
+        return True
+
+    async def _read_data(self, decoder: DataDecoder) -> None:
+        """Read until the end of the message, whatever becomes of it."""
+        self._say(reply.SEND_DATA)
+        await self._flush()
+        deadline = self.loop.time() + self.settings.data_total_seconds
+        rest: bytes | None = None
+        while rest is None:
+            if not len(self.inbound):
+                await self.inbound.more(min(self.settings.data_seconds, deadline - self.loop.time()))
+                continue
+            rest = decoder.feed(self.inbound.take())
+            if not decoder.trouble and decoder.held > self._reserved and not self._reserve(decoder.held):
+                decoder.give_up("no budget")
+            if decoder.trouble:
+                self._reserve(0)
+            if decoder.discarded > self.settings.message_bytes:
+                self._end(self._owned(self._trouble(decoder)))
+        self.inbound.give_back(rest)
+
+    def _trouble(self, decoder: DataDecoder) -> Refusal:
+        match decoder.trouble:
+            case "too large":
+                limit = str(self.settings.message_bytes)
+                return Refusal(reply.TOO_LARGE.with_(limit=limit), "the message is larger than the limit")
+            case "no budget":
+                return Refusal(reply.BUSY, "the budget of octets in flight is used up")
+            case _:
+                return Refusal(reply.LINE_IN_MESSAGE_TOO_LONG, "a line of the message is too long")
+
+    async def _receive(self, transaction: Transaction, decoder: DataDecoder) -> str | Refusal:
+        if decoder.trouble:
+            return self._trouble(decoder)
+        try:
+            return await self.desk.reception.receive(self.session, transaction, decoder.message())
+        except Exception:  # never 5xx, and never an exception's text, for a fault of ours
+            self.desk.log.exception("a message could not be received", extra={"client": self.session.client_address})
+            return Refusal(reply.LOCAL_FAULT, "an internal fault while receiving the message")
+
+
+Submission.COMMANDS = {
+    name.removeprefix("smtp_"): getattr(Submission, name) for name in vars(Submission) if name.startswith("smtp_")
+}
