@@ -53,6 +53,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     last_sequence: int
     subjects: dict[str, int]
     max_bytes: int
+    created: str
+    """When this stream was made, as the server writes it: another value is another life, with sequences from 1."""
 
 
 class Bus:
@@ -148,6 +150,14 @@ class Bus:
         payload = json.dumps(body).encode() if body is not None else b""
         answer: dict[str, Any] = json.loads(await self.request(f"$JS.API.{call}", payload, timeout_seconds))
         return answer
+
+    async def reached(self, timeout_seconds: float = 5) -> bool:
+        """Return whether the server has received everything sent so far."""
+        try:
+            await self.nc.flush(max(1, round(timeout_seconds)))
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
+        return True
 
     async def store(
         self,
@@ -268,6 +278,7 @@ class Bus:
             last_sequence=state["last_seq"],
             subjects=subjects,
             max_bytes=answer["config"].get("max_bytes", -1),
+            created=answer["created"],
         )
 
     async def close(self) -> None:

@@ -1,0 +1,91 @@
+"""Wires the tracker: database, projection of three streams, queries."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from services.tracker.core.projection import SOURCES
+from services.tracker.projector import Projector
+from services.tracker.queries import Queries
+from services.tracker.reading import Reading
+from services.tracker.settings import TrackerSettings
+from services.tracker.store import DatabaseAway, Store
+from shared.bus.client import connect
+from shared.bus.kv import Replica
+from shared.bus.service import serve
+from shared.bus.settings import BusSettings
+from shared.contract.records import Standing
+from shared.runtime import clock
+from shared.runtime.lifecycle import Room, health_settings, run
+from shared.runtime.settings import load
+
+FORGET_INTERVAL_SECONDS = 600
+FORGET_BATCH = 1000
+
+
+def main(environ: Mapping[str, str], file: Path | None = None) -> int:
+    """Run the tracker; return the exit status."""
+    settings = load(TrackerSettings, "tracker", environ, file)
+    bus_settings = load(BusSettings, "bus", environ, file)
+
+    async def remember(room: Room) -> None:
+        await track(room, settings, bus_settings)
+
+    return run("tracker", remember, health_settings(environ, file))
+
+
+async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings) -> None:
+    """Project and answer until the room is told to stop."""
+    room.ready("database", False, "it is being opened")
+    room.ready("bus", False, "not connected yet")
+    store = Store(settings.database_url)
+    try:
+        await _prepared(room, store, settings)
+        bus = await connect(bus_settings, "tracker")
+        bus.on_connection(lambda up: room.ready("bus", up, "the connection is lost"))
+        try:
+            standing: Replica[Standing] = Replica(bus, "standing", Standing)
+            await standing.start(room.tasks)
+            service = await serve(
+                bus, "tracker", "What happened to a message", Queries(Reading(store), standing.get).endpoints()
+            )
+            projector = Projector(bus, store, settings, room.metrics)
+            running = [
+                room.tasks.create_task(projector.follow(source, room.ready), name=f"follow {source}")
+                for source in SOURCES
+            ]
+            running.append(room.tasks.create_task(_forget(room, store, settings), name="forget"))
+            await room.stopping.wait()
+            for task in running:
+                task.cancel()
+            await service.close()
+        finally:
+            await bus.close()
+    finally:
+        store.close()
+
+
+async def _prepared(room: Room, store: Store, settings: TrackerSettings) -> None:
+    """Make the tables, waiting for a database that is not there yet."""
+    while True:
+        try:
+            await asyncio.to_thread(store.prepare)
+        except DatabaseAway as fault:
+            room.ready("database", False, str(fault))
+            await asyncio.sleep(settings.retry_seconds)
+        else:
+            room.ready("database", True)
+            return
+
+
+async def _forget(room: Room, store: Store, settings: TrackerSettings) -> None:
+    """Remove what is older than the retention, a little at a time."""
+    while settings.retention_days:
+        before = clock.now() - timedelta(days=settings.retention_days)
+        try:
+            while gone := await asyncio.to_thread(store.forget, before, FORGET_BATCH):
+                room.log.info("forgot finished messages", extra={"messages": gone})
+        except DatabaseAway as fault:
+            room.log.warning("old messages stay for now: %s", fault)
+        await asyncio.sleep(FORGET_INTERVAL_SECONDS)

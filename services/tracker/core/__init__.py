@@ -1,0 +1,1 @@
+"""What the tracker concludes from events, as pure functions over values."""

@@ -1,0 +1,85 @@
+"""A message's life in order, each fact in words and as it was published."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from services.tracker.core.explain import diagnosis, moment
+from services.tracker.core.projection import EventRow, Fact, read
+from shared.contract.events import (
+    AnyStatus,
+    ExchangerTried,
+    MessageAccepted,
+    MessageAttempted,
+    MessageDropped,
+    MessageExpired,
+    MessageHeld,
+    MessageReleased,
+    SubmissionRefused,
+)
+from shared.contract.requests import TimelineEntry
+
+_ORDER = {"ACCEPTED": 0, "STATUS": 1}
+
+
+def timeline(rows: Iterable[EventRow]) -> tuple[TimelineEntry, ...]:
+    """Return a message's events in the order they happened: acceptance, then STATUS records as they were committed."""
+    ordered = sorted(rows, key=lambda row: (_ORDER.get(row.source, 2), row.ordinal))
+    return tuple(_entry(row) for row in ordered)
+
+
+def _entry(row: EventRow) -> TimelineEntry:
+    event = read(Fact(source=row.source, sequence=row.ordinal, subject="", stored_at=row.at, payload=row.body))
+    if event is None or isinstance(event, SubmissionRefused):
+        sentence = f"An event of a type this version cannot read: {row.type}"
+        return TimelineEntry(at=row.at, what=row.type, sentence=sentence, event=msgspec.Raw(row.body))
+    return TimelineEntry(at=row.at, what=_word(event), sentence=_sentence(event), event=msgspec.Raw(row.body))
+
+
+def _word(event: MessageAccepted | AnyStatus) -> str:
+    return str(event.__struct_config__.tag).split(".")[1]
+
+
+def _sentence(event: MessageAccepted | AnyStatus) -> str:
+    match event:
+        case MessageAccepted():
+            return _accepted(event)
+        case MessageAttempted():
+            return _attempted(event)
+        case MessageHeld():
+            until = f" until {moment(event.until)} at the latest" if event.until else ""
+            return event.explanation or f"Held{until}: {event.reason or 'sending is not allowed at present'}"
+        case MessageReleased():
+            return event.explanation or _because("Released to go on its way", event.reason)
+        case MessageExpired():
+            return event.explanation or "Expired: its lifetime ended with recipients still open"
+        case MessageDropped():
+            by = f" by {event.by}" if event.by else ""
+            return event.explanation or _because(f"Dropped{by}", event.reason)
+
+
+def _because(what: str, reason: str) -> str:
+    return f"{what}: {reason}" if reason else what
+
+
+def _accepted(event: MessageAccepted) -> str:
+    count = len(event.recipients)
+    recipients = "1 recipient" if count == 1 else f"{count} recipients"
+    sender = f"<{event.sender}>"
+    whence = f" from {event.client_address}" if event.client_address else ""
+    tls = f" over {event.tls}" if event.tls else ""
+    return f"Accepted{whence}{tls}: {event.size} octets of {sender} for {recipients}"
+
+
+def _attempted(event: MessageAttempted) -> str:
+    said = event.explanation or "; ".join(
+        f"{state.address} {state.status}" + (f": {diagnosis(state.last)}" if state.last else "")
+        for state in event.recipients
+    )
+    tried = "; ".join(_tried(exchanger) for exchanger in event.exchangers)
+    return f"Attempt {event.attempt}: {said}" + (f" (tried {tried})" if tried else "")
+
+
+def _tried(exchanger: ExchangerTried) -> str:
+    tls = f" over {exchanger.tls}" if exchanger.tls else ""
+    return f"{exchanger.host} [{exchanger.address}]{tls}: {exchanger.outcome}"

@@ -1,0 +1,126 @@
+"""Carries events from the streams into the database: batches, each acked after its commit.
+
+Consumers hand out what is new. What they have handed out before, but the database does not have (it was wiped, or put
+back from a copy), is read from the streams themselves when the connection is made.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from services.tracker.core.projection import SOURCES, Fact, Source, read
+from services.tracker.settings import TrackerSettings
+from services.tracker.store import DatabaseAway, Store
+from shared.bus.client import Bus
+from shared.bus.streams import PullConsumer, Taken
+from shared.contract.errors import BusUnavailable
+from shared.runtime import clock
+
+log = logging.getLogger("tracker")
+
+CONSUMER = "tracker"
+SUBJECTS: dict[Source, str] = {
+    "ACCEPTED": "postlane.accepted.>",
+    "STATUS": "postlane.status.>",
+    "REFUSALS": "postlane.refused.>",
+}
+
+
+class Projector:
+    """Follows the streams; its tasks belong to the room."""
+
+    def __init__(self, bus: Bus, store: Store, settings: TrackerSettings, metrics: CollectorRegistry) -> None:
+        self._bus = bus
+        self._store = store
+        self._settings = settings
+        self._settling = asyncio.Lock()
+        self._settled_epoch = 0
+        self._projected = Counter("postlane_tracker_events", "Events written", ["stream"], registry=metrics)
+        self._unknown = Counter("postlane_tracker_unknown_events", "Events of unknown type", registry=metrics)
+        self._lag = Gauge("postlane_tracker_lag_seconds", "Age of the last event written", ["stream"], registry=metrics)
+
+    async def follow(self, source: Source, ready: Callable[[str, bool, str], None]) -> None:
+        """Project one stream for ever; `ready` is told whether the database and the history are there."""
+        consumer = PullConsumer(self._bus, source, CONSUMER)
+        what = f"{source.lower()} events"
+        ready(what, False, "history is being read")
+        while True:
+            try:
+                await self._settle()
+                ready(what, True, "")
+                taken = await consumer.fetch(
+                    self._settings.batch, self._settings.batch_bytes, self._settings.wait_seconds
+                )
+                if not taken:
+                    continue
+                await self._settle()  # the stream may have begun a new life while we waited
+                await self._write([_fact(source, message) for message in taken])
+            except (DatabaseAway, BusUnavailable) as fault:
+                # Nothing was acked: what was taken is handed out again after the consumer's ack wait.
+                ready(what, False, str(fault))
+                await asyncio.sleep(self._settings.retry_seconds)
+                continue
+            for message in taken:
+                await message.ack()
+
+    async def _settle(self) -> None:
+        """Catch up once for each connection, before anything is written over it."""
+        async with self._settling:
+            epoch = self._bus.epoch
+            if epoch == self._settled_epoch:
+                return
+            for source in SOURCES:
+                await self._catch_up(source)
+            self._settled_epoch = epoch
+
+    async def _catch_up(self, source: Source) -> None:
+        state = await self._bus.stream_state(source)
+        position = await asyncio.to_thread(self._store.position, source, state.created)
+        if position.last_sequence >= state.last_sequence:
+            return
+        start = max(state.first_sequence, position.last_sequence + 1 - self._settings.overlap_records, 1)
+        log.info("reading %s from %d to %d", source, start, state.last_sequence, extra={"stream": source})
+        batch: list[Fact] = []
+        octets = 0
+        async for stored in self._bus.scan(source, SUBJECTS[source], start):
+            if stored.sequence > state.last_sequence:
+                break
+            batch.append(
+                Fact(
+                    source=source,
+                    sequence=stored.sequence,
+                    subject=stored.subject,
+                    stored_at=stored.at,
+                    payload=stored.payload,
+                )
+            )
+            octets += len(stored.payload)
+            if len(batch) >= self._settings.batch or octets >= self._settings.batch_bytes:
+                await self._write(batch)
+                batch, octets = [], 0
+        if batch:
+            await self._write(batch)
+
+    async def _write(self, facts: list[Fact]) -> None:
+        refused = await asyncio.to_thread(self._store.apply, facts)
+        for fact in refused:
+            log.error("an event cannot be projected; it is kept aside", extra={"subject": fact.subject})
+        for fact in facts:
+            if read(fact) is None:
+                self._unknown.inc()
+                log.warning("an event of unknown type is kept as it is", extra={"subject": fact.subject})
+        source = facts[0].source
+        self._projected.labels(source).inc(len(facts))
+        self._lag.labels(source).set(max(0.0, (clock.now() - facts[-1].stored_at).total_seconds()))
+
+
+def _fact(source: Source, message: Taken) -> Fact:
+    return Fact(
+        source=source,
+        sequence=message.sequence,
+        subject=message.subject,
+        stored_at=message.stored_at,
+        payload=message.payload,
+    )
