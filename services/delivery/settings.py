@@ -79,9 +79,7 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="how old the last extension of our hold may be at the final dot; under the ack wait")
     ] = 22.0
     drain_seconds: Annotated[float, Meta(description="time for transactions to end when told to stop", ge=0)] = 25.0
-    suppress_bounces: Annotated[
-        bool, Meta(description="put recipients whose mailbox is gone on a suppression list")
-    ] = True
+    suppress_bounces: Annotated[bool, Meta(description="suppress recipients whose mailbox is gone")] = True
 
     def __post_init__(self) -> None:
         """Check what types alone cannot. Errors: `ValueError` says which and how to correct it."""

@@ -11,7 +11,8 @@ from hashlib import sha256
 
 import msgspec
 
-from shared.contract.envelope import Envelope, Recipient, RecipientState
+from services.delivery.core.outcome import kind_of
+from shared.contract.envelope import Diagnosis, Envelope, Recipient, RecipientState
 from shared.contract.records import Configuration
 from shared.mail.address import Fault, parse_address
 from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id, queue_id_time_ms
@@ -76,13 +77,9 @@ def report(
     to: str,
     original: bytes,
     reporting_mta: str,
-    kinds: dict[int, str],
     now: datetime,
 ) -> Report:
-    """Build the report on `failed`, recipients of `envelope`, whose mail was `original`.
-
-    `kinds` names the class of each recipient's failure by number; a missing one is worded generally.
-    """
+    """Build the report on `failed`, recipients of `envelope`, whose mail was `original`."""
     queue_id = queue_id_of(envelope.queue_id, attempt)
     boundary = f"=_{queue_id}"
     mime = boundary.encode()
@@ -90,7 +87,7 @@ def report(
     head = _header(envelope, queue_id, boundary, to, reporting_mta, now)
     parts = (
         b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        + _crlf(_words(envelope, failed, kinds)),
+        + _crlf(_words(envelope, failed)),
         b"Content-Type: message/delivery-status\r\n\r\n" + _crlf(_fields(envelope, failed, reporting_mta)),
         b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + _original_header(original),
     )
@@ -141,7 +138,7 @@ def _header(envelope: Envelope, queue_id: str, boundary: str, to: str, reporting
     return "".join(line + "\r\n" for line in lines).encode("utf-8", "replace")
 
 
-def _words(envelope: Envelope, failed: tuple[RecipientState, ...], kinds: dict[int, str]) -> str:
+def _words(envelope: Envelope, failed: tuple[RecipientState, ...]) -> str:
     lines = [
         "This is an automatic report of the mail system. Your message could not be delivered",
         "to the recipients below.",
@@ -153,12 +150,10 @@ def _words(envelope: Envelope, failed: tuple[RecipientState, ...], kinds: dict[i
     ]
     for recipient in failed:
         lines.append(f"<{recipient.address}>")
-        advice = EXPIRED_ADVICE if recipient.status == "expired" else ADVICE[kinds.get(recipient.number, "other")]
-        lines.append(f"    {advice}")
+        kind = kind_of(recipient.last.enhanced, recipient.last.text) if recipient.last is not None else "other"
+        lines.append(f"    {EXPIRED_ADVICE if recipient.status == 'expired' else ADVICE[kind]}")
         if recipient.last is not None:
-            spoken = (
-                f"{recipient.last.code} {recipient.last.enhanced}" if recipient.last.code else recipient.last.enhanced
-            )
+            spoken = _spoken(recipient.last)
             who = recipient.last.host or "this mail system"
             lines.append(f"    {who} said: {spoken} {recipient.last.text}")
         lines.append("")
@@ -187,11 +182,15 @@ def _fields(envelope: Envelope, failed: tuple[RecipientState, ...], reporting_mt
             if last.host:
                 lines.append(f"Remote-MTA: dns; {_ascii(last.host)}")
             kind = "smtp" if last.code else "x-postlane"
-            spoken = f"{last.code} {last.enhanced}" if last.code else last.enhanced
+            spoken = _spoken(last)
             lines.append(f"Diagnostic-Code: {kind}; {_ascii(spoken + ' ' + last.text)}")
             if recipient.at is not None:
                 lines.append(f"Last-Attempt-Date: {format_datetime(recipient.at)}")
     return "\n".join(lines) + "\n"
+
+
+def _spoken(last: Diagnosis) -> str:
+    return f"{last.code} {last.enhanced}" if last.code else last.enhanced
 
 
 def _typed(address: str) -> str:

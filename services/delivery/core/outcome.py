@@ -1,4 +1,6 @@
-"""What became of a recipient in an attempt: `Delivered`, `Deferred` or `Bounced`, from code, status, phase and text.
+"""What became of a recipient in an attempt: `Delivered`, `Deferred`, `Bounced` or `Suppressed`.
+
+The server's code, enhanced status, text and the phase of the transaction decide.
 
 Temporary by default: only what a server (or the DNS) says in so many words is permanent. A reply that makes no
 sense, a lost connection and every fault of ours are temporary.
@@ -65,7 +67,13 @@ class Bounced(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind = "other"
 
 
-Outcome = Delivered | Deferred | Bounced
+class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
+    """Not tried: the address is on the configuration's suppression list."""
+
+    diagnosis: Diagnosis
+
+
+Outcome = Delivered | Deferred | Bounced | Suppressed
 
 
 def clean(text: str) -> str:
@@ -89,7 +97,7 @@ def from_reply(code: int, text: str, phase: Phase, *, host: str = "", address: s
         status = _agreeing(enhanced, "4", {421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1"}.get(code, "4.0.0"))
         return Deferred(
             diagnosis=_diagnosis(code, status, rest, phase, host, address),
-            kind=_kind(status, rest),
+            kind=kind_of(status, rest),
             wait_seconds=wait_hint(rest),
             elsewhere=code == 421 or phase in ("connect", "greeting", "ehlo", "starttls"),
         )
@@ -125,14 +133,19 @@ def refused(enhanced: str, text: str, phase: Phase, kind: Kind, code: int = 0, *
     return Bounced(diagnosis=Diagnosis(code=code, enhanced=enhanced, text=text, phase=phase, host=host), kind=kind)
 
 
-def mailbox_gone(outcome: Outcome) -> bool:
-    """Return whether the outcome says that the mailbox does not exist, so that sending again only does harm."""
-    if not isinstance(outcome, Bounced) or outcome.diagnosis.phase not in ("rcpt", "final", "data"):
+def suppressed(text: str) -> Suppressed:
+    """Return the outcome of a recipient that is not tried because of the suppression list."""
+    return Suppressed(diagnosis=Diagnosis(code=0, enhanced="5.7.1", text=text, phase="policy"))
+
+
+def mailbox_gone(last: Diagnosis) -> bool:
+    """Return whether a bounce says that the mailbox does not exist, so that sending again only does harm."""
+    if last.phase not in ("rcpt", "data", "final") or last.code == 0:
         return False
-    if outcome.diagnosis.enhanced in MAILBOX_GONE:
+    if last.enhanced in MAILBOX_GONE:
         return True
-    vague = outcome.diagnosis.enhanced in ("5.0.0", "5.1.0", "5.2.0")
-    return vague and outcome.kind == "mailbox"
+    vague = last.enhanced in ("5.0.0", "5.1.0", "5.2.0")
+    return vague and _UNKNOWN_MAILBOX.search(last.text) is not None
 
 
 def wait_hint(text: str) -> int:
@@ -160,7 +173,7 @@ def _permanent(code: int, enhanced: str, text: str, phase: Phase, host: str, add
     if phase == "rcpt" and default == "5.0.0" and not enhanced and _UNKNOWN_MAILBOX.search(text):
         default = "5.1.1"
     status = _agreeing(enhanced, "5", default)
-    return Bounced(diagnosis=_diagnosis(code, status, text, phase, host, address), kind=_kind(status, text))
+    return Bounced(diagnosis=_diagnosis(code, status, text, phase, host, address), kind=kind_of(status, text))
 
 
 def _split_enhanced(text: str) -> tuple[str, str]:
@@ -178,7 +191,8 @@ def _agreeing(enhanced: str, digit: str, default: str = "") -> str:
     return enhanced if enhanced.startswith(digit) else default or f"{digit}.0.0"
 
 
-def _kind(status: str, text: str) -> Kind:
+def kind_of(status: str, text: str) -> Kind:
+    """Classify a failure by its enhanced status code and, where that is vague, by its text."""
     _, subject, detail = status.split(".")
     if subject == "1":
         return "routing" if detail in ("2", "10") else "mailbox"

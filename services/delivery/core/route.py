@@ -109,7 +109,7 @@ def doors(
 ) -> Doors:
     """Return the addresses of a host delivery may connect to, at most `ADDRESSES_LIMIT`, families alternating."""
     families = [
-        [text for text in answer.values] if isinstance(answer, Found) else []
+        list(answer.values) if isinstance(answer, Found) else []
         for answer in ((six, four) if prefer_ipv6 else (four, six))
     ]
     mixed = [family[n] for n in range(max(map(len, families), default=0)) for family in families if n < len(family)]

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from services.delivery.core.gate import BY_OPERATOR, Hold
-from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
+from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome, Suppressed
 from shared.contract.envelope import (
     FINAL,
     Carriage,
@@ -20,7 +20,7 @@ from shared.contract.envelope import (
     RecipientStatus,
     overall,
 )
-from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
+from shared.contract.events import AnyStatus, MessageHeld
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +72,6 @@ class Expire(msgspec.Struct, frozen=True):
 
 
 Step = Finish | Attempt | Wait | Keep | Expire
-
-_NO_HOLD = Hold("", "")
 
 
 def known(carriage: Carriage, last: AnyStatus | None, last_sequence: int) -> Known:
@@ -152,8 +150,11 @@ def _applied(state: RecipientState, outcome: Outcome, now: datetime, repeated: b
             status, doubtful = "deferred", doubtful or ambiguous
         case Bounced():
             status = "bounced"
+        case Suppressed():
+            status = "suppressed"
+    attempts = state.attempts + (0 if status == "suppressed" else 1)
     return msgspec.structs.replace(
-        state, status=status, attempts=state.attempts + 1, at=now, last=outcome.diagnosis, possible_duplicate=doubtful
+        state, status=status, attempts=attempts, at=now, last=outcome.diagnosis, possible_duplicate=doubtful
     )
 
 
@@ -170,11 +171,15 @@ def closed(
 
 
 def merged(
-    ours: tuple[RecipientState, ...], theirs: tuple[RecipientState, ...], committed: tuple[RecipientState, ...]
+    ours: tuple[RecipientState, ...],
+    theirs: tuple[RecipientState, ...],
+    committed: tuple[RecipientState, ...],
+    now: datetime,
 ) -> tuple[RecipientState, ...]:
     """Merge the result of our attempt into a record somebody else committed meanwhile.
 
-    `committed` is what both started from. A delivery is never forgotten; two of them are a duplicate.
+    `committed` is what both started from, `now` the time of the merged record. A delivery is never forgotten; two of
+    them are a duplicate.
     """
     before = {r.number: r for r in committed}
     other = {r.number: r for r in theirs}
@@ -185,13 +190,12 @@ def merged(
         if start is not None and start.status in FINAL:
             result.append(his)
         elif mine.status == "delivered" and his.status == "delivered":
-            result.append(msgspec.structs.replace(mine, possible_duplicate=True))
+            result.append(msgspec.structs.replace(mine, at=now, possible_duplicate=True))
         elif mine.status == "delivered" or (mine.status in FINAL and his.status not in FINAL):
-            result.append(mine)
+            result.append(msgspec.structs.replace(mine, at=now))
         else:
-            result.append(
-                msgspec.structs.replace(his, possible_duplicate=his.possible_duplicate or mine.possible_duplicate)
-            )
+            doubtful = his.possible_duplicate or mine.possible_duplicate
+            result.append(msgspec.structs.replace(his, possible_duplicate=doubtful))
     return tuple(result)
 
 
@@ -232,9 +236,3 @@ def explain(recipients: tuple[RecipientState, ...], next_at: datetime | None) ->
 def status_of(recipients: tuple[RecipientState, ...]) -> RecipientStatus:
     """Return the message's status."""
     return overall(recipients)
-
-
-__all__ = [
-    "Attempt", "Expire", "Finish", "Keep", "Known", "MessageAttempted", "Step", "Wait", "apply", "closed", "explain",
-    "known", "merged", "next_step", "progress", "queued", "reportable", "status_of",
-]  # fmt: skip

@@ -1,0 +1,98 @@
+"""Wires delivery: settings, bus, snapshots, worker, reviews, queue service; drains when told to stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from services.delivery.carrier import Carrier
+from services.delivery.commit import Commits
+from services.delivery.courier import Courier
+from services.delivery.dispatch import Dispatch
+from services.delivery.exchangers import Exchangers
+from services.delivery.gates import Gates
+from services.delivery.holds import Holds
+from services.delivery.metrics import Metrics
+from services.delivery.queue import Queue
+from services.delivery.settings import DeliverySettings
+from services.delivery.signer import Signer
+from services.delivery.suppressions import Suppressions
+from services.delivery.sweep import Sweep
+from services.delivery.worker import Worker
+from shared.bus import service
+from shared.bus.client import Bus, connect
+from shared.bus.kv import Replica
+from shared.bus.settings import BusSettings, Topology
+from shared.contract.records import DkimKey
+from shared.contract.requests import QUEUE_ACT, QUEUE_LIST, ListQueue, QueueAction
+from shared.runtime.lifecycle import Room, health_settings, run
+from shared.runtime.sealing import read_master_key
+from shared.runtime.settings import load
+
+
+def main(environ: Mapping[str, str], file: Path | None = None) -> int:
+    """Run delivery until it is told to stop; return the exit status."""
+    settings = load(DeliverySettings, "delivery", environ, file)
+    bus_settings = load(BusSettings, "bus", environ, file)
+    topology = load(Topology, "topology", environ, file)
+    return run("delivery", room(settings, bus_settings, topology), health_settings(environ, file))
+
+
+def room(
+    settings: DeliverySettings, bus_settings: BusSettings, topology: Topology
+) -> Callable[[Room], Awaitable[None]]:
+    """Return the room's main."""
+
+    async def live(here: Room) -> None:
+        master_key = await asyncio.to_thread(read_master_key, settings.master_key_file)
+        bus = await connect(bus_settings, "delivery")
+        try:
+            await _serve(here, settings, topology, bus, master_key)
+        finally:
+            await bus.close()
+
+    return live
+
+
+async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus: Bus, master_key: bytes) -> None:
+    here.ready("snapshot", False, "directory, standing and keys are being read")
+    bus.on_connection(lambda up: here.ready("bus", up, "the bus cannot be reached"))
+    metrics = Metrics(here.metrics)
+    gates = Gates(bus)
+    keys: Replica[DkimKey] = Replica(bus, "keys", DkimKey)
+    suppressions = Suppressions(bus, settings.suppress_bounces)
+    worker: Worker | None = None
+
+    def patient() -> bool:
+        return worker is None or not worker.cut
+
+    commits = Commits(bus, patient)
+    carrier = Carrier(
+        settings=settings,
+        bus=bus,
+        gates=gates,
+        signer=Signer(keys, master_key),
+        dispatch=Dispatch(settings, Exchangers(settings), Courier(settings)),
+        suppressions=suppressions,
+        metrics=metrics,
+        commits=commits,
+        shards=topology.shards,
+    )
+    holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
+    for replica in (gates.directory, gates.standing, keys, suppressions.replica):
+        await replica.start(here.tasks)
+    here.ready("snapshot", True)
+    queue = Queue(settings, topology.shards, bus, gates, commits, holds)
+    answering = await service.serve(
+        bus,
+        "delivery",
+        "Queue operations",
+        {QUEUE_LIST: (ListQueue, queue.list), QUEUE_ACT: (QueueAction, queue.act)},
+    )
+    worker = Worker(settings, topology, bus, carrier, metrics)
+    worker.start(here.tasks)
+    here.tasks.create_task(holds.run(), name="holds")
+    here.tasks.create_task(Sweep(settings, topology.shards, bus, commits, metrics).run(), name="sweep")
+    await here.stopping.wait()
+    here.ready("open", False, "the room is draining")
+    await answering.close()
+    await worker.drain()

@@ -1,0 +1,402 @@
+"""Carries one message one step further: reads what has happened to it, decides, acts, commits, moves, acks.
+
+Nothing is done to a message before its last STATUS record was read, and it is neither moved nor acked before the
+record of what was done is durable. A crash at any point repeats or resumes the step.
+"""
+
+import logging
+import random
+from collections import OrderedDict
+from datetime import datetime
+from hashlib import sha256
+from typing import Protocol
+from uuid import uuid4
+
+import msgspec
+
+from services.delivery.commit import Commits, Overtaken, StatusUnreadable
+from services.delivery.core import dkim, outcome, retry, step
+from services.delivery.core.gate import Hold
+from services.delivery.core.outcome import Deferred, Outcome
+from services.delivery.courier import Parcel
+from services.delivery.dispatch import Attempted, Dispatch
+from services.delivery.gates import Gates
+from services.delivery.metrics import Metrics
+from services.delivery.reports import Reports
+from services.delivery.settings import DeliverySettings
+from services.delivery.signer import NoKey, Signer
+from services.delivery.suppressions import Suppressions
+from shared.bus.client import Bus
+from shared.contract.envelope import FINAL, Carriage, Diagnosis, RecipientState, Undecodable, unpack
+from shared.contract.errors import BusUnavailable
+from shared.contract.events import AnyStatus, MessageAttempted, MessageExpired, MessageHeld
+from shared.contract.subjects import Place, parse_place
+from shared.runtime import clock
+
+log = logging.getLogger("delivery")
+
+ROUNDS = 5
+"""Times a step is decided anew because somebody else committed first."""
+RETURNED_KEPT = 10_000
+AWAY_SECONDS = 5.0
+UNREADABLE_SECONDS = 300.0
+
+
+class InHand(Protocol):
+    """A message taken from a consumer, as `worker` holds it."""
+
+    @property
+    def subject(self) -> str:
+        """Where it lay."""
+
+    @property
+    def payload(self) -> bytes:
+        """Carriage and mail."""
+
+    @property
+    def sequence(self) -> int:
+        """Its sequence in its stream."""
+
+    @property
+    def deliveries(self) -> int:
+        """How often the server has handed it out, as far as the server knows."""
+
+    async def ack(self) -> None:
+        """Let it go."""
+
+    async def give_back(self, delay_seconds: float) -> None:
+        """Return it, to be offered again."""
+
+    def may_finish(self) -> bool:
+        """Whether the hold on it is certain enough to send the final dot."""
+
+
+class _Message(msgspec.Struct):
+    held: InHand
+    place: Place
+    carriage: Carriage
+    mail: bytes
+    dots: int = 0
+    """Final dots sent for it: from the first on, giving it back is no longer harmless."""
+
+
+class Carrier:
+    """Takes the steps of messages. One per process; any number of messages at a time, each queue ID once."""
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        bus: Bus,
+        gates: Gates,
+        signer: Signer,
+        dispatch: Dispatch,
+        suppressions: Suppressions,
+        metrics: Metrics,
+        commits: Commits,
+        shards: int,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._gates = gates
+        self._signer = signer
+        self._dispatch = dispatch
+        self._suppressions = suppressions
+        self._metrics = metrics
+        self._commits = commits
+        self._reports = Reports(settings, commits, gates, shards)
+        self._active: set[str] = set()
+        self._returned: OrderedDict[str, None] = OrderedDict()
+
+    async def carry(self, held: InHand) -> None:
+        """Take the next step of a message. Never raises but for cancellation; on any doubt the message comes back."""
+        place = parse_place(held.subject)
+        try:
+            message = _opened(held, place)
+        except Undecodable as fault:
+            await self._quarantine(held, str(fault))
+            return
+        queue_id = message.carriage.envelope.queue_id
+        if queue_id in self._active:
+            await held.give_back(AWAY_SECONDS)  # another copy of it is in delivery in this very process
+            return
+        self._active.add(queue_id)
+        try:
+            await self._steps(message)
+        except StatusUnreadable as fault:
+            self._metrics.alarms.labels("status-unreadable").inc()
+            log.error("not touched: %s", fault, extra={"queue_id": queue_id})
+            await self._back(message, UNREADABLE_SECONDS)
+        except BusUnavailable as fault:
+            log.warning("the bus is away, the message will come back: %s", fault, extra={"queue_id": queue_id})
+            await self._back(message, AWAY_SECONDS)
+        except Exception:
+            self._metrics.alarms.labels("fault").inc()
+            log.exception("a fault of ours, the message will come back", extra={"queue_id": queue_id})
+            await held.give_back(UNREADABLE_SECONDS)
+        finally:
+            self._active.discard(queue_id)
+
+    async def _steps(self, message: _Message) -> None:
+        for _ in range(ROUNDS):
+            try:
+                await self._step(message)
+                return
+            except Overtaken:
+                continue  # read again and decide again
+        await message.held.give_back(AWAY_SECONDS)
+
+    async def _step(self, message: _Message) -> None:
+        envelope, now = message.carriage.envelope, clock.now()
+        last, sequence = await self._commits.last(envelope)
+        state = step.known(message.carriage, last, sequence)
+        if state.outdated and last is not None:
+            # A crash may have come between that commit and its consequences: take them again, they are idempotent.
+            await self._consequences(message, message.carriage.progress.recipients, last)
+        if await self._lies_elsewhere(message, state):
+            await message.held.ack()
+            return
+        configuration = self._gates.configuration(envelope.configuration)
+        lifetime = (configuration.lifetime_seconds if configuration else None) or self._settings.lifetime_seconds
+        expires_at = retry.expiry(envelope.received_at, envelope.expires_at, lifetime)
+        hold = self._gates.hold(envelope.configuration)
+        explicit = envelope.expires_at is not None
+        match step.next_step(state, now, expires_at, hold, explicit_expiry=explicit):
+            case step.Finish():
+                await message.held.ack()
+            case step.Wait(until):
+                progress = step.progress(state.recipients, state.attempt, state.sequence, until)
+                await self._commits.put_later(message.place, envelope, progress, message.mail, until)
+                await message.held.ack()
+            case step.Keep(reason, until, committed):
+                await self._keep(message, state, reason, until, committed)
+            case step.Expire():
+                await self._expire(message, state)
+            case step.Attempt():
+                await self._attempt(message, state, expires_at)
+
+    async def _lies_elsewhere(self, message: _Message, state: step.Known) -> bool:
+        """Return whether another copy of this message will go on instead of this one.
+
+        Copies yield in one direction only: ready to due, older due to newer due, both to scheduled and held; so one
+        always remains.
+        """
+        place, stream = message.place, f"RETRY_{message.place.shard}"
+        from_due = message.held.subject == place.due
+        if state.outdated:
+            for subject in (place.later, place.held):
+                if await self._bus.last(stream, subject) is not None:
+                    return True
+        if state.outdated or from_due:
+            other = await self._bus.last(stream, place.due)
+            return other is not None and (not from_due or other.sequence > message.held.sequence)
+        return False
+
+    async def _keep(self, message: _Message, state: step.Known, hold: Hold, until: datetime, committed: bool) -> None:
+        envelope, now = message.carriage.envelope, clock.now()
+        sequence, recipients = state.sequence, state.recipients
+        if not committed:
+            recipients = step.closed(state, "held", now)
+            event = MessageHeld(
+                id=str(uuid4()),
+                at=now,
+                queue_id=envelope.queue_id,
+                instance=envelope.instance,
+                configuration=envelope.configuration,
+                status=step.status_of(recipients),
+                attempt=state.attempt,
+                recipients=recipients,
+                explanation=f"{hold.sentence} The message is held and goes on by itself when that changes.",
+                reason=hold.reason,
+                until=until,
+            )
+            sequence = await self._commits.record(envelope, event, state.sequence)
+            self._metrics.moves.labels("held").inc()
+            log.info("held: %s", hold.sentence, extra={"queue_id": envelope.queue_id})
+        progress = step.progress(recipients, state.attempt, sequence, until)
+        progress = msgspec.structs.replace(progress, hold=hold.reason)
+        await self._commits.put_held(message.place, envelope, progress, message.mail, until)
+        await message.held.ack()
+
+    async def _expire(self, message: _Message, state: step.Known) -> None:
+        envelope, now = message.carriage.envelope, clock.now()
+        unspoken = Diagnosis(code=0, enhanced="4.4.7", text="the message was never tried before it expired")
+        recipients = step.closed(state, "expired", now, unspoken)
+        event = MessageExpired(
+            id=str(uuid4()),
+            at=now,
+            queue_id=envelope.queue_id,
+            instance=envelope.instance,
+            configuration=envelope.configuration,
+            status=step.status_of(recipients),
+            attempt=state.attempt,
+            recipients=recipients,
+            explanation="The lifetime of the message is over; it will not be tried again.",
+        )
+        await self._commits.record(envelope, event, state.sequence)
+        self._metrics.recipients.labels("expired").inc(len(state.open))
+        log.info("expired", extra={"queue_id": envelope.queue_id})
+        await self._consequences(message, state.recipients, event)
+        await message.held.ack()
+
+    async def _attempt(self, message: _Message, state: step.Known, expires_at: datetime) -> None:
+        envelope, started = message.carriage.envelope, clock.now()
+        attempted = await self._outcomes(message, state)
+        if attempted is None:
+            await self._back(message, AWAY_SECONDS)
+            return
+        # Redelivered and never committed: a worker that died may have come past the final dot.
+        unsure = message.held.deliveries > 1 and not state.outdated and envelope.queue_id not in self._returned
+        now, before = clock.now(), state.recipients
+        recipients = step.apply(state, attempted.outcomes, now, repeated=unsure)
+        while True:
+            event = self._attempt_event(message, state.attempt + 1, recipients, attempted, expires_at, now, started)
+            try:
+                sequence = await self._commits.record(envelope, event, state.sequence)
+                break
+            except Overtaken as fault:
+                # Another worker had a copy of it. What we did is done: add it to the record, marked.
+                log.warning("two workers had this message", extra={"queue_id": envelope.queue_id})
+                self._metrics.alarms.labels("two-workers").inc()
+                now, state = clock.now(), step.known(message.carriage, fault.last, fault.sequence)
+                recipients = step.merged(recipients, state.recipients, before, now)
+                before = state.recipients
+        self._count(message, before, event, attempted, (now - started).total_seconds())
+        await self._consequences(message, before, event)
+        if event.next_attempt_at is not None:
+            progress = step.progress(event.recipients, event.attempt, sequence, event.next_attempt_at)
+            await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
+        await message.held.ack()
+
+    async def _outcomes(self, message: _Message, state: step.Known) -> Attempted | None:
+        """Make the attempt; None if it stopped before anything was decided, so that nothing is to be committed."""
+        envelope = message.carriage.envelope
+        wanted = {r.number for r in state.open}
+        recipients = [r for r in envelope.recipients if r.number in wanted]
+        decided: dict[int, Outcome] = {}
+        for recipient in recipients:
+            entry = self._suppressions.find(envelope.configuration, recipient.address)
+            if entry is not None:
+                said = f"the address is on the suppression list since {entry.at:%Y-%m-%d}: {entry.reason}"
+                decided[recipient.number] = outcome.suppressed(said)
+        recipients = [r for r in recipients if r.number not in decided]
+        if not recipients:
+            return Attempted(outcomes=decided, tried=(), dots=0)
+        try:
+            signed = await self._signer.signed(message.mail, envelope.configuration, clock.now_ms() // 1000)
+        except NoKey as fault:
+            log.error("not sent, for it cannot be signed: %s", fault, extra={"queue_id": envelope.queue_id})
+            ours: Outcome = outcome.ours("4.3.5", "the message cannot be signed now, and is never sent unsigned")
+            return Attempted(outcomes=decided | {r.number: ours for r in recipients}, tried=(), dots=0)
+        except dkim.NotSignable as fault:
+            bad: Outcome = outcome.refused("5.6.0", str(fault), "policy", "content")
+            return Attempted(outcomes=decided | {r.number: bad for r in recipients}, tried=(), dots=0)
+        parcel = Parcel(envelope=envelope, mail=signed)
+        attempted = await self._dispatch.attempt(parcel, recipients, message.held.may_finish)
+        message.dots += attempted.dots
+        if attempted.dots == 0 and not message.held.may_finish() and _all_open(attempted):
+            return None
+        return msgspec.structs.replace(attempted, outcomes=decided | attempted.outcomes)
+
+    def _attempt_event(
+        self,
+        message: _Message,
+        attempt: int,
+        recipients: tuple[RecipientState, ...],
+        attempted: Attempted,
+        expires_at: datetime,
+        now: datetime,
+        started: datetime,
+    ) -> MessageAttempted:
+        envelope = message.carriage.envelope
+        next_at = None
+        if any(r.status not in FINAL for r in recipients):
+            hint = max((o.wait_seconds for o in attempted.outcomes.values() if isinstance(o, Deferred)), default=0)
+            chance = random.random()  # noqa: S311 - spreads load, guards nothing
+            next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint)
+            next_at = max(min(next_at, expires_at), now)
+        return MessageAttempted(
+            id=str(uuid4()),
+            at=now,
+            queue_id=envelope.queue_id,
+            instance=envelope.instance,
+            configuration=envelope.configuration,
+            status=step.status_of(recipients),
+            attempt=attempt,
+            recipients=recipients,
+            next_attempt_at=next_at,
+            explanation=step.explain(recipients, next_at),
+            exchangers=attempted.tried,
+            milliseconds=round((now - started).total_seconds() * 1000),
+        )
+
+    async def _consequences(self, message: _Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
+        """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""
+        failed = step.reportable(before, event)
+        if not failed:
+            return
+        envelope = message.carriage.envelope
+        for recipient in failed:
+            if recipient.status == "bounced" and recipient.last is not None and outcome.mailbox_gone(recipient.last):
+                reason = f"{recipient.last.code} {recipient.last.enhanced} {recipient.last.text}".strip()
+                at = recipient.at or event.at
+                await self._suppressions.add(envelope.configuration, recipient.address, reason, envelope.queue_id, at)
+        await self._reports.send(envelope, message.mail, failed, event.attempt, message.place)
+
+    def _count(
+        self,
+        message: _Message,
+        before: tuple[RecipientState, ...],
+        event: MessageAttempted,
+        attempted: Attempted,
+        seconds: float,
+    ) -> None:
+        envelope = message.carriage.envelope
+        self._metrics.attempts.labels(envelope.lane).inc()
+        self._metrics.seconds.observe(seconds)
+        was = {r.number: r.status for r in before}
+        for recipient in event.recipients:
+            if was.get(recipient.number) not in FINAL:
+                self._metrics.recipients.labels(recipient.status).inc()
+        for tried in attempted.tried:
+            tls = "verified" if tried.tls_verified else "unverified" if tried.tls else "none"
+            self._metrics.connections.labels(tried.phase, tls).inc()
+        log.info(
+            "attempt %d: %s",
+            event.attempt,
+            event.status,
+            extra={"queue_id": envelope.queue_id, "configuration": envelope.configuration},
+        )
+
+    async def _quarantine(self, held: InHand, why: str) -> None:
+        parts = held.subject.split(".")
+        place = Place(int(parts[2]) if parts[2].isdigit() else 0, "", 0, "", parts[-1])
+        self._metrics.alarms.labels("quarantine").inc()
+        log.error("a message cannot be read and goes to quarantine: %s", why, extra={"subject": held.subject})
+        try:
+            await self._commits.quarantine(place, held.payload)
+        except BusUnavailable:
+            await held.give_back(AWAY_SECONDS)
+            return
+        await held.ack()
+
+    async def _back(self, message: _Message, delay_seconds: float) -> None:
+        """Give a message back; if no final dot was sent, remember that its next attempt repeats nothing."""
+        if message.dots == 0:
+            self._returned[message.carriage.envelope.queue_id] = None
+            if len(self._returned) > RETURNED_KEPT:
+                self._returned.popitem(last=False)
+        await message.held.give_back(delay_seconds)
+
+
+def _all_open(attempted: Attempted) -> bool:
+    return all(isinstance(result, Deferred) for result in attempted.outcomes.values())
+
+
+def _opened(held: InHand, place: Place | None) -> _Message:
+    carriage, mail = unpack(held.payload)
+    envelope = carriage.envelope
+    if place is None or (place.queue_id, place.configuration) != (envelope.queue_id, envelope.configuration):
+        raise Undecodable("the envelope does not belong to its subject")
+    if sha256(mail).hexdigest() != envelope.sha256:
+        raise Undecodable("the mail does not match the hash in its envelope")
+    return _Message(held, place, carriage, mail)

@@ -1,0 +1,141 @@
+"""An attempt at all open recipients of a message: routes them, groups those that share exchangers, sends couriers."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from services.delivery.core import outcome, reach, route
+from services.delivery.core.outcome import Outcome
+from services.delivery.core.route import Door
+from services.delivery.courier import Courier, Parcel, Visits
+from services.delivery.exchangers import Exchangers
+from services.delivery.session import stray_line_end
+from services.delivery.settings import DeliverySettings
+from shared.contract.envelope import Recipient
+from shared.contract.events import ExchangerTried
+
+
+class Attempted(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt came to: an outcome for every recipient it was given."""
+
+    outcomes: dict[int, Outcome]
+    tried: tuple[ExchangerTried, ...]
+    dots: int
+    """Final dots sent: 0 means that certainly nobody has the message."""
+
+
+class Dispatch:
+    """Shared by all messages in delivery, so that limits per destination hold across them."""
+
+    def __init__(self, settings: DeliverySettings, exchangers: Exchangers, courier: Courier) -> None:
+        self._settings = settings
+        self._exchangers = exchangers
+        self._courier = courier
+        self._allowed = reach.networks(settings.allowed_networks)
+        self._refused = reach.networks((*settings.refused_networks, *settings.egress_addresses))
+        self._dice = random.SystemRandom()
+        self._destinations: dict[str, tuple[asyncio.Semaphore, int]] = {}
+
+    async def attempt(
+        self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: Callable[[], bool]
+    ) -> Attempted:
+        """Attempt every recipient once."""
+        outcomes: dict[int, Outcome] = {}
+        if stray_line_end(parcel.mail):
+            # RFC 5321 §2.3.8: CR and LF only together; sent as it is it could end the message early elsewhere.
+            bad = outcome.refused("5.6.0", "a line of the message ends in a bare CR or LF", "policy", "content")
+            return Attempted(outcomes={r.number: bad for r in recipients}, tried=(), dots=0)
+        groups = await self._grouped(recipients, outcomes)
+        gate = asyncio.Semaphore(self._settings.message_groups)
+
+        async def serve(hosts: tuple[str, ...], members: list[Recipient]) -> Visits:
+            async with gate, self._destination(hosts[0]):
+                return await self._serve(hosts, members, parcel, may_finish)
+
+        async with asyncio.TaskGroup() as tasks:
+            served = [tasks.create_task(serve(hosts, members)) for hosts, members in groups.items()]
+        visits = [task.result() for task in served]
+        for visit in visits:
+            outcomes.update(visit.outcomes)
+        return Attempted(
+            outcomes=outcomes,
+            tried=tuple(tried for visit in visits for tried in visit.tried),
+            dots=sum(visit.dots for visit in visits),
+        )
+
+    async def _grouped(
+        self, recipients: Sequence[Recipient], outcomes: dict[int, Outcome]
+    ) -> dict[tuple[str, ...], list[Recipient]]:
+        """Group recipients by their exchangers; those that have none are decided in `outcomes`."""
+        by_domain: dict[str, list[Recipient]] = {}
+        for recipient in recipients:
+            domain = route.domain_of(recipient.address)
+            if isinstance(domain, str):
+                by_domain.setdefault(domain, []).append(recipient)
+            else:
+                outcomes[recipient.number] = domain
+        gate = asyncio.Semaphore(self._settings.message_groups)
+
+        async def look(domain: str) -> route.MxAnswer:
+            async with gate:
+                return await self._exchangers.mx(domain)
+
+        answers = await asyncio.gather(*(look(domain) for domain in by_domain))
+        chances = [self._dice.random() for _ in range(route.EXCHANGERS_LIMIT)]
+        groups: dict[tuple[str, ...], list[Recipient]] = {}
+        for (domain, members), answer in zip(by_domain.items(), answers, strict=True):
+            found = route.exchangers(domain, answer, chances)
+            if isinstance(found, route.Exchangers):
+                groups.setdefault(found.hosts, []).extend(members)
+            else:
+                outcomes.update({r.number: found for r in members})
+        return groups
+
+    async def _serve(
+        self, hosts: tuple[str, ...], members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
+    ) -> Visits:
+        problems: list[Outcome] = []
+        visits = await self._courier.attempt(parcel, members, self._doors(hosts, problems), may_finish)
+        undecided = [r.number for r in members if r.number not in visits.outcomes]
+        if undecided:
+            if visits.tried:
+                reason: Outcome = outcome.ours("4.4.5", "there was no time left for this recipient in this attempt")
+            else:
+                reason = route.no_way(problems, hosts[0])
+            visits.outcomes.update(dict.fromkeys(undecided, reason))
+        return visits
+
+    async def _doors(self, hosts: tuple[str, ...], problems: list[Outcome]) -> AsyncIterator[Door]:
+        """Yield validated addresses, looked up only when the hosts before them did not help."""
+        for host in hosts:
+            six, four = await self._exchangers.addresses(host)
+            found = route.doors(
+                host,
+                six,
+                four,
+                allowed=self._allowed,
+                refused_networks=self._refused,
+                prefer_ipv6=self._settings.prefer_ipv6,
+            )
+            if found.problem is not None:
+                problems.append(found.problem)
+            for door in found.doors:
+                yield door
+
+    @asynccontextmanager
+    async def _destination(self, host: str) -> AsyncIterator[None]:
+        """Hold one of the places at a destination; who waits holds only a place of its own tenant."""
+        semaphore, users = self._destinations.get(host, (asyncio.Semaphore(self._settings.domain_concurrency), 0))
+        self._destinations[host] = (semaphore, users + 1)
+        try:
+            async with semaphore:
+                yield
+        finally:
+            semaphore, users = self._destinations[host]
+            if users == 1:
+                del self._destinations[host]
+            else:
+                self._destinations[host] = (semaphore, users - 1)

@@ -1,0 +1,165 @@
+"""Releases held messages when their gate opens: at once when the snapshot moves, and by a regular review."""
+
+import asyncio
+import logging
+import random
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import msgspec
+
+from services.delivery.commit import Commits, Overtaken, StatusUnreadable
+from services.delivery.core import step
+from services.delivery.core.gate import BY_OPERATOR
+from services.delivery.gates import Gates
+from services.delivery.metrics import Metrics
+from services.delivery.settings import DeliverySettings
+from shared.bus.client import Bus, Stored
+from shared.contract.envelope import Carriage, Undecodable, unpack
+from shared.contract.errors import BusUnavailable, StoreFull
+from shared.contract.events import MessageReleased
+from shared.contract.subjects import Place, parse_place
+from shared.runtime import clock
+
+log = logging.getLogger("delivery")
+
+AT_ONCE = 16
+
+
+class Holds:
+    """Reviews what lies on `held`. Any number of replicas may do so: each release is checked twice by sequence."""
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        shards: int,
+        bus: Bus,
+        gates: Gates,
+        commits: Commits,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._shards = shards
+        self._bus = bus
+        self._gates = gates
+        self._commits = commits
+        self._metrics = metrics
+        self._opened: set[str] = set()
+        self._wake = asyncio.Event()
+        gates.on_move(self._moved)
+
+    def _moved(self, configuration: str) -> None:
+        if self._gates.hold(configuration) is None:
+            self._opened.add(configuration)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Review for ever."""
+        while True:
+            everything = not await self._woken()
+            opened, self._opened = self._opened, set()
+            try:
+                if everything:
+                    await self._review("*")
+                else:
+                    for configuration in opened:
+                        await self._review(configuration)
+            except BusUnavailable as fault:
+                log.warning("held messages could not be reviewed: %s", fault)
+                await asyncio.sleep(1)
+                self._opened |= opened
+                if opened:
+                    self._wake.set()
+
+    async def _woken(self) -> bool:
+        try:
+            async with asyncio.timeout(self._settings.reconcile_seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _review(self, configuration: str) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(place: Place) -> None:
+            async with gate:
+                await self.release(place)
+
+        for shard in range(self._shards):
+            wanted = f"postlane.retry.{shard}.held.*.*.{configuration}.*"
+            state = await self._bus.stream_state(f"RETRY_{shard}", wanted)
+            places = [place for subject in state.subjects if (place := parse_place(subject)) is not None]
+            open_places = [place for place in places if self._gates.hold(place.configuration) is None]
+            results = await asyncio.gather(*(one(place) for place in open_places), return_exceptions=True)
+            for place, result in zip(open_places, results, strict=True):
+                if isinstance(result, BusUnavailable):
+                    raise result
+                if isinstance(result, BaseException):
+                    log.error("not released: %s", result, extra={"queue_id": place.queue_id})
+
+    async def release(self, place: Place, by: str = "") -> bool:
+        """Let a held message go on: at once if somebody asked for it (`by`), else spread over a time.
+
+        Returns False if it is not held any more or only an operator may release it. Errors: `BusUnavailable`.
+        """
+        stored = await self._bus.last(f"RETRY_{place.shard}", place.held)
+        if stored is None:
+            return False
+        try:
+            carriage, mail = unpack(stored.payload)
+        except Undecodable as fault:
+            log.error("a held message cannot be read: %s", fault, extra={"queue_id": place.queue_id})
+            return False
+        held_for = carriage.progress.hold
+        if not held_for or (held_for == BY_OPERATOR and not by):
+            return False  # released before, or not ours to release
+        return await self._released(place, stored, carriage, mail, by)
+
+    async def _released(self, place: Place, stored: Stored, carriage: Carriage, mail: bytes, by: str) -> bool:
+        envelope, now = carriage.envelope, clock.now()
+        spread = 0.0 if by else self._settings.release_spread_seconds * random.random()  # noqa: S311 - spreads load
+        at = now + timedelta(seconds=spread)
+        try:
+            last, sequence = await self._commits.last(envelope)
+            state = step.known(carriage, last, sequence)
+            if not isinstance(last, MessageReleased) and state.open:
+                event = _event(carriage, state, now, at, by)
+                sequence = await self._commits.record(envelope, event, sequence)
+                state = msgspec.structs.replace(state, recipients=event.recipients)
+        except Overtaken:
+            return False  # another replica releases it, or an operator acted on it
+        except StatusUnreadable as fault:
+            log.error("not released: %s", fault, extra={"queue_id": place.queue_id})
+            return False
+        progress = step.progress(state.recipients, state.attempt, sequence, at)
+        try:
+            moved = await self._commits.reschedule(
+                stored, place, msgspec.structs.replace(carriage, progress=progress), mail, at
+            )
+        except StoreFull as fault:
+            log.warning("not released yet: %s", fault, extra={"queue_id": place.queue_id})
+            return False
+        if moved:
+            self._metrics.moves.labels("released").inc()
+        return moved
+
+
+def _event(carriage: Carriage, state: step.Known, now: datetime, at: datetime, by: str) -> MessageReleased:
+    envelope = carriage.envelope
+    recipients = step.closed(state, "queued", now)
+    said = f"{by} released the message" if by else "Sending is allowed again"
+    return MessageReleased(
+        id=str(uuid4()),
+        at=now,
+        queue_id=envelope.queue_id,
+        instance=envelope.instance,
+        configuration=envelope.configuration,
+        status=step.status_of(recipients),
+        attempt=state.attempt,
+        recipients=recipients,
+        next_attempt_at=at,
+        explanation=f"{said}; the message goes on its way at {at:%H:%M:%S} UTC.",
+        reason=f"released by {by}" if by else carriage.progress.hold,
+    )

@@ -1,0 +1,27 @@
+"""What delivery counts. Labels are words of ours only, so their number is bounded."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """The room's collectors, registered once."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.recipients = Counter(
+            "postlane_delivery_recipients", "Recipients by what became of them", ["status"], registry=registry
+        )
+        self.attempts = Counter("postlane_delivery_attempts", "Committed attempts", ["lane"], registry=registry)
+        self.connections = Counter(
+            "postlane_delivery_connections", "Connections by last phase and TLS", ["phase", "tls"], registry=registry
+        )
+        self.seconds = Histogram(
+            "postlane_delivery_attempt_seconds",
+            "Time of an attempt, from its first look-up to its commit",
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 900),
+            registry=registry,
+        )
+        self.in_flight = Gauge("postlane_delivery_in_flight", "Messages in delivery now", registry=registry)
+        self.buffered = Gauge("postlane_delivery_buffered", "Messages pulled and waiting", registry=registry)
+        self.buffered_bytes = Gauge("postlane_delivery_buffered_bytes", "Octets in hand", registry=registry)
+        self.moves = Counter("postlane_delivery_moves", "Moves of messages", ["move"], registry=registry)
+        self.alarms = Counter("postlane_delivery_alarms", "What must never happen and did", ["kind"], registry=registry)

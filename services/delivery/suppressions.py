@@ -1,0 +1,53 @@
+"""The list of recipients a configuration no longer sends to, because their mailbox is gone."""
+
+import logging
+from datetime import datetime
+from hashlib import sha256
+
+from shared.bus.client import Bus
+from shared.bus.kv import Bucket, Replica
+from shared.contract.errors import BusUnavailable, WrongSequence
+from shared.contract.records import Suppression
+from shared.mail.address import Address, parse_address
+
+log = logging.getLogger("delivery")
+
+
+class Suppressions:
+    """Writes the bucket `suppressions` and follows it for every replica's entries."""
+
+    def __init__(self, bus: Bus, enabled: bool) -> None:
+        self._bucket: Bucket[Suppression] = Bucket(bus, "suppressions", Suppression)
+        self.replica: Replica[Suppression] = Replica(bus, "suppressions", Suppression)
+        self._enabled = enabled
+
+    def find(self, configuration: str, address: str) -> Suppression | None:
+        """Return the entry that stops mail of a configuration to an address, if there is one."""
+        return self.replica.get(key(configuration, address)) if self._enabled else None
+
+    async def add(self, configuration: str, address: str, reason: str, queue_id: str, now: datetime) -> None:
+        """Enter an address. The bounce is committed already: a bus that is away costs only this entry."""
+        if not self._enabled:
+            return
+        entry = Suppression(configuration=configuration, address=address, reason=reason, queue_id=queue_id, at=now)
+        try:
+            await self._bucket.create(key(configuration, address), entry)
+        except WrongSequence:
+            pass  # it is there
+        except BusUnavailable as fault:
+            log.warning("a suppression could not be entered: %s", fault, extra={"queue_id": queue_id})
+
+    async def remove(self, configuration: str, address: str) -> bool:
+        """Take an address off the list; False if it was not on it."""
+        name = key(configuration, address)
+        if await self._bucket.get(name) is None:
+            return False
+        await self._bucket.delete(name)
+        return True
+
+
+def key(configuration: str, address: str) -> str:
+    """Return the key of an entry: the address is hashed, with its domain in comparable form."""
+    parsed = parse_address(address)
+    same = f"{parsed.local}@{parsed.domain}" if isinstance(parsed, Address) else address
+    return f"{configuration}.{sha256(same.encode()).hexdigest()[:40]}"

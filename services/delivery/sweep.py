@@ -1,0 +1,72 @@
+"""Finds schedules that should have fired and did not, and stores them again.
+
+A schedule that falls due while the store is full stays where it is until the server restarts; nobody else would ever
+look at that message again.
+"""
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from services.delivery.commit import Commits
+from services.delivery.metrics import Metrics
+from services.delivery.settings import DeliverySettings
+from shared.bus.client import Bus, Stored
+from shared.contract.envelope import Undecodable, unpack
+from shared.contract.errors import BusUnavailable, StoreFull
+from shared.contract.subjects import parse_place
+from shared.runtime import clock
+
+log = logging.getLogger("delivery")
+
+
+class Sweep:
+    """Walks through the scheduled messages of each shard, a bounded number per turn, and starts over at the end."""
+
+    def __init__(self, settings: DeliverySettings, shards: int, bus: Bus, commits: Commits, metrics: Metrics) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._commits = commits
+        self._metrics = metrics
+        self._cursors = dict.fromkeys(range(shards), 1)
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            for shard in self._cursors:
+                try:
+                    await self.sweep(shard)
+                except (BusUnavailable, StoreFull) as fault:
+                    log.warning("overdue messages could not be looked for: %s", fault)
+
+    async def sweep(self, shard: int) -> int:
+        """Look at the next messages of a shard; return how many were overdue and stored again.
+
+        Errors: `BusUnavailable`, `StoreFull`.
+        """
+        looked, repeated = 0, 0
+        async for stored in self._bus.scan(f"RETRY_{shard}", f"postlane.retry.{shard}.*.*.*.*.*", self._cursors[shard]):
+            self._cursors[shard] = stored.sequence + 1
+            looked += 1
+            if stored.subject.split(".")[3] != "due" and await self._repeated(stored):
+                repeated += 1
+            if looked >= self._settings.sweep_messages:
+                return repeated
+        self._cursors[shard] = 1
+        return repeated
+
+    async def _repeated(self, stored: Stored) -> bool:
+        place = parse_place(stored.subject)
+        try:
+            carriage, mail = unpack(stored.payload)
+        except Undecodable:
+            return False  # it goes to quarantine when it falls due
+        due_at, now = carriage.progress.due_at, clock.now()
+        if place is None or due_at is None or now - due_at < timedelta(seconds=self._settings.overdue_seconds):
+            return False
+        if not await self._commits.reschedule(stored, place, carriage, mail, now):
+            return False
+        self._metrics.alarms.labels("overdue").inc()
+        log.warning("a schedule had not fired and is repeated", extra={"queue_id": place.queue_id})
+        return True

@@ -1,0 +1,251 @@
+"""Pulls messages fairly and keeps hold of them while they are in delivery.
+
+One queue per lane and slot, filled by the consumers of all shards; a place in delivery goes to the transactional lane
+first and round robin over its slots, and no configuration takes more than its share of places.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from typing import Protocol
+
+from services.delivery.metrics import Metrics
+from services.delivery.settings import DeliverySettings
+from shared.bus.client import Bus
+from shared.bus.settings import Topology
+from shared.bus.streams import PullConsumer, Taken
+from shared.contract.records import LANES
+from shared.contract.subjects import parse_place
+
+log = logging.getLogger("delivery")
+
+EXTEND_SECONDS = 10.0
+"""Interval at which holds are extended; the consumers' ack wait is three times that."""
+POLL_SECONDS = 20.0
+MARKETING_SHARE = 10
+"""Every so many places goes to the later lanes first, so that a full transactional lane does not starve them."""
+
+
+class Carries(Protocol):
+    """What takes one message one step further."""
+
+    async def carry(self, held: "Held") -> None:
+        """Take the next step; never raise."""
+
+
+class Held:
+    """A message in our hands, from its pull until it is acked or given back."""
+
+    __slots__ = ("_extended_at", "_taken", "_worker", "configuration", "done")
+
+    def __init__(self, worker: "Worker", taken: Taken, now: float) -> None:
+        self._worker = worker
+        self._taken = taken
+        self._extended_at = now
+        place = parse_place(taken.subject)
+        self.configuration = place.configuration if place is not None else ""
+        self.done = False
+
+    @property
+    def subject(self) -> str:
+        """Where it lay."""
+        return self._taken.subject
+
+    @property
+    def payload(self) -> bytes:
+        """Carriage and mail."""
+        return self._taken.payload
+
+    @property
+    def sequence(self) -> int:
+        """Its sequence in its stream."""
+        return self._taken.sequence
+
+    @property
+    def deliveries(self) -> int:
+        """How often the server has handed it out, as far as the server knows."""
+        return self._taken.deliveries
+
+    async def ack(self) -> None:
+        """Let it go."""
+        self._worker.release(self)
+        await self._taken.ack()
+
+    async def give_back(self, delay_seconds: float) -> None:
+        """Return it, to be offered again after a delay."""
+        self._worker.release(self)
+        await self._taken.nak(delay_seconds)
+
+    def may_finish(self) -> bool:
+        """Whether the hold is proven fresh enough that nobody else can have the message before the dot is answered."""
+        return not self._worker.cut and self._worker.now() - self._extended_at < self._worker.hold_seconds
+
+    async def extend(self) -> None:
+        """Ask the server to wait longer for the ack."""
+        await self._taken.in_progress()
+
+    def extended(self, at: float) -> None:
+        """Note that the server has received an extension sent at `at`."""
+        self._extended_at = at
+
+
+class Worker:
+    """The pulling side of delivery; its tasks belong to the room's TaskGroup."""
+
+    def __init__(
+        self, settings: DeliverySettings, topology: Topology, bus: Bus, carrier: Carries, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._carrier = carrier
+        self._metrics = metrics
+        self.hold_seconds = settings.hold_seconds
+        self.cut = False
+        """No final dot may be sent any more: the time for draining is over."""
+        self._draining = False
+        self._queues: dict[tuple[str, int], deque[Held]] = {
+            (lane, slot): deque() for lane in LANES for slot in range(topology.slots)
+        }
+        self._rings = {lane: deque(range(topology.slots)) for lane in LANES}
+        self._sources = [
+            (lane, slot, PullConsumer(bus, stream, name))
+            for lane in LANES
+            for slot in range(topology.slots)
+            for shard in range(topology.shards)
+            for stream, name in ((f"MAIL_{shard}", f"{lane}-{slot}"), (f"RETRY_{shard}", f"due-{lane}-{slot}"))
+        ]
+        self._in_hand: set[Held] = set()
+        self._bytes = 0
+        self._busy = 0
+        self._tenants: Counter[str] = Counter()
+        self._turn = 0
+        self._changed = asyncio.Event()
+
+    def now(self) -> float:
+        """Return the loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    @property
+    def busy(self) -> int:
+        """Messages in delivery now."""
+        return self._busy
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin pulling, dispatching and holding."""
+        for lane, slot, consumer in self._sources:
+            tasks.create_task(self._pull(lane, slot, consumer), name=f"pull {lane} {slot}")
+        tasks.create_task(self._dispatch(tasks), name="dispatch")
+        tasks.create_task(self._hold(), name="hold")
+
+    async def drain(self) -> None:
+        """Take nothing more, give back what has not begun, let transactions end within their time.
+
+        After that no dot is sent any more: what has not come to it is given back, what is past it is left to be found
+        by the next worker, which marks it as possibly delivered.
+        """
+        self._draining = True
+        await self._return_queued()
+        deadline = self.now() + self._settings.drain_seconds
+        while self._busy and self.now() < deadline:
+            await self._wait(min(1.0, deadline - self.now()))
+        self.cut = True
+        for held in list(self._in_hand):
+            if not held.done:
+                log.warning("not finished in time, the next worker goes on", extra={"subject": held.subject})
+
+    def release(self, held: Held) -> None:
+        """Forget a message that is acked or given back; harmless if it was before."""
+        if held.done:
+            return
+        held.done = True
+        self._in_hand.discard(held)
+        self._bytes -= len(held.payload)
+        self._changed.set()
+
+    async def _pull(self, lane: str, slot: int, consumer: PullConsumer) -> None:
+        queue = self._queues[lane, slot]
+        while not self._draining:
+            if len(queue) >= self._settings.pull_batch or self._bytes >= self._settings.buffer_bytes:
+                await self._wait(1.0)
+                continue
+            asked_at = self.now()
+            for taken in await consumer.fetch(self._settings.pull_batch, self._settings.pull_bytes, POLL_SECONDS):
+                held = Held(self, taken, asked_at)
+                self._in_hand.add(held)
+                self._bytes += len(taken.payload)
+                queue.append(held)
+            self._changed.set()
+        await self._return_queued()  # a pull that was under way when the drain began
+
+    async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
+        while not self._draining:
+            held = self._next() if self._busy < self._settings.concurrency else None
+            if held is None:
+                await self._wait(1.0)
+                continue
+            self._busy += 1
+            self._tenants[held.configuration] += 1
+            tasks.create_task(self._carry(held), name="carry")
+
+    async def _return_queued(self) -> None:
+        for queue in self._queues.values():
+            while queue:
+                await queue.popleft().give_back(0)
+
+    async def _carry(self, held: Held) -> None:
+        try:
+            await self._carrier.carry(held)
+        finally:
+            self.release(held)
+            self._busy -= 1
+            self._tenants[held.configuration] -= 1
+            if not self._tenants[held.configuration]:
+                del self._tenants[held.configuration]
+            self._changed.set()
+
+    def _next(self) -> Held | None:
+        """Return the message whose turn it is, or None if none may begin now."""
+        self._turn += 1
+        lanes = list(LANES) if self._turn % MARKETING_SHARE else list(reversed(LANES))
+        for lane in lanes:
+            ring = self._rings[lane]
+            for _ in range(len(ring)):
+                slot = ring[0]
+                ring.rotate(-1)
+                held = self._first_allowed(self._queues[lane, slot])
+                if held is not None:
+                    return held
+        return None
+
+    def _first_allowed(self, queue: deque[Held]) -> Held | None:
+        """Take the first message whose configuration has a place left; one tenant does not block the others."""
+        for number, held in enumerate(queue):
+            if self._tenants[held.configuration] < self._settings.tenant_concurrency:
+                del queue[number]
+                return held
+        return None
+
+    async def _hold(self) -> None:
+        """Extend every hold in time, and count an extension only when the server has certainly received it."""
+        while True:
+            at = self.now()
+            for held in list(self._in_hand):
+                await held.extend()
+            if await self._bus.reached():
+                for held in self._in_hand:
+                    held.extended(at)
+            self._metrics.in_flight.set(self._busy)
+            self._metrics.buffered.set(sum(map(len, self._queues.values())))
+            self._metrics.buffered_bytes.set(self._bytes)
+            await asyncio.sleep(EXTEND_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until something in hand has changed, or a moment."""
+        waiter = self._changed
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter.wait()
+        except TimeoutError:
+            return
+        if waiter is self._changed:
+            self._changed = asyncio.Event()
