@@ -142,7 +142,8 @@ def _mount_administration() -> None:
 
 def run() -> None:
     """Run the command; a foreseen fault is one sentence on standard error and status 1."""
-    _mount_administration()
+    if sys.argv[1:2] != ["serve"]:  # a room has no use for the verbs, and starts sooner without them
+        _mount_administration()
     try:
         app()
     except PostlaneError as fault:

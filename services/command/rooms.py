@@ -130,6 +130,6 @@ def _sandboxed(name: str, ports: Ports) -> dict[str, str]:
                 "EHLO_NAME": "relay.postlane.example",
             }
         case "control":
-            return {"SPF_INCLUDE": SANDBOX_SPF, "RESOLVERS": resolver}
+            return {"SPF_INCLUDE": SANDBOX_SPF}
         case _:
             return {}

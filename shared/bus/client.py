@@ -95,8 +95,9 @@ class Bus:
             watcher(connected)
 
     async def _on_disconnected(self) -> None:
-        if not self._closing:
-            log.warning("the connection to the bus is lost, reconnecting")
+        if self._closing:
+            return
+        log.warning("the connection to the bus is lost, reconnecting")
         self._tell(False)
 
     async def _on_reconnected(self) -> None:

@@ -29,15 +29,18 @@ class Room:
         self.log = logging.getLogger(name)
         self.metrics = CollectorRegistry()
         self.conditions = Conditions()
+        self._were_ready: set[str] = set()
         ProcessCollector(registry=self.metrics)
 
     def ready(self, what: str, is_ready: bool, why: str = "") -> None:
         """Record a named condition of readiness; changes are logged."""
         if self.conditions.set(what, is_ready, why):
             if is_ready:
+                self._were_ready.add(what)
                 self.log.info("%s is ready", what)
             else:
-                self.log.warning("%s is not ready: %s", what, why)
+                level = logging.WARNING if what in self._were_ready and not self.stopping.is_set() else logging.INFO
+                self.log.log(level, "%s is not ready: %s", what, why)
 
 
 def health_settings(environ: Mapping[str, str], file: Path | None = None) -> HealthSettings:

@@ -22,13 +22,13 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        line: dict[str, object] = {
+        line: dict[str, object] = {  # first, so that these stand in front
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "room": record.name,
             "text": record.getMessage(),
         }
-        line.update(_extra(record))
+        line |= {name: value for name, value in _extra(record).items() if name not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
