@@ -7,6 +7,7 @@ and no other door is tried.
 import asyncio
 import ipaddress
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from zlib import crc32
 
@@ -403,6 +404,8 @@ def _tolerant() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # old on purpose
+        context.minimum_version = ssl.TLSVersion.TLSv1
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     return context

@@ -24,6 +24,8 @@ from shared.runtime import clock
 log = logging.getLogger("delivery")
 
 AT_ONCE = 16
+ONE_BY_ONE = 50
+"""Configurations whose gates moved are reviewed one by one up to this number, else all held mail at once."""
 
 
 class Holds:
@@ -56,8 +58,9 @@ class Holds:
     async def run(self) -> None:
         """Review for ever."""
         while True:
-            everything = not await self._woken()
+            woken = await self._woken()
             opened, self._opened = self._opened, set()
+            everything = not woken or len(opened) > ONE_BY_ONE
             try:
                 if everything:
                     await self._review("*")

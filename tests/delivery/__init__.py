@@ -1,0 +1,1 @@
+"""Delivery above its cores: real sockets, real DNS packets, a real nats-server."""

@@ -1,0 +1,187 @@
+"""A crash at any point repeats or resumes the step: nothing is lost, nothing committed is sent again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import msgspec
+
+from services.delivery.core import step
+from shared.contract import subjects
+from shared.contract.envelope import Carriage, Diagnosis, Envelope, Progress, RecipientState, pack
+from shared.contract.events import AnyStatus, MessageAttempted
+from tests.delivery.house import delivering
+from tests.delivery.world import World
+
+
+def attempted(envelope: Envelope, *states: RecipientState, next_at: datetime | None) -> MessageAttempted:
+    """Return the record of a first attempt."""
+    return MessageAttempted(
+        id=str(uuid4()), at=states[0].at or datetime.now(UTC), queue_id=envelope.queue_id, instance=envelope.instance,
+        configuration=envelope.configuration, status=step.status_of(states), attempt=1, recipients=states,
+        next_attempt_at=next_at,
+    )  # fmt: skip
+
+
+async def commit(world: World, envelope: Envelope, event: AnyStatus) -> int:
+    """Store a record as a worker that dies right afterwards."""
+    subject = subjects.status(envelope.instance, envelope.configuration, envelope.queue_id)
+    return await world.watcher.bus.store(subject, msgspec.json.encode(event), stream="STATUS", expected_last=0)
+
+
+async def test_delivered_but_not_acked(world: World) -> None:
+    """The commit was made and the ack was not: the message goes without a second delivery."""
+    envelope = await world.tenant.accept("a@rcpt.test")
+    state = RecipientState(number=1, address="a@rcpt.test", status="delivered", attempts=1, at=datetime.now(UTC))
+    await commit(world, envelope, attempted(envelope, state, next_at=None))
+    async with delivering(world.server, world.settings()):
+        await world.watcher.until_empty()
+    assert world.exchanger.connections == 0
+    assert len(await world.watcher.history(envelope)) == 1
+
+
+async def test_deferred_but_successor_not_published(world: World) -> None:
+    """The commit was made and the scheduled successor was not: it is made then, only the open recipient is sent."""
+    envelope = await world.tenant.accept("a@rcpt.test", "b@rcpt.test")
+    now = datetime.now(UTC)
+    done = RecipientState(number=1, address="a@rcpt.test", status="delivered", attempts=1, at=now)
+    still = RecipientState(
+        number=2, address="b@rcpt.test", status="deferred", attempts=1, at=now,
+        last=Diagnosis(code=450, enhanced="4.2.0", text="later"),
+    )  # fmt: skip
+    due = now + timedelta(seconds=1.5)
+    await commit(world, envelope, attempted(envelope, done, still, next_at=due))
+    async with delivering(world.server, world.settings()):
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert datetime.now(UTC) >= due
+    assert [m.recipients for m in world.exchanger.received] == [["b@rcpt.test"]]
+    history = await world.watcher.history(envelope)
+    assert [event.attempt for event in history] == [1, 2]
+    assert not any(r.possible_duplicate for r in history[-1].recipients)
+
+
+async def test_successor_published_but_not_acked(world: World) -> None:
+    """Both the fresh copy and its scheduled successor are there: one of them yields, one delivery is made."""
+    envelope = await world.tenant.accept("a@rcpt.test")
+    place, now = world.tenant.place(envelope), datetime.now(UTC)
+    state = RecipientState(number=1, address="a@rcpt.test", status="deferred", attempts=1, at=now)
+    due = now + timedelta(seconds=1)
+    sequence = await commit(world, envelope, attempted(envelope, state, next_at=due))
+    progress = Progress(attempt=1, recipients=(state,), due_at=due, committed=sequence)
+    await world.watcher.bus.store(
+        place.later, pack(Carriage(envelope=envelope, progress=progress), world.tenant.mail()),
+        stream=f"RETRY_{place.shard}", expected_last=0, schedule_at=due, schedule_target=place.due,
+    )  # fmt: skip
+    async with delivering(world.server, world.settings()):
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 1
+    assert [event.attempt for event in await world.watcher.history(envelope)] == [1, 2]
+
+
+async def test_two_copies_on_due(world: World) -> None:
+    """Of two copies on the due subject only one is delivered."""
+    mail = world.tenant.mail()
+    envelope = world.tenant.envelope(mail, "a@rcpt.test")
+    place, now = world.tenant.place(envelope), datetime.now(UTC)
+    state = RecipientState(number=1, address="a@rcpt.test", status="deferred", attempts=1, at=now)
+    sequence = await commit(world, envelope, attempted(envelope, state, next_at=now))
+    progress = Progress(attempt=1, recipients=(state,), due_at=now, committed=sequence)
+    payload = pack(Carriage(envelope=envelope, progress=progress), mail)
+    for _ in range(2):
+        await world.watcher.bus.store(place.due, payload, stream=f"RETRY_{place.shard}")
+    async with delivering(world.server, world.settings()):
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 1
+
+
+async def test_bounce_committed_but_not_reported(world: World) -> None:
+    """The bounce was committed and the report was not made: it is made then, once, however often that happens."""
+    world.dns.set("acme.example", "MX", "10 mx.rcpt.test.")
+    envelope = await world.tenant.accept("gone@rcpt.test")
+    state = RecipientState(
+        number=1, address="gone@rcpt.test", status="bounced", attempts=1, at=datetime.now(UTC),
+        last=Diagnosis(code=550, enhanced="5.1.1", text="unknown", phase="rcpt", host="mx.rcpt.test"),
+    )  # fmt: skip
+    await commit(world, envelope, attempted(envelope, state, next_at=None))
+    place = world.tenant.place(envelope)
+    async with delivering(world.server, world.settings()):
+        await world.exchanger.until(lambda: len(world.exchanger.received) == 1)
+        await world.watcher.until_empty()
+        assert world.tenant.ingress is not None
+        again = pack(Carriage(envelope=envelope), world.tenant.mail())
+        await world.tenant.ingress.store(place.ready, again, stream=f"MAIL_{place.shard}")
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 1
+
+
+async def test_overdue_schedule_is_swept(world: World) -> None:
+    """A scheduled copy that the server never fired is found and goes on its way."""
+    mail = world.tenant.mail()
+    envelope = world.tenant.envelope(mail, "a@rcpt.test")
+    place, now = world.tenant.place(envelope), datetime.now(UTC)
+    state = RecipientState(number=1, address="a@rcpt.test", status="deferred", attempts=1, at=now)
+    progress = Progress(attempt=1, recipients=(state,), due_at=now - timedelta(minutes=5))
+    await world.watcher.bus.store(
+        place.later, pack(Carriage(envelope=envelope, progress=progress), mail), stream=f"RETRY_{place.shard}",
+        schedule_at=now + timedelta(hours=1), schedule_target=place.due,
+    )  # fmt: skip
+    async with delivering(world.server, world.settings()):
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 1
+
+
+async def test_killed_after_the_dot(world: World) -> None:
+    """A worker killed between the final dot and its commit: the next one delivers again and marks the duplicate."""
+    settings = world.settings()
+    environ = world.server.environment("delivery") | {
+        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
+        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
+        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
+        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
+    }
+    program = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
+    envelope = await world.tenant.accept("a@rcpt.test")
+    world.exchanger.script["FINAL"] = [(30.0, b"250 too late\r\n"), (b"250 ok\r\n",)]
+    child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | environ)  # noqa: ASYNC220 - to be killed
+    try:
+        await world.exchanger.until(lambda: len(world.exchanger.seen) == 1)
+        child.send_signal(signal.SIGKILL)
+        child.wait(10)
+    finally:
+        child.kill()
+    assert await world.watcher.last(envelope) is None
+    async with delivering(world.server, settings):
+        event = await world.watcher.until(envelope, "delivered", seconds=60)  # the dead worker's hold must run out
+        await world.watcher.until_empty()
+    assert event.recipients[0].possible_duplicate
+    assert len(world.exchanger.seen) == 2
+
+
+async def test_nats_killed_between_delivery_and_commit(world: World) -> None:
+    """The bus dies after the remote 250: the commit is repeated until the bus is back, and nothing is sent twice."""
+    envelopes = [await world.tenant.accept(f"r{n}@rcpt.test") for n in range(5)]
+    down = asyncio.Event()
+
+    def crash(_message: object) -> None:
+        if not down.is_set():
+            down.set()
+            world.server.kill()
+
+    world.exchanger.on_final = crash
+    async with delivering(world.server, world.settings()):
+        await down.wait()
+        await world.exchanger.until(lambda: len(world.exchanger.received) == 5)
+        world.server.start()
+        for envelope in envelopes:
+            await world.watcher.until(envelope, "delivered", seconds=60)
+        await world.watcher.until_empty(60)
+    assert sorted(m.recipients[0] for m in world.exchanger.received) == [f"r{n}@rcpt.test" for n in range(5)]

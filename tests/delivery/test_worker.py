@@ -1,0 +1,165 @@
+"""Delivery end to end: a real nats-server, real DNS packets, a scripted exchanger."""
+
+import asyncio
+from typing import Any
+
+import dkim
+
+from shared.contract.envelope import Recipient
+from shared.contract.events import MessageAttempted, MessageExpired, MessageHeld, MessageReleased
+from tests.delivery.house import Tenant, delivering, dkim_answer
+from tests.delivery.world import World
+
+judge: Any = dkim
+
+
+async def test_delivers_signed(world: World) -> None:
+    """A fresh message reaches the exchanger once, verifies, and leaves nothing behind but its record."""
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("a@rcpt.test", "b@rcpt.test")
+        event = await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    (message,) = world.exchanger.received
+    assert message.recipients == ["a@rcpt.test", "b@rcpt.test"]
+    assert message.sender == envelope.sender
+    assert judge.DKIM(message.data).verify(dnsfunc=dkim_answer)
+    assert isinstance(event, MessageAttempted)
+    assert [r.status for r in event.recipients] == ["delivered", "delivered"]
+    assert event.exchangers[0].address == "127.0.0.1"
+    assert not any(r.possible_duplicate for r in event.recipients)
+
+
+async def test_retries_only_the_open_recipient(world: World) -> None:
+    """Of 250, 450 and 550 for three recipients, only the 450 one is tried again, through a scheduled message."""
+    world.exchanger.by_recipient = {
+        "b@rcpt.test": [(b"450 4.2.1 later\r\n",), (b"250 ok\r\n",)],
+        "c@rcpt.test": [(b"550 5.1.1 no such user\r\n",)],
+    }
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("a@rcpt.test", "b@rcpt.test", "c@rcpt.test", sender="")
+        await world.exchanger.until(lambda: len(world.exchanger.received) == 2)
+        await world.watcher.until_empty()
+        history = await world.watcher.history(envelope)
+    assert [m.recipients for m in world.exchanger.received] == [["a@rcpt.test"], ["b@rcpt.test"]]
+    assert [[r.status for r in event.recipients] for event in history] == [
+        ["delivered", "deferred", "bounced"],
+        ["delivered", "delivered", "bounced"],
+    ]
+    assert history[0].next_attempt_at is not None
+
+
+async def test_holds_while_suspended_and_releases(world: World) -> None:
+    """A suspension holds queued mail, outside the queue; it goes by itself, once, when the standing returns."""
+    await world.tenant.stand("suspended", "the SPF record is gone")
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("a@rcpt.test")
+        held = await world.watcher.until(envelope, "held")
+        assert isinstance(held, MessageHeld)
+        assert "SPF record is gone" in held.explanation
+        assert [s.split(".")[3] for s in await world.watcher.queued()] == ["held"]
+        assert world.exchanger.connections == 0
+        await world.tenant.stand("verified")
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+        history = await world.watcher.history(envelope)
+    assert [type(event) for event in history] == [MessageHeld, MessageReleased, MessageAttempted]
+    assert len(world.exchanger.received) == 1
+
+
+async def test_operator_suspension_holds(world: World) -> None:
+    """An operator's suspension holds as well, whatever the standing says."""
+    await world.tenant.suspend("abuse")
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("a@rcpt.test")
+        held = await world.watcher.until(envelope, "held")
+        await world.tenant.directory.delete(f"suspension.{world.tenant.configuration}")
+        await world.watcher.until(envelope, "delivered")
+    assert isinstance(held, MessageHeld)
+    assert held.reason == "suspended-by-operator"
+
+
+async def test_bounce_is_reported_to_the_sender(world: World) -> None:
+    """A bounce makes one report with the null sender, signed, to the envelope sender in the tenant's domain."""
+    world.dns.set("acme.example", "MX", "10 mx.rcpt.test.")
+    world.exchanger.by_recipient = {"gone@rcpt.test": [(b"550 5.1.1 <gone@rcpt.test> unknown\r\n",)]}
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("gone@rcpt.test", "ok@rcpt.test")
+        await world.watcher.until(envelope, "bounced")
+        await world.exchanger.until(lambda: len(world.exchanger.received) == 2)
+        await world.watcher.until_empty()
+    report = next(m for m in world.exchanger.received if m.sender == "")
+    assert report.recipients == ["app@acme.example"]
+    assert b"Final-Recipient: rfc822; gone@rcpt.test" in report.data
+    assert b"Status: 5.1.1" in report.data
+    assert judge.DKIM(report.data).verify(dnsfunc=dkim_answer)
+
+
+async def test_hard_bounce_suppresses(world: World) -> None:
+    """After a mailbox bounce the next message to that address is suppressed without a connection."""
+    world.exchanger.by_recipient = {"gone@rcpt.test": [(b"550 5.1.1 unknown\r\n",)]}
+    async with delivering(world.server, world.settings()):
+        first = await world.tenant.accept("gone@rcpt.test", sender="")
+        await world.watcher.until(first, "bounced")
+        await world.watcher.until_empty()
+        before = world.exchanger.connections
+        second = await world.tenant.accept("gone@RCPT.test", sender="")
+        event = await world.watcher.until(second, "suppressed", "bounced")
+    assert event.status == "suppressed"
+    assert world.exchanger.connections == before
+
+
+async def test_expires_with_a_report(world: World) -> None:
+    """A message whose lifetime ends is expired and reported once; a report that fails is not reported again."""
+    world.dns.set("acme.example", "MX", "10 mx.rcpt.test.")
+    world.exchanger.by_recipient = {"never@rcpt.test": [(b"451 4.3.0 not now\r\n",)]}
+    async with delivering(world.server, world.settings(lifetime_seconds=1.0)):
+        envelope = await world.tenant.accept("never@rcpt.test")
+        event = await world.watcher.until(envelope, "expired")
+        await world.watcher.until_empty()
+    assert isinstance(event, MessageExpired)
+    (report,) = world.exchanger.received
+    assert b"Status: 5.4.7" in report.data
+
+
+async def test_no_key_defers_and_never_sends_unsigned(world: World) -> None:
+    """Without a signing key the mail waits as our fault; when the key comes it goes."""
+    tenant = Tenant(world.server, "keyless")
+    await tenant.open(key=False)
+    async with delivering(world.server, world.settings()):
+        envelope = await tenant.accept("a@rcpt.test")
+        event = await world.watcher.until(envelope, "deferred")
+        assert event.recipients[0].last is not None
+        assert event.recipients[0].last.enhanced == "4.3.5"
+        assert world.exchanger.connections == 0
+        await tenant.give_key()
+        await world.watcher.until(envelope, "delivered")
+    await tenant.close()
+
+
+async def test_undecodable_goes_to_quarantine(world: World) -> None:
+    """A payload nobody can read is kept, octet for octet, where no consumer takes it; other mail flows."""
+    assert world.tenant.ingress is not None
+    odd = world.tenant.envelope(b"x")
+    place = world.tenant.place(odd)
+    stream = f"MAIL_{place.shard}"
+    await world.tenant.ingress.store(place.ready, b"{not json\nrest", stream=stream)
+    async with delivering(world.server, world.settings()):
+        good = await world.tenant.accept("a@rcpt.test")
+        await world.watcher.until(good, "delivered")
+        async with asyncio.timeout(20):
+            while await world.watcher.queued() != [place.quarantine]:
+                await asyncio.sleep(0.02)
+    stored = await world.watcher.bus.last(stream, place.quarantine)
+    assert stored is not None
+    assert stored.payload == b"{not json\nrest"
+
+
+async def test_notify_never_is_not_reported(world: World) -> None:
+    """NOTIFY=NEVER suppresses the report."""
+    world.dns.set("acme.example", "MX", "10 mx.rcpt.test.")
+    world.exchanger.by_recipient = {"gone@rcpt.test": [(b"550 5.7.1 no\r\n",)]}
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept(Recipient(number=1, address="gone@rcpt.test", notify="NEVER"))
+        await world.watcher.until(envelope, "bounced")
+        await world.watcher.until_empty()
+    assert world.exchanger.received == []

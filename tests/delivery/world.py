@@ -1,0 +1,43 @@
+"""Everything around a delivery: bus, tenant, DNS, one exchanger for `rcpt.test`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from services.delivery.settings import DeliverySettings
+from tests.bus_server import BusServer
+from tests.delivery.exchanger import Exchanger
+from tests.delivery.house import Tenant, Watcher, delivery_settings
+from tests.dns_server import DnsServer
+
+
+class World:
+    """What a test of a whole delivery needs."""
+
+    def __init__(
+        self, server: BusServer, tenant: Tenant, watcher: Watcher, dns: DnsServer, exchanger: Exchanger, directory: Path
+    ) -> None:
+        self.server = server
+        self.tenant = tenant
+        self.watcher = watcher
+        self.dns = dns
+        self.exchanger = exchanger
+        self.directory = directory
+
+    def settings(self, **more: object) -> DeliverySettings:
+        """Return settings that lead to this world."""
+        return delivery_settings(self.directory, resolvers=(self.dns.where,), mx_port=self.exchanger.port, **more)
+
+
+@asynccontextmanager
+async def made(server: BusServer, directory: Path) -> AsyncIterator[World]:
+    """Make a world with a tenant that may send, and end it."""
+    tenant = Tenant(server)
+    await tenant.open()
+    bus = await server.connect("delivery")
+    async with DnsServer() as dns, Exchanger() as exchanger:
+        dns.set("rcpt.test", "MX", "10 mx.rcpt.test.")
+        dns.set("mx.rcpt.test", "A", "127.0.0.1")
+        yield World(server, tenant, Watcher(bus, server), dns, exchanger, directory)
+    await bus.close()
+    await tenant.close()
