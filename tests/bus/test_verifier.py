@@ -6,18 +6,20 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket
 from shared.bus.service import ask
 from shared.contract import requests
-from shared.contract.errors import RequestFailed
+from shared.contract.errors import BusUnavailable, RequestFailed
 from shared.contract.records import Configuration, DirectoryRecord, Record, Standing, StandingState
 from shared.contract.requests import Verified, VerifyNow
 from tests.bus_server import BusServer
@@ -77,14 +79,21 @@ class World:
         self.processes.append(process)
         return process
 
+    async def present(self, name: str) -> Standing | None:
+        """Return a standing, None if there is none or the bus is away."""
+        try:
+            entry = await self.standing.get(name)
+        except BusUnavailable:
+            return None
+        return entry.record if entry else None
+
     async def until(self, name: str, state: StandingState, seconds: float = 20) -> Standing:
         """Wait until a configuration has a standing of this state."""
         last = None
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    entry = await self.standing.get(name)
-                    last = entry.record if entry else None
+                    last = await self.present(name)
                     if last is not None and last.state == state:
                         return last
                     await asyncio.sleep(0.02)
@@ -96,11 +105,11 @@ class World:
         seen = set()
         async with asyncio.timeout(seconds):
             while True:
-                entry = await self.standing.get(name)
-                if entry is not None:
-                    seen.add(entry.record.checked_at)
+                present = await self.present(name)
+                if present is not None:
+                    seen.add(present.checked_at)
                     if len(seen) > times:
-                        return entry.record
+                        return present
                 await asyncio.sleep(0.02)
 
     def told(self) -> str:
@@ -203,3 +212,112 @@ async def test_verify_now_answers_with_the_standing_after_a_fresh_check(world: W
     with pytest.raises(RequestFailed) as refusal:
         await ask(world.control, requests.VERIFY, VerifyNow(configuration="nobody"), Verified, 15)
     assert refusal.value.code == 2001
+
+
+async def test_replicas_share_the_work_and_no_check_is_done_twice(world: World) -> None:
+    """Three replicas, forty new configurations: each DKIM record is asked for once."""
+    names = [f"t{n}" for n in range(40)]
+    for name in names:
+        publish(world.dns, f"{name}.example")
+        await world.directory.create(f"configuration.{name}", configuration(name, f"{name}.example"))
+    quiet = {"VERIFIED_SECONDS": "3600", "PENDING_SECONDS": "3600", "FIRST_CHECK_SPREAD_SECONDS": "3"}
+    for _ in range(3):
+        await world.verifier(**quiet)
+
+    for name in names:
+        await world.until(name, "verified")
+
+    asked = Counter(name for name, _, _ in world.dns.asked if "_domainkey" in name)
+    assert asked == {f"s1._domainkey.{name}.example": 1 for name in names}
+
+
+async def test_a_check_whose_replica_was_killed_is_done_by_another(world: World) -> None:
+    """Kill -9 in the middle of a check: the lease runs out and the other replica takes over and announces."""
+    ingress = await world.server.connect("ingress")
+    events = await heard(ingress, "postlane.suspension.*")
+    world.dns.fail("s1._domainkey.tenant.example", "TIMEOUT")
+    slow = {"DNS_TIMEOUT_SECONDS": "30", "CHECK_TIMEOUT_SECONDS": "1.5", "PENDING_SECONDS": "3600"}
+    victim = await world.verifier(**slow)
+    await world.directory.create("configuration.c-1", configuration())
+    await eventually(lambda: any("_domainkey" in name for name, _, _ in world.dns.asked))
+    victim.kill()
+    world.dns.fail("s1._domainkey.tenant.example", None)
+    await world.verifier(PENDING_SECONDS="3600")
+
+    verified = await world.until("c-1", "verified")
+
+    assert verified.checked_at is not None
+    await eventually(lambda: any(event["now"] == "verified" for event in events))
+    assert ("unknown", "pending") in [(event["was"], event["now"]) for event in events]
+    await ingress.close()
+
+
+async def test_a_suspension_and_its_end_survive_restarts_of_bus_and_verifiers(world: World) -> None:
+    """Two replicas, one killed, nats-server killed and started in between: the standing follows DNS all the same."""
+    first = await world.verifier()
+    await world.verifier()
+    await world.directory.create("configuration.c-1", configuration())
+    await world.until("c-1", "verified")
+    world.dns.remove("tenant.example", "TXT")
+    await world.until("c-1", "degraded")
+    first.kill()
+    world.server.kill()
+    world.server.start()
+    await world.until("c-1", "suspended", 40)
+    world.server.kill()
+    publish(world.dns)
+    world.server.start()
+    await world.until("c-1", "verified", 40)
+
+
+async def test_a_new_key_is_looked_for_at_once(world: World) -> None:
+    """A changed selector or key does not wait for the interval of a verified domain."""
+    await world.verifier(VERIFIED_SECONDS="36000")
+    await world.directory.create("configuration.c-1", configuration())
+    await world.until("c-1", "verified")
+    entry = await world.directory.get("configuration.c-1")
+    assert entry is not None
+    rotated = msgspec.structs.replace(entry.record, selector="s2")
+    await world.directory.update("configuration.c-1", rotated, entry.revision)
+    degraded = await world.until("c-1", "degraded")
+    assert "s2._domainkey.tenant.example" in degraded.reason
+
+
+async def test_configurations_made_and_deleted_while_no_verifier_ran_are_found(world: World) -> None:
+    """At its start a replica compares directory, standings and schedule."""
+    await world.directory.create("configuration.c-1", configuration())
+    await world.directory.create("configuration.c-2", configuration("c-2", "two.example"))
+    publish(world.dns, "two.example")
+    first = await world.verifier()
+    await world.until("c-1", "verified")
+    await world.until("c-2", "verified")
+    first.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(first.wait(), 15) == 0
+    await world.directory.delete("configuration.c-1")
+    await world.directory.create("configuration.c-3", configuration("c-3", "two.example"))
+
+    await world.verifier()
+
+    await world.until("c-3", "verified")
+    async with asyncio.timeout(10):
+        while await world.standing.get("c-1") is not None:
+            await asyncio.sleep(0.02)
+    assert (await world.until("c-2", "verified")).configuration == "c-2"
+
+
+async def test_slow_domains_do_not_hold_up_checks_on_demand(world: World) -> None:
+    """Somebody's dead zone is being waited for; another's check on demand is answered meanwhile."""
+    world.dns.fail("dead.example", "TIMEOUT")
+    await world.directory.create("configuration.dead", configuration("dead", "dead.example"))
+    await world.directory.create("configuration.c-1", configuration())
+    await world.verifier(DNS_TIMEOUT_SECONDS="60", CHECK_TIMEOUT_SECONDS="60", LEASE_SECONDS="120")
+    await world.until("c-1", "verified")
+    waiting = asyncio.create_task(ask(world.control, requests.VERIFY, VerifyNow(configuration="dead"), Verified, 30))
+    await eventually(lambda: sum(name == "dead.example" and kind == "TXT" for name, kind, _ in world.dns.asked) >= 2)
+
+    answer = await ask(world.control, requests.VERIFY, VerifyNow(configuration="c-1"), Verified, 15)
+
+    assert answer.standing.state == "verified"
+    assert not waiting.done()
+    waiting.cancel()
+    world.processes[0].kill()
