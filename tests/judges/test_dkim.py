@@ -72,9 +72,7 @@ HEADS = {
     "list": HEAD + b"List-Unsubscribe: <https://x.example/u>,\r\n <mailto:u@x.example>\r\n"
     b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n",
     "unsigned fields": HEAD + b"X-Mailer: y\r\nReceived: from a by b;\r\n\tMon, 23 Nov 2026 00:00:00 +0000\r\n",
-    "long field": b"From: a@sender.example\r\nReferences:"
-    + b"\r\n <aaaaaaaaaaaaaaaa@x.example>" * 60
-    + b"\r\n",
+    "long field": b"From: a@sender.example\r\nReferences:" + b"\r\n <aaaaaaaaaaaaaaaa@x.example>" * 60 + b"\r\n",
     "already signed": b"DKIM-Signature: v=1; a=rsa-sha256; d=other.example; s=x; h=from; bh=AA==; b=AA==\r\n" + HEAD,
     "wide run": b"From: a@sender.example\r\nSubject: a" + b" " * 500 + b"b\r\n",
 }
@@ -124,15 +122,11 @@ def test_no_from_is_not_signable() -> None:
         signed(b"To: a@b.example\r\n\r\nx\r\n")
 
 
-WORDS = st.lists(
-    st.sampled_from(
-        [b" ", b"  ", b"\t", b"a", b".", b"\xc3\xbc", b"=", b"x" * 40, b"\r\n", b"\r\n\r\n", b"\x00", b":"]
-    ),
-    max_size=60,
-).map(b"".join)
+PIECES = [b" ", b"  ", b"\t", b"a", b".", b"\xc3\xbc", b"=", b"x" * 40, b"\r\n", b"\r\n\r\n", b"\x00", b":"]
+FOLDS = [b" ", b"\t", b"a", b"b c", b"\r\n ", b"\r\n\t", b";", b"\xe4"]
+NAMES = [b"Subject", b"To", b"X-A", b"Date", b"Content-Type", b"reply-to"]
+WORDS = st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join)
 VALUES = st.lists(st.sampled_from(FOLDS), max_size=20).map(b"".join)
-    b"".join
-)
 
 
 @settings(max_examples=300, deadline=None)
