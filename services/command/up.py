@@ -44,6 +44,8 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     profile: bool = True
     """Whether the administrative verbs of this user shall find this instance by themselves."""
+    tenant: bool = True
+    """Whether the sandbox gets its demo tenant."""
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +152,7 @@ async def _bring_up(
     operator_key = await _operator_key(workspace, plan)
     profile = {"url": f"http://{LOOPBACK}:{plan.ports.http}", "api_key": operator_key}
     tenant = None
-    if wishes.sandbox:
+    if wishes.sandbox and wishes.tenant:
         tenant = workspace.tenant()
         if tenant is None:
             tell("making the demo tenant")
