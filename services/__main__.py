@@ -109,6 +109,29 @@ def settings(room: Annotated[str, typer.Argument(help="a room, bus, topology or 
     typer.echo(page(room))
 
 
+@app.command("send-test")
+def send_test(
+    to: Annotated[str, typer.Option(help="recipient")] = "delivered@inbox.example",
+    subject: Annotated[str, typer.Option(help="subject")] = "Postlane test",
+) -> None:
+    """Submit one message with the credentials of the profile and print the server's reply with its queue ID."""
+    from services.command.profile import read_profile
+    from services.command.send_test import send
+
+    typer.echo(send(read_profile(), to, subject))
+
+
+@app.command(hidden=True)
+def guide() -> None:
+    """Make the stack's demo tenant, say how to send, and stay."""
+    from services.command.guide import GuideSettings, run
+    from shared.runtime.lifecycle import health_settings
+    from shared.runtime.settings import load
+
+    settings_of_guide = load(GuideSettings, "guide", os.environ, _settings_file())
+    asyncio.run(run(settings_of_guide, health_settings(os.environ, _settings_file())))
+
+
 @app.command("stack-init", hidden=True)
 def stack_init(
     root: Annotated[Path, typer.Option(help="directory with one directory per room")] = Path("/run/postlane"),

@@ -66,7 +66,7 @@ class Follower:
         await self._bus.nc.flush()
 
     async def _heard(self, _subject: str, body: bytes) -> None:
-        self._events.append(msgspec.json.decode(body, type=AnyStatus))  # type: ignore[arg-type]  # a union
+        self._events.append(msgspec.json.decode(body, type=AnyStatus))
         self._news.set()
 
     async def until(self, queue_id: str, status: str, tell: Callable[[str], None]) -> list[AnyStatus]:
@@ -95,17 +95,18 @@ async def run(directory: Path) -> int:
     narrator = Narrator()
     wishes = Wishes(data=directory, sandbox=True, auto_ports=True, profile=False, tenant=False)
     narrator.step("Starting NATS and every room on free ports of this machine")
-    last = ""
+    last, failed = "", list[BaseException]()
     try:
         async with running(wishes, narrator.say) as state:
             last = await _story(state, narrator)
             narrator.step("Stopping")
     except* PostlaneError as faults:
-        for fault in _leaves(faults):
-            print(f"postlane demo: {fault}", file=sys.stderr)
-        return 1
-    print(last)
-    return 0
+        failed = _leaves(faults)
+    for fault in failed:
+        print(f"postlane demo: {fault}", file=sys.stderr)
+    if not failed:
+        print(last)
+    return 1 if failed else 0
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -157,7 +157,15 @@ async def _bring_up(
         if tenant is None:
             tell("making the demo tenant")
         tenant = await ensure_demo_tenant(workspace, profile["url"], operator_key)
-        profile["instance"] = tenant.instance_id
+        profile |= {
+            "instance": tenant.instance_id,
+            "smtp": f"{LOOPBACK}:{plan.ports.smtp}",
+            "username": tenant.username,
+            "password": tenant.password,
+            "domain": tenant.domain,
+            "ca_file": str(workspace.ca_file),
+            "sandbox_directory": str(workspace.root / "sandbox"),
+        }
     if wishes.profile:
         write_profile(profile)
     state = Running(
