@@ -63,7 +63,7 @@ async def serve(
     credentials = Credentials(settings)
     accepted = Journal(bus, "accepted", ACCEPTED_CAPACITY, JOURNAL_WRITERS)
     refused = Journal(bus, "refused", REFUSED_CAPACITY, JOURNAL_WRITERS)
-    listeners = Listeners()
+    listeners: Listeners | None = None
     try:
         proof = Proof(
             bus,
@@ -96,7 +96,8 @@ async def serve(
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
         accepted.start(room.tasks)
         refused.start(room.tasks)
-        await listeners.open(desk)
+        listeners = Listeners(desk)
+        await listeners.open()
         opened(listeners.bound)
         await room.stopping.wait()
         listeners.close()
@@ -104,7 +105,8 @@ async def serve(
         await accepted.settle(SETTLE_SECONDS)
         await refused.settle(SETTLE_SECONDS)
     finally:
-        listeners.close()
+        if listeners is not None:
+            listeners.close()
         credentials.close()
         await bus.close()
 

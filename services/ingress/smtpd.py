@@ -12,8 +12,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 from aiosmtpd import smtp
 
-from services.ingress.core import proxy
-from services.ingress.core.access import peer_address
+from services.ingress.core.access import IpAddress, peer_address
 from services.ingress.core.refusal import Refusal
 from services.ingress.desk import Desk
 from services.ingress.inbound import Ended, Inbound, LineTooLong, TimedOut
@@ -42,8 +41,15 @@ class Conversation(smtp.SMTP):
 
     COMMANDS: ClassVar[dict[str, Callable[[Any, str], Awaitable[None]]]] = {}
 
-    def __init__(self, desk: Desk, endpoint: Endpoint, implicit_tls: bool, loop: asyncio.AbstractEventLoop) -> None:
-        """Prepare for a connection at an endpoint."""
+    def __init__(
+        self,
+        desk: Desk,
+        endpoint: Endpoint,
+        loop: asyncio.AbstractEventLoop,
+        client: IpAddress | None = None,
+        counted: bool = False,
+    ) -> None:
+        """Prepare for a connection; `client` is who it is from if the socket does not say, `counted` if it counts."""
         # SMTP.__init__ inspects every method for every connection, a fifth of a session's time: not called. Its
         # own base is, with a reader that stays empty, for the sake of what asyncio expects of a protocol.
         asyncio.StreamReaderProtocol.__init__(self, asyncio.StreamReader(limit=2, loop=loop), loop=loop)
@@ -51,7 +57,6 @@ class Conversation(smtp.SMTP):
         self.desk = desk
         self.settings = desk.settings
         self.hostname = desk.settings.host_name
-        self.implicit_tls = implicit_tls
         self.transport: asyncio.Transport | None = None
         self.session: SubmissionSession = SubmissionSession(loop, endpoint)
         self.envelope: Transaction = Transaction()
@@ -62,10 +67,16 @@ class Conversation(smtp.SMTP):
         self._errors = 0
         self._idle = 0
         self._failed_logins = 0
-        self._counted = False
+        self._counted = counted
+        self.session.address = client
         self._reserved = 0
         self._began = loop.time()
         self._phase = "connect"
+
+    @property
+    def begun(self) -> bool:
+        """Whether the connection was made; whoever counted it before need not mind any more."""
+        return self._handler_coroutine is not None
 
     # -- asyncio's side ---------------------------------------------------------------------------------------------
 
@@ -75,7 +86,9 @@ class Conversation(smtp.SMTP):
         self.inbound.transport = self.transport
         peer = transport.get_extra_info("peername")
         self.session.peer = peer
-        self.session.address = peer_address(peer[0]) if isinstance(peer, tuple) else None
+        if self.session.address is None:
+            self.session.address = peer_address(peer[0]) if isinstance(peer, tuple) else None
+        self._note_tls()
         self._handler_coroutine = self.desk.tasks.create_task(self._handle_client(), name=f"session of {peer}")
 
     def data_received(self, data: bytes) -> None:
@@ -162,32 +175,17 @@ class Conversation(smtp.SMTP):
         return min(self.settings.command_seconds, deadline - now)
 
     async def _admit(self) -> None:
-        """Everything before the greeting: PROXY header, connection limits, implicit TLS, readiness."""
-        peer = self.session.address
-        if peer is None:
+        """Everything before the greeting: connection limits and readiness."""
+        address = self.session.address
+        if address is None:
             raise Closing
-        if self.desk.trusts(peer):
-            await self._read_proxy_header()
-        broken = self.desk.connections.enter(self.session.address or peer)
-        if broken:
-            self._end(Refusal(reply.TOO_MANY_CONNECTIONS, broken))
-        self._counted = True
-        if self.implicit_tls:  # RFC 8314 §3.3
-            await self._start_tls()
+        if not self._counted:
+            broken = self.desk.connections.enter(address)
+            if broken:
+                self._end(Refusal(reply.TOO_MANY_CONNECTIONS, broken))
+            self._counted = True
         if not await self.desk.proof.awaited(PROOF_WAIT_SECONDS):
             self._end(Refusal(reply.NOT_READY.with_(host=self.hostname), "the bus has not proven to store safely"))
-
-    async def _read_proxy_header(self) -> None:
-        self._phase = "proxy"
-        deadline = self.loop.time() + self.settings.proxy_header_seconds
-        while (header := proxy.read_header(self.inbound.peek())) == "incomplete":
-            await self.inbound.more(deadline - self.loop.time())
-        if isinstance(header, str):
-            self.desk.log.warning("no valid PROXY header", extra={"client": self.session.client_address})
-            raise Closing
-        self.inbound.drop(header.length)
-        if header.address is not None:
-            self.session.address = header.address
 
     async def _obey(self, line: bytes | LineTooLong) -> None:
         """Read one command line and do it; every fault of ours ends in 451 and a clean transaction."""
@@ -302,12 +300,16 @@ class Conversation(smtp.SMTP):
             raise Ended
         self.transport = transport
         self.inbound.transport = transport
-        tls = transport.get_extra_info("ssl_object")
-        cipher = tls.cipher()
-        self.session.tls = f"{tls.version()} {cipher[0] if cipher else 'unknown'}"
+        self._note_tls()
         self.session.host_name = None
         self.session.extended_smtp = False
         self.envelope = Transaction()
+
+    def _note_tls(self) -> None:
+        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        if tls is not None:
+            cipher = tls.cipher()
+            self.session.tls = f"{tls.version()} {cipher[0] if cipher else 'unknown'}"
 
     def _log_session(self) -> None:
         session = self.session
@@ -316,7 +318,7 @@ class Conversation(smtp.SMTP):
             extra={
                 "client": session.client_address,
                 "endpoint": session.endpoint,
-                "name": session.client_name,
+                "client_name": session.client_name,
                 "tls": session.tls,
                 "user": session.login.username if session.login else "",
                 "accepted": session.accepted,

@@ -337,7 +337,7 @@ class Submission(Conversation):
                 decoder.give_up("no budget")
             if decoder.trouble:
                 self._reserve(0)
-            if decoder.discarded > self.settings.message_bytes:
+            if rest is None and decoder.discarded > self.settings.message_bytes:
                 self._end(self._owned(self._trouble(decoder)))
         self.inbound.give_back(rest)
 
