@@ -121,9 +121,11 @@ def _explanation(settings: GuideSettings, profile: dict[str, str]) -> str:
     return "\n".join(
         (
             "The demo tenant is ready. From the host:",
-            f"  swaks --server {host or '127.0.0.1'} --port {port} --tls --auth LOGIN"
-            f" --auth-user {profile['username']} --auth-password {profile['password']}"
-            f" --from app@{profile['domain']} --to delivered@inbox.example",
+            (
+                f"  swaks --server {host or '127.0.0.1'} --port {port} --tls --auth LOGIN"
+                f" --auth-user {profile['username']} --auth-password {profile['password']}"
+                f" --from app@{profile['domain']} --to delivered@inbox.example"
+            ),
             "or from here:",
             "  docker compose exec guide postlane send-test",
             "and follow it by the queue ID of the answer:",
