@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from shared.contract.errors import UNREADABLE
+
 MAILDIR = "Maildir"
 LEDGER = "deliveries.jsonl"
 DEFERRALS = "deferrals.jsonl"
@@ -80,7 +82,7 @@ class Deferrals:
             for line in path.read_bytes().splitlines():
                 try:
                     key = msgspec.json.decode(line, type=_Deferral).key
-                except msgspec.MsgspecError:
+                except UNREADABLE:
                     continue  # the last line of a process that was killed while writing it
                 self._counts[key] = self._counts.get(key, 0) + 1
         self._journal = _Journal(path)
@@ -127,7 +129,7 @@ def deliveries(directory: Path) -> list[Delivery]:
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             found.append(msgspec.json.decode(line, type=Delivery))
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             continue
     return found
 

@@ -18,6 +18,7 @@ import dns.rdatatype
 import msgspec
 
 from services.sandbox.core.lookup import FAULT, FAULT_SYNTAX, RecordSet, ZoneData, labels, parse_fault
+from shared.contract.errors import UNREADABLE
 
 FILE = "zones.json"
 STRING_LIMIT = 255  # RFC 1035 §3.3: a character-string has at most 255 octets
@@ -44,7 +45,7 @@ def read(directory: Path) -> Names:
         return msgspec.json.decode((directory / FILE).read_bytes(), type=ZonesFile).names
     except FileNotFoundError:
         return {}
-    except (msgspec.MsgspecError, OSError) as fault:
+    except (*UNREADABLE, OSError) as fault:
         raise ZoneFault(f"{directory / FILE} cannot be read: {fault}") from fault
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from shared.bus.client import Bus, Stored
 from shared.contract import subjects
-from shared.contract.errors import BusUnavailable, WrongSequence
+from shared.contract.errors import UNREADABLE, BusUnavailable, WrongSequence
 from shared.contract.records import Record
 
 log = logging.getLogger("bus")
@@ -224,7 +224,7 @@ class Replica(Generic[R]):
     async def _heard(self, _subject: str, body: bytes) -> None:
         try:
             change = msgspec.json.decode(body, type=Change)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             log.error("an unreadable change was broadcast for bucket %s", self._bucket.name)
             self._reread.set()
             return
@@ -236,7 +236,7 @@ class Replica(Generic[R]):
             return
         try:
             record = self._bucket.decode(value) if value is not None else None
-        except msgspec.MsgspecError as fault:
+        except UNREADABLE as fault:
             # A record of a later version: keep what we have rather than act on half of it.
             log.error("record %s of bucket %s cannot be read: %s", key, self._bucket.name, fault)
             return

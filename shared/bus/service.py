@@ -60,7 +60,7 @@ def _answering(
     async def answer(request: MicroRequest) -> None:
         try:
             wish: Any = msgspec.json.decode(request.data, type=kind)
-        except msgspec.MsgspecError as fault:
+        except errors.UNREADABLE as fault:
             await request.respond_error(str(errors.BAD_REQUEST), f"the request cannot be read: {fault}")
             return
         try:

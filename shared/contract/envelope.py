@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from shared.contract.errors import UNREADABLE
 from shared.contract.records import Lane
 
 RecipientStatus = Literal["queued", "held", "deferred", "delivered", "bounced", "expired", "suppressed", "dropped"]
@@ -130,7 +131,7 @@ def unpack(payload: bytes) -> tuple[Carriage, bytes]:
         raise Undecodable("the payload has no line with an envelope")
     try:
         carriage = _decoder.decode(line)
-    except msgspec.MsgspecError as fault:
+    except UNREADABLE as fault:
         raise Undecodable(f"the envelope cannot be read: {fault}") from fault
     if carriage.envelope.size != len(mail):
         raise Undecodable(f"the envelope says {carriage.envelope.size} octets, the mail has {len(mail)}")

@@ -10,6 +10,11 @@ PostlaneError
 
 from typing import Final
 
+import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What `msgspec.json.decode` raises for octets that are not a document of ours: also for bad UTF-8 and deep nesting."""
+
 
 class PostlaneError(Exception):
     """Base of all faults that are ours or the bus's, never a client's."""

@@ -92,6 +92,15 @@ def test_a_message_on_the_bus_is_read_with_its_octets() -> None:
 def test_a_damaged_message_is_told_from_a_whole_one() -> None:
     """A cut, lengthened or headless payload cannot be taken for a message."""
     payload = (SAMPLES / "envelope.v1.carriage").read_bytes()
-    for damaged in (payload[:-1], payload + b"x", payload.partition(b"\n")[0], payload[1:], b"", b"\n"):
+    for damaged in (
+        payload[:-1],
+        payload + b"x",
+        payload.partition(b"\n")[0],
+        payload[1:],
+        b"",
+        b"\n",
+        b'{"\x80":1}\n',
+        b"[" * 99999 + b"\n",
+    ):
         with pytest.raises(Undecodable):
             unpack(damaged)

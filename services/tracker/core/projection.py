@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from shared.contract import errors
 from shared.contract.envelope import Diagnosis, RecipientState
 from shared.contract.events import AnyStatus, MessageAccepted, SubmissionRefused
 from shared.mail.address import Fault, normalise_domain
@@ -203,7 +204,7 @@ def read(fact: Fact) -> MessageAccepted | AnyStatus | SubmissionRefused | None:
                 return _status.decode(fact.payload)
             case "REFUSALS":
                 return _refused.decode(fact.payload)
-    except msgspec.MsgspecError:
+    except errors.UNREADABLE:
         return None
 
 
@@ -241,7 +242,7 @@ def _event_row(fact: Fact, ordinal: int, event: MessageAccepted | AnyStatus | Su
         try:
             head = _head.decode(fact.payload)
             kind, at, body = clean(head.type), head.at or fact.stored_at, fact.payload
-        except msgspec.MsgspecError:
+        except errors.UNREADABLE:
             kind, at, body = UNREADABLE, fact.stored_at, _as_json(fact.payload)
         if at.tzinfo is None:
             at = at.replace(tzinfo=UTC)
@@ -252,7 +253,7 @@ def _as_json(payload: bytes) -> bytes:
     """Return the payload if it is JSON, else its text as a JSON string."""
     try:
         _any.decode(payload)
-    except msgspec.MsgspecError:
+    except errors.UNREADABLE:
         return _encode(payload.decode("utf-8", "replace"))
     return payload
 
