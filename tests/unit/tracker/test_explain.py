@@ -38,8 +38,10 @@ CASES: list[tuple[Situation, str]] = [
     ),
     (
         situation("deferred", state(1, "deferred", GREYLISTED), attempt=1, next_attempt_at=NOON - timedelta(hours=1)),
-        "Deferred: 451 4.7.1 greylisted by mx.example [192.0.2.9] (attempt 1), the next attempt was due at"
-        + " 2026-05-04 11:00:00Z and is overdue",
+        (
+            "Deferred: 451 4.7.1 greylisted by mx.example [192.0.2.9] (attempt 1),"
+            " the next attempt was due at 2026-05-04 11:00:00Z and is overdue"
+        ),
     ),
     (
         situation("deferred", state(1, "deferred", NO_ROUTE), attempt=1),

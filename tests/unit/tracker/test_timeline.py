@@ -59,8 +59,10 @@ def test_facts_stand_in_order_with_their_sentences() -> None:
         ("released", "The record is back"),
         (
             "attempted",
-            "Attempt 1: a@x.example deferred: 451 4.2.0 busy by mx.example"
-            + " (tried mx.example [192.0.2.9] over TLSv1.2: deferred)",
+            (
+                "Attempt 1: a@x.example deferred: 451 4.2.0 busy by mx.example"
+                " (tried mx.example [192.0.2.9] over TLSv1.2: deferred)"
+            ),
         ),
         ("message.sung.v2", "An event of a type this version cannot read: message.sung.v2"),
         ("dropped", "Dropped by ops: a test"),
