@@ -1,0 +1,1 @@
+"""Unit tests of delivery's cores: no I/O, no clock."""

@@ -1,0 +1,143 @@
+"""Reports on failures."""
+
+import email
+import email.policy
+from datetime import UTC, datetime
+from email.message import Message
+from hashlib import sha256
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.delivery.core import dsn
+from shared.contract.envelope import Diagnosis, Envelope, Recipient, RecipientState
+from shared.contract.records import Configuration
+from shared.mail.ids import new_queue_id, parse_queue_id
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ORIGINAL = b"From: a@d.example\r\nSubject: hi\r\nTo: x@y.example\r\n\r\nsecret body\r\n"
+ENVELOPE = Envelope(
+    queue_id=new_queue_id(1_790_000_000_000, b"x" * 13), instance="i", configuration="c", domain="d.example",
+    lane="transactional", sender="app@d.example", received_at=NOW, expires_at=None, size=len(ORIGINAL),
+    recipients=(
+        Recipient(number=1, address="x@y.example", orcpt="rfc822;old+2Bx@y.example"),
+        Recipient(number=2, address="z@y.example"),
+    ),
+    sha256=sha256(ORIGINAL).hexdigest(), message_id="<m1@d.example>", subject="hi", envid="E+2D1",
+)  # fmt: skip
+CONFIGURATION = Configuration(
+    id="c", instance="i", name="n", domain="d.example", selector="s", dkim_value="", spf_value="", created_at=NOW,
+    updated_at=NOW,
+)  # fmt: skip
+FAILED = (
+    RecipientState(
+        number=1, address="x@y.example", status="bounced", at=NOW,
+        last=Diagnosis(code=550, enhanced="5.1.1", text="no such user", host="mx.y.example", phase="rcpt"),
+    ),
+    RecipientState(
+        number=2, address="z@y.example", status="expired", at=NOW,
+        last=Diagnosis(code=0, enhanced="4.4.1", text="connection refused", host="mx.y.example", phase="connect"),
+    ),
+)  # fmt: skip
+
+
+def made(failed: tuple[RecipientState, ...] = FAILED, **changes: object) -> dsn.Report:
+    """Return a report."""
+    envelope = msgspec.structs.replace(ENVELOPE, **changes)
+    return dsn.report(
+        envelope, failed, attempt=1, to="app@d.example", original=ORIGINAL, reporting_mta="relay.example", now=NOW
+    )
+
+
+def parts(report: dsn.Report) -> list[Message]:
+    """Parse a report with the standard library and return its three parts."""
+    message = email.message_from_bytes(report.mail)
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    found = message.get_payload()
+    assert isinstance(found, list)
+    return [part for part in found if isinstance(part, Message)]
+
+
+def test_structure() -> None:
+    """A report is a multipart/report of words, fields per recipient, and the original header without its body."""
+    report = made()
+    words, status, original = parts(report)
+    assert words.get_content_type() == "text/plain"
+    assert status.get_content_type() == "message/delivery-status"
+    assert original.get_content_type() == "text/rfc822-headers"
+    message, first, second = (part for part in status.get_payload() if isinstance(part, Message))
+    assert message["Reporting-MTA"] == "dns; relay.example"
+    assert message["Original-Envelope-Id"] == "E+2D1"
+    assert (first["Final-Recipient"], first["Action"], first["Status"]) == ("rfc822; x@y.example", "failed", "5.1.1")
+    assert first["Original-Recipient"] == "rfc822;old+2Bx@y.example"
+    assert first["Diagnostic-Code"] == "smtp; 550 5.1.1 no such user"
+    assert first["Remote-MTA"] == "dns; mx.y.example"
+    assert (second["Action"], second["Status"]) == ("failed", "5.4.7")
+    assert b"secret body" not in report.mail
+    assert b"Subject: hi" in report.mail
+
+
+def test_envelope() -> None:
+    """The report goes out from the null sender, asks for no report itself, and is sized and hashed as it is."""
+    report = made()
+    assert report.envelope.sender == ""
+    assert report.envelope.recipients[0].notify == "NEVER"
+    assert (report.envelope.size, report.envelope.sha256) == (len(report.mail), sha256(report.mail).hexdigest())
+    message = email.message_from_bytes(report.mail)
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message["References"] == "<m1@d.example>"
+    assert message["From"].endswith("<MAILER-DAEMON@d.example>")
+
+
+def test_same_attempt_same_queue_id() -> None:
+    """The report on an attempt always has the same queue ID, a valid one, and each attempt its own."""
+    first = dsn.queue_id_of(ENVELOPE.queue_id, 1)
+    assert parse_queue_id(first) == first
+    assert first == made().envelope.queue_id
+    assert first != dsn.queue_id_of(ENVELOPE.queue_id, 2)
+    assert first != ENVELOPE.queue_id
+
+
+def test_target() -> None:
+    """Reports go to reply-to or to a sender in the configuration's own domain, never about a null sender."""
+    reply = msgspec.structs.replace(CONFIGURATION, reply_to="ops@customer.example")
+    foreign = msgspec.structs.replace(ENVELOPE, sender="x@other.example")
+    null = msgspec.structs.replace(ENVELOPE, sender="")
+    assert dsn.target(ENVELOPE, CONFIGURATION) == "app@d.example"
+    assert dsn.target(ENVELOPE, reply) == "ops@customer.example"
+    assert dsn.target(foreign, CONFIGURATION) == ""
+    assert dsn.target(foreign, reply) == "ops@customer.example"
+    assert dsn.target(null, reply) == ""
+    assert dsn.target(ENVELOPE, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("notify", "wanted"), [("", True), ("NEVER", False), ("SUCCESS", False), ("delay,failure", True), ("FAILURE", True)]
+)
+def test_notify(notify: str, wanted: bool) -> None:
+    """NOTIFY decides whether a failure is reported."""
+    assert dsn.wanted(Recipient(number=1, address="a@b.example", notify=notify)) is wanted
+
+
+@given(
+    text=st.text(max_size=300), address=st.text(min_size=1, max_size=60), subject=st.text(max_size=300),
+    message_id=st.text(max_size=80),
+)  # fmt: skip
+def test_nothing_breaks_out(text: str, address: str, subject: str, message_id: str) -> None:
+    """No text of a remote server, address or subject can add a line, a part or a header field."""
+    state = RecipientState(
+        number=1, address=address, status="bounced", at=NOW,
+        last=Diagnosis(code=550, enhanced="5.0.0", text=text, host="mx", phase="rcpt"),
+    )  # fmt: skip
+    report = made((state,), subject=subject, message_id=message_id)
+    assert len(parts(report)) == 3
+    assert report.mail.count(b"\n") == report.mail.count(b"\r\n") == report.mail.count(b"\r")
+    assert max(map(len, report.mail.split(b"\r\n"))) <= 998
+    head = email.message_from_bytes(report.mail)
+    assert set(head.keys()) <= {
+        "From", "To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted", "MIME-Version",
+        "Content-Type",
+    }  # fmt: skip

@@ -1,0 +1,221 @@
+"""What to do next with a message."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+import msgspec
+import pytest
+
+from services.delivery.core import step
+from services.delivery.core.gate import BY_OPERATOR, Hold, gate
+from services.delivery.core.outcome import Outcome, from_reply, lost, suppressed
+from services.delivery.core.retry import Schedule, expiry, next_attempt
+from shared.contract.envelope import Carriage, Envelope, Progress, Recipient, RecipientState, RecipientStatus
+from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld, MessageReleased
+from shared.contract.records import Authorization, Configuration, Questionnaire, Standing, StandingState, Suspension
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+FAR = NOW + timedelta(days=5)
+HOLD = Hold("suspended-for-dns", "Sending is suspended.")
+ENVELOPE = Envelope(
+    queue_id="0" * 30, instance="i", configuration="c", domain="d.example", lane="transactional", sender="a@d.example",
+    recipients=(Recipient(number=1, address="x@y.example"), Recipient(number=2, address="z@y.example")),
+    received_at=NOW, expires_at=None, size=1, sha256=sha256(b"x").hexdigest(),
+)  # fmt: skip
+
+
+def state(number: int, status: RecipientStatus) -> RecipientState:
+    """Return a recipient's state."""
+    return RecipientState(number=number, address="x@y.example", status=status, at=NOW)
+
+
+def attempted(*states: RecipientState, attempt: int = 1, next_at: datetime | None = LATER) -> MessageAttempted:
+    """Return a record of an attempt."""
+    return MessageAttempted(
+        id="e", at=NOW, queue_id=ENVELOPE.queue_id, instance="i", configuration="c", status=step.status_of(states),
+        attempt=attempt, recipients=states, next_attempt_at=next_at,
+    )  # fmt: skip
+
+
+def held(reason: str) -> MessageHeld:
+    """Return a record of a hold."""
+    return MessageHeld(
+        id="e", at=NOW, queue_id="q", instance="i", configuration="c", status="held", attempt=0,
+        recipients=(state(1, "held"),), reason=reason,
+    )  # fmt: skip
+
+
+def decide(
+    carriage: Carriage, last: AnyStatus | None, sequence: int, *, hold: Hold | None = None, now: datetime = NOW,
+    expires_at: datetime = FAR, explicit: bool = False,
+) -> step.Step:  # fmt: skip
+    """Return the next step."""
+    return step.next_step(step.known(carriage, last, sequence), now, expires_at, hold, explicit_expiry=explicit)
+
+
+FRESH = Carriage(envelope=ENVELOPE)
+
+
+def test_fresh_is_attempted() -> None:
+    """A message nothing has happened to is tried for all its recipients."""
+    known = step.known(FRESH, None, 0)
+    assert [r.status for r in known.open] == ["queued", "queued"]
+    assert decide(FRESH, None, 0) == step.Attempt()
+
+
+def test_all_decided_is_finished() -> None:
+    """When every recipient is decided the message goes, whatever the gate says."""
+    last = attempted(state(1, "delivered"), state(2, "bounced"), next_at=None)
+    assert decide(FRESH, last, 7, hold=HOLD) == step.Finish()
+
+
+def test_committed_but_not_moved_waits() -> None:
+    """A newer record than the copy's own: the interrupted move is made, nothing is tried before its time."""
+    last = attempted(state(1, "delivered"), state(2, "deferred"))
+    assert step.known(FRESH, last, 7).outdated
+    assert decide(FRESH, last, 7) == step.Wait(LATER)
+    assert decide(FRESH, last, 7, now=LATER) == step.Attempt()
+
+
+def test_copy_with_its_own_record_is_attempted() -> None:
+    """A copy that rests on the last record is tried when it is in hand: its schedule has fired."""
+    progress = Progress(attempt=1, recipients=(state(1, "deferred"),), committed=7, due_at=LATER)
+    carriage = Carriage(envelope=ENVELOPE, progress=progress)
+    last = attempted(state(1, "deferred"))
+    assert not step.known(carriage, last, 7).outdated
+    assert decide(carriage, last, 7) == step.Attempt()
+
+
+def test_forgotten_status_leaves_the_carriage() -> None:
+    """When STATUS has forgotten the message, its carriage speaks; the next record follows nothing."""
+    progress = Progress(attempt=4, recipients=(state(1, "deferred"), state(2, "delivered")), committed=7)
+    known = step.known(Carriage(envelope=ENVELOPE, progress=progress), None, 0)
+    assert (known.attempt, known.sequence, known.outdated) == (4, 0, False)
+    assert [r.number for r in known.open] == [1]
+
+
+def test_holds() -> None:
+    """A closed gate keeps the message; a hold that is in STATUS already is not committed again."""
+    assert decide(FRESH, None, 0, hold=HOLD) == step.Keep(HOLD, FAR, committed=False)
+    assert decide(FRESH, held(HOLD.reason), 3, hold=HOLD) == step.Keep(HOLD, FAR, committed=True)
+    assert decide(FRESH, held(HOLD.reason), 3) == step.Attempt()
+
+
+def test_operator_hold_stays_with_the_gate_open() -> None:
+    """A message held by an operator is not tried until it is released."""
+    kept = decide(FRESH, held(BY_OPERATOR), 3)
+    assert isinstance(kept, step.Keep)
+    assert kept.committed
+    released = MessageReleased(
+        id="e", at=NOW, queue_id="q", instance="i", configuration="c", status="queued", attempt=0,
+        recipients=(state(1, "queued"),),
+    )  # fmt: skip
+    assert decide(FRESH, released, 4) == step.Attempt()
+
+
+def test_expiry() -> None:
+    """At its end a message expires, also while held; one never tried is tried once unless its sender set the end."""
+    last = attempted(state(1, "deferred"), next_at=NOW)
+    progress = Progress(attempt=1, recipients=(state(1, "deferred"),), committed=7)
+    tried = Carriage(envelope=ENVELOPE, progress=progress)
+    assert decide(tried, last, 7, now=FAR) == step.Expire()
+    assert decide(FRESH, None, 0, now=FAR, hold=HOLD) == step.Expire()
+    assert decide(FRESH, None, 0, now=FAR) == step.Attempt()
+    assert decide(FRESH, None, 0, now=FAR, explicit=True) == step.Expire()
+
+
+def test_apply_marks_duplicates() -> None:
+    """An ambiguous end and an unsure repetition mark what may have arrived twice."""
+    known = step.known(FRESH, None, 0)
+    outcomes: dict[int, Outcome] = {
+        1: lost("cut", "final", ambiguous=True),
+        2: from_reply(250, "ok", "final"),
+    }
+    first, second = step.apply(known, outcomes, NOW)
+    assert (first.status, first.possible_duplicate, first.attempts) == ("deferred", True, 1)
+    assert (second.status, second.possible_duplicate) == ("delivered", False)
+    _, again = step.apply(known, outcomes, NOW, repeated=True)
+    assert again.possible_duplicate
+
+
+def test_apply_leaves_the_decided_alone() -> None:
+    """A decided recipient is never changed, and a suppressed one was not attempted."""
+    known = step.known(FRESH, attempted(state(1, "delivered"), state(2, "deferred")), 7)
+    first, second = step.apply(known, {1: from_reply(550, "no", "rcpt"), 2: suppressed("listed")}, LATER)
+    assert first == state(1, "delivered")
+    assert (second.status, second.attempts) == ("suppressed", 0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "result", "doubtful"),
+    [
+        ("delivered", "delivered", "delivered", True),
+        ("delivered", "deferred", "delivered", False),
+        ("delivered", "bounced", "delivered", False),
+        ("deferred", "delivered", "delivered", False),
+        ("bounced", "deferred", "bounced", False),
+        ("deferred", "bounced", "bounced", False),
+    ],
+)
+def test_merge(ours: RecipientStatus, theirs: RecipientStatus, result: RecipientStatus, doubtful: bool) -> None:
+    """Of two concurrent results a delivery always survives, and two deliveries are a duplicate."""
+    (merged,) = step.merged((state(1, ours),), (state(1, theirs),), (state(1, "queued"),), LATER)
+    assert (merged.status, merged.possible_duplicate) == (result, doubtful)
+
+
+def test_reportable() -> None:
+    """Only what became final with this very record is reported."""
+    before = (state(1, "deferred"), state(2, "bounced"), state(3, "deferred"))
+    after = attempted(state(1, "bounced"), state(2, "bounced"), state(3, "delivered"), next_at=None)
+    assert [r.number for r in step.reportable(before, after)] == [1]
+    old = msgspec.structs.replace(after, at=LATER)
+    assert step.reportable(before, old) == ()
+
+
+def test_retry_schedule() -> None:
+    """Waits grow along the schedule, repeat the last, move with chance, and never undercut a server's wish."""
+    schedule = Schedule(waits_seconds=(60, 600), jitter=0.5)
+    assert next_attempt(1, schedule, NOW, 0.5) == NOW + timedelta(seconds=60)
+    assert next_attempt(9, schedule, NOW, 0.5) == NOW + timedelta(seconds=600)
+    assert next_attempt(1, schedule, NOW, 0.0) == NOW + timedelta(seconds=30)
+    assert next_attempt(2, schedule, NOW, 0.999) > NOW + timedelta(seconds=899)
+    assert next_attempt(1, schedule, NOW, 0.5, 300) == NOW + timedelta(seconds=300)
+    assert expiry(NOW, None, 3600) == LATER
+    assert expiry(NOW, FAR, 3600) == FAR
+
+
+CONFIGURATION = Configuration(
+    id="c", instance="i", name="n", domain="d.example", selector="s", dkim_value="", spf_value="", created_at=NOW,
+    updated_at=NOW,
+)  # fmt: skip
+QUESTIONS = Questionnaire(
+    nature="transactional", website="", list_source="", bounces_and_complaints="", unsubscribe="", quota_rationale="",
+    list_cleaning="", contacts=(), reply_to="", only_to_requesters=True, unsubscribe_link=True,
+)  # fmt: skip
+APPROVED = Authorization(configuration="c", instance="i", status="approved", questionnaire=QUESTIONS, submitted_at=NOW)
+
+
+def standing(state: StandingState) -> Standing:
+    """Return a standing."""
+    return Standing(configuration="c", instance="i", domain="d.example", state=state, reason="r", since=NOW)
+
+
+def test_gate() -> None:
+    """Mail goes only with a configuration, an approval, no operator's suspension and a good standing."""
+    suspension = Suspension(configuration="c", reason="abuse", by="op", at=NOW)
+    assert gate(CONFIGURATION, APPROVED, None, standing("verified")) is None
+    assert gate(CONFIGURATION, APPROVED, None, standing("degraded")) is None
+    reasons = [
+        gate(None, APPROVED, None, standing("verified")),
+        gate(CONFIGURATION, APPROVED, suspension, standing("suspended")),
+        gate(CONFIGURATION, None, None, standing("verified")),
+        gate(CONFIGURATION, msgspec.structs.replace(APPROVED, status="rejected"), None, standing("verified")),
+        gate(CONFIGURATION, APPROVED, None, None),
+        gate(CONFIGURATION, APPROVED, None, standing("pending")),
+        gate(CONFIGURATION, APPROVED, None, standing("suspended")),
+    ]
+    assert [hold.reason if hold else "" for hold in reasons] == [
+        "configuration-unknown", "suspended-by-operator", "not-authorised", "not-authorised", "not-verified",
+        "not-verified", "suspended-for-dns",
+    ]  # fmt: skip
