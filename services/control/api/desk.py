@@ -1,0 +1,52 @@
+"""What every handler of the API works with; made once by `app.py`."""
+
+import msgspec
+
+from services.control.configurations import Configurations
+from services.control.decisions import Decisions
+from services.control.directory import Directory
+from services.control.keys import ApiKeys
+from services.control.networks import Networks
+from services.control.refusal import unavailable
+from services.control.settings import ControlSettings
+from services.control.signer import TokenSigner
+from services.control.users import Users
+from services.control.workshop import Workshop
+from shared.bus.client import Bus
+from shared.bus.service import T, ask
+from shared.contract.errors import BusUnavailable
+
+
+class Desk:
+    """The services behind the API."""
+
+    def __init__(self, bus: Bus, directory: Directory, settings: ControlSettings, master_key: bytes) -> None:
+        self.bus = bus
+        self.settings = settings
+        self.directory = directory
+        self.workshop = Workshop(settings)
+        self.configurations = Configurations(directory, self.workshop, settings, master_key)
+        self.users = Users(directory, self.workshop, settings)
+        self.networks = Networks(directory)
+        self.decisions = Decisions(directory)
+        self.keys = ApiKeys(directory)
+        self.tokens = TokenSigner(master_key, settings.token_seconds)
+
+    async def ask(
+        self, room: str, subject: str, request: msgspec.Struct, reply: type[T], seconds: float | None = None
+    ) -> T:
+        """Ask another room.
+
+        Errors: `Refused` (503) if it does not answer; `RequestFailed` with the code it answered.
+        """
+        try:
+            return await ask(self.bus, subject, request, reply, seconds or self.settings.request_seconds)
+        except BusUnavailable as fault:
+            raise unavailable(
+                f"the {room} does not answer at the moment, so this cannot be told; try again, and see whether the "
+                f"room {room} runs if it stays so"
+            ) from fault
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.workshop.close()

@@ -1,0 +1,72 @@
+"""Messages on the mail path: listed and acted on by delivery, which owns them."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import get, post
+from litestar.params import Parameter
+
+from services.control.api.authentication import caller_of
+from services.control.api.configurations import Http
+from services.control.api.desk import Desk
+from services.control.core.fault import Fault
+from services.control.refusal import bad_request, unknown
+from shared.contract import requests
+from shared.contract.records import Configuration
+from shared.contract.requests import QueueActed, QueueListing
+from shared.mail.ids import parse_queue_id
+
+MOST = 1000
+PLACES = ("", "ready", "later", "held", "due")
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to do with a queued message."""
+
+    action: Literal["retry", "hold", "release", "drop"]
+    reason: str = ""
+
+
+@get("/v1/postlane/queue", tags=["queue"])
+async def list_queue(
+    request: Http,
+    desk: Desk,
+    configuration: Annotated[str, Parameter(query="configuration")] = "",
+    where: Annotated[str, Parameter(query="where", description="ready, later, held or due")] = "",
+    limit: Annotated[int, Parameter(query="limit")] = 100,
+) -> QueueListing:
+    """List messages on the mail path; only operators may list all configurations at once."""
+    caller = caller_of(request)
+    if where not in PLACES:
+        raise bad_request(Fault("invalid_place", "where is ready, later, held or due", "where"))
+    if not 1 <= limit <= MOST:
+        raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST}", "limit"))
+    if configuration:
+        found = desk.directory.get(f"configuration.{configuration}", Configuration)
+        if found is None or not caller.reaches(found.instance):
+            raise unknown("configuration", configuration)
+    elif not caller.is_operator:
+        raise bad_request(Fault("configuration_missing", "name the configuration to list", "configuration"))
+    wish = requests.ListQueue(configuration=configuration, where=where, limit=limit)
+    return await desk.ask("delivery", requests.QUEUE_LIST, wish, QueueListing)
+
+
+@post("/v1/postlane/queue/{queue_id:str}", status_code=200, tags=["queue"])
+async def act_on_queue(request: Http, desk: Desk, queue_id: str, data: Act) -> QueueActed:
+    """Retry, hold, release or drop one message."""
+    caller = caller_of(request)
+    caller.needs_write()
+    parsed = parse_queue_id(queue_id)
+    if parsed is None:
+        raise unknown("message", queue_id)
+    wish = requests.QueueAction(
+        queue_id=parsed, action=data.action, by=caller.name, reason=data.reason, instances=caller.instances
+    )
+    acted = await desk.ask("delivery", requests.QUEUE_ACT, wish, QueueActed)
+    await desk.directory.audit(
+        caller.name, f"queue {data.action}", f"message.{parsed}", caller.instance or "", None, None
+    )
+    return acted
+
+
+HANDLERS = [list_queue, act_on_queue]

@@ -1,0 +1,358 @@
+"""What IBM does not have: tenants, what a configuration still lacks, questionnaire and decision, suspension."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import get, patch, post, put
+from litestar.params import Parameter
+from msgspec import UNSET, Meta, UnsetType
+
+from services.control.api.authentication import caller_of
+from services.control.api.configurations import Http, SmtpConfig, shown
+from services.control.api.desk import Desk
+from services.control.caller import configuration_of, instance_of
+from services.control.core import onboarding
+from services.control.core.fault import Fault, text_fault
+from services.control.core.onboarding import RecordAdvice
+from services.control.refusal import bad_request, unknown
+from shared.contract.records import Authorization, Configuration, Instance, Lane, Standing, Suspension, User
+from shared.mail.address import Fault as AddressFault
+from shared.mail.address import parse_address
+from shared.runtime.clock import now
+
+INSTANCES = "/v1/postlane/instances"
+PATH = INSTANCES + "/{instance_id:str}/configurations"
+ONE = PATH + "/{configuration_id:str}"
+INSTANCE_NAME_LENGTH = 250
+
+
+class CreateInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tenant to create."""
+
+    name: str
+    id: str | UnsetType = UNSET
+    """A GUID of the operator's choice."""
+
+
+class InstanceOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant."""
+
+    id: str
+    name: str
+    created_at: datetime
+    configurations: int
+
+
+class InstanceList(msgspec.Struct, frozen=True, kw_only=True):
+    """The tenants the caller may see."""
+
+    instances: tuple[InstanceOut, ...]
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration at a glance."""
+
+    id: str
+    instance: str
+    name: str
+    domain: str
+    state: Literal["pending", "verified", "degraded", "suspended"]
+    authorization: Literal["missing", "submitted", "approved", "rejected"]
+    suspended_by_operator: bool
+    sending: bool
+    """Whether new mail is admitted now."""
+    missing: tuple[str, ...]
+    """What keeps it from sending, each with what to do."""
+    users: int
+    created_at: datetime
+
+
+class OverviewList(msgspec.Struct, frozen=True, kw_only=True):
+    """Configurations of an instance."""
+
+    configurations: tuple[Overview, ...]
+
+
+class Detail(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a configuration."""
+
+    overview: Overview
+    description: str
+    config: SmtpConfig
+    records: tuple[RecordAdvice, ...]
+    when_suspended: Literal["hold", "refuse"]
+    hold_cap: int
+    lifetime_seconds: int | UnsetType
+    reply_to: str
+    attachments_allowed: bool
+    updated_at: datetime
+    standing: Standing | UnsetType = UNSET
+    authorization: Authorization | UnsetType = UNSET
+    suspension: Suspension | UnsetType = UNSET
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """The DNS records of a configuration."""
+
+    domain: str
+    records: tuple[RecordAdvice, ...]
+
+
+class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a customer may decide of a configuration; what is left out stays."""
+
+    when_suspended: Literal["hold", "refuse"] | UnsetType = UNSET
+    hold_cap: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET
+    lifetime_seconds: Annotated[int, Meta(ge=60, le=30 * 86_400)] | UnsetType = UNSET
+    reply_to: str | UnsetType = UNSET
+    attachments_allowed: bool | UnsetType = UNSET
+    """Operators only."""
+
+
+class Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's approval."""
+
+    reason: str = ""
+    lane: Lane | UnsetType = UNSET
+    """Left out: as the customer described the mail."""
+    messages_per_hour: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    """0: unlimited."""
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why; the customer reads it."""
+
+    reason: str
+
+
+def overview(desk: Desk, configuration: Configuration) -> Overview:
+    """Return a configuration at a glance."""
+    standing = desk.directory.standings.get(configuration.id)
+    authorization = desk.directory.get(f"authorization.{configuration.id}", Authorization)
+    suspension = desk.directory.get(f"suspension.{configuration.id}", Suspension)
+    lacking = onboarding.missing(standing, authorization, suspension)
+    return Overview(
+        id=configuration.id,
+        instance=configuration.instance,
+        name=configuration.name,
+        domain=configuration.domain,
+        state=standing.state if standing else "pending",
+        authorization=authorization.status if authorization else "missing",
+        suspended_by_operator=suspension is not None,
+        sending=not lacking,
+        missing=lacking,
+        users=len(desk.directory.all(f"user.{configuration.id}.", User)),
+        created_at=configuration.created_at,
+    )
+
+
+def records(desk: Desk, configuration: Configuration) -> tuple[RecordAdvice, ...]:
+    """Return the DNS records of a configuration with what was last seen of them."""
+    authorization = desk.directory.get(f"authorization.{configuration.id}", Authorization)
+    contacts = authorization.questionnaire.contacts if authorization else ()
+    return onboarding.records(configuration, desk.directory.standings.get(configuration.id), contacts)
+
+
+def _instance_out(desk: Desk, instance: Instance) -> InstanceOut:
+    count = sum(1 for c in desk.directory.all("configuration.", Configuration) if c.instance == instance.id)
+    return InstanceOut(id=instance.id, name=instance.name, created_at=instance.created_at, configurations=count)
+
+
+@post(INSTANCES, tags=["tenants"])
+async def create_instance(request: Http, desk: Desk, data: CreateInstance) -> InstanceOut:
+    """Create a tenant. Operators only."""
+    caller = caller_of(request)
+    caller.needs_operator("create instances")
+    if faults := text_fault("name", data.name, 1, INSTANCE_NAME_LENGTH):
+        raise bad_request(*faults)
+    identity = str(uuid.uuid4())
+    if data.id is not UNSET:
+        try:
+            identity = str(uuid.UUID(data.id))
+        except ValueError:
+            raise bad_request(
+                Fault("invalid_id", "id must be a GUID, such as 5d6a0b6e-0f4e-4c8b-9a55-0b6d7c1f2e3d", "id")
+            ) from None
+    instance = Instance(id=identity, name=data.name, created_at=now())
+    await desk.directory.create(f"instance.{instance.id}", instance, caller.name, instance.id)
+    return _instance_out(desk, instance)
+
+
+@get(INSTANCES, tags=["tenants"])
+async def list_instances(request: Http, desk: Desk) -> InstanceList:
+    """List the tenants the caller may see."""
+    caller = caller_of(request)
+    found = [each for each in desk.directory.all("instance.", Instance) if caller.reaches(each.id)]
+    found.sort(key=lambda each: (each.created_at, each.id))
+    return InstanceList(instances=tuple(_instance_out(desk, each) for each in found))
+
+
+@get(INSTANCES + "/{instance_id:str}", tags=["tenants"])
+async def get_instance(request: Http, desk: Desk, instance_id: str) -> InstanceOut:
+    """Return a tenant."""
+    return _instance_out(desk, instance_of(desk.directory, caller_of(request), instance_id))
+
+
+@get(PATH, tags=["onboarding"])
+async def list_overviews(
+    request: Http,
+    desk: Desk,
+    instance_id: str,
+    domain: Annotated[str, Parameter(query="domain", description="only the configuration of this domain")] = "",
+) -> OverviewList:
+    """List the configurations of an instance with what each still lacks."""
+    instance_of(desk.directory, caller_of(request), instance_id)
+    found = [
+        c
+        for c in desk.directory.all("configuration.", Configuration)
+        if c.instance == instance_id and domain.lower() in ("", c.domain)
+    ]
+    found.sort(key=lambda c: (c.created_at, c.id))
+    return OverviewList(configurations=tuple(overview(desk, c) for c in found))
+
+
+def _detail(desk: Desk, configuration: Configuration) -> Detail:
+    standing = desk.directory.standings.get(configuration.id)
+    authorization = desk.directory.get(f"authorization.{configuration.id}", Authorization)
+    suspension = desk.directory.get(f"suspension.{configuration.id}", Suspension)
+    lifetime = configuration.lifetime_seconds
+    return Detail(
+        overview=overview(desk, configuration),
+        description=configuration.description,
+        config=shown(desk, configuration).config,
+        records=records(desk, configuration),
+        when_suspended=configuration.when_suspended,
+        hold_cap=configuration.hold_cap,
+        lifetime_seconds=UNSET if lifetime is None else lifetime,
+        reply_to=configuration.reply_to,
+        attachments_allowed=configuration.attachments_allowed,
+        updated_at=configuration.updated_at,
+        standing=UNSET if standing is None else standing,
+        authorization=UNSET if authorization is None else authorization,
+        suspension=UNSET if suspension is None else suspension,
+    )
+
+
+@get(ONE, tags=["onboarding"])
+async def get_detail(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Detail:
+    """Return everything about a configuration."""
+    return _detail(desk, configuration_of(desk.directory, caller_of(request), instance_id, configuration_id))
+
+
+@patch(ONE, tags=["onboarding"])
+async def set_preferences(
+    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Preferences
+) -> Detail:
+    """Change how mail of a configuration is treated."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
+    if data.attachments_allowed is not UNSET:
+        caller.needs_operator("allow attachments")
+    if data.reply_to:
+        address = parse_address(data.reply_to)
+        if isinstance(address, AddressFault):
+            raise bad_request(Fault("invalid_address", f"reply_to is not a mail address: {address.reason}", "reply_to"))
+    given = {name: getattr(data, name) for name in data.__struct_fields__}
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not UNSET}
+    edited, _ = await desk.configurations.edit(caller, found, changes)
+    return _detail(desk, edited)
+
+
+@get(ONE + "/records", tags=["onboarding"])
+async def get_records(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Advice:
+    """Return the DNS records to publish, with what was last seen of each."""
+    found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
+    return Advice(domain=found.domain, records=records(desk, found))
+
+
+@get(ONE + "/standing", tags=["onboarding"])
+async def get_standing(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Standing:
+    """Return what the verifier holds of a configuration, with the records it saw."""
+    found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
+    standing = desk.directory.standings.get(found.id)
+    return standing or Standing(
+        configuration=found.id,
+        instance=found.instance,
+        domain=found.domain,
+        state="pending",
+        reason="the records have not been checked yet",
+        since=found.created_at,
+    )
+
+
+@put(ONE + "/authorization", tags=["authorization"])
+async def submit_authorization(
+    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: dict[str, Any]
+) -> Authorization:
+    """Submit the questionnaire; every fault is listed at once."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
+    return await desk.decisions.submit(caller, found, data)
+
+
+@get(ONE + "/authorization", tags=["authorization"])
+async def get_authorization(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Authorization:
+    """Return the questionnaire and the decision on it."""
+    found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
+    authorization = desk.directory.get(f"authorization.{found.id}", Authorization)
+    if authorization is None:
+        raise unknown("authorization", configuration_id)
+    return authorization
+
+
+@post(ONE + "/authorization/approve", status_code=200, tags=["authorization"])
+async def approve(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Approve) -> Authorization:
+    """Approve sending. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("decide on authorizations")
+    lane: Lane | None = None if data.lane is UNSET else data.lane
+    return await desk.decisions.approve(caller, found, lane, data.messages_per_hour, data.reason)
+
+
+@post(ONE + "/authorization/reject", status_code=200, tags=["authorization"])
+async def reject(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Reason) -> Authorization:
+    """Reject, or withdraw an approval. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("decide on authorizations")
+    return await desk.decisions.reject(caller, found, data.reason)
+
+
+@post(ONE + "/suspend", status_code=200, tags=["suspension"])
+async def suspend(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Reason) -> Suspension:
+    """Suspend sending at once: new mail is refused, queued mail held. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("suspend sending")
+    return await desk.decisions.suspend(caller, found, data.reason)
+
+
+@post(ONE + "/resume", status_code=200, tags=["suspension"])
+async def resume(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Overview:
+    """End an operator's suspension; held mail is released. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("resume sending")
+    await desk.decisions.resume(caller, found)
+    return overview(desk, found)
+
+
+HANDLERS = [
+    create_instance,
+    list_instances,
+    get_instance,
+    list_overviews,
+    get_detail,
+    set_preferences,
+    get_records,
+    get_standing,
+    submit_authorization,
+    get_authorization,
+    approve,
+    reject,
+    suspend,
+    resume,
+]

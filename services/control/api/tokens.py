@@ -1,0 +1,62 @@
+"""`POST /identity/token`: an API key for a short-lived token, as clients with IBM's IAM authenticator expect it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, post
+from litestar.enums import RequestEncodingType
+from litestar.params import Body
+
+from services.control.api.desk import Desk
+from shared.runtime.clock import now_ms
+
+GRANT = "urn:ibm:params:oauth:grant-type:apikey"
+
+
+class TokenReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A token; every key IBM's clients look at."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str
+    expires_in: int
+    expiration: int
+    scope: str
+
+
+class TokenRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """How IAM says no."""
+
+    errorCode: str  # noqa: N815  # IBM's name
+    errorMessage: str  # noqa: N815
+
+
+@post("/identity/token", status_code=200, opt={"open": True}, tags=["tokens"])
+async def make_token(
+    request: Request[Any, Any, Any],
+    desk: Desk,
+    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
+) -> Response[TokenReply | TokenRefusal]:
+    """Exchange an API key for a token; the token ends with its key."""
+    if data.get("grant_type") != GRANT:
+        return _refusal("BXNIM0109E", f"grant_type must be {GRANT}")
+    caller = desk.keys.recognise(data.get("apikey", ""))
+    if caller is None:
+        return _refusal("BXNIM0415E", "Provided API key could not be found.")
+    token, ends = desk.tokens.issue(caller.key, now_ms() // 1000)
+    return Response(
+        TokenReply(
+            access_token=token,
+            refresh_token="not_supported",  # noqa: S106  # IAM's own word for it
+            token_type="Bearer",  # noqa: S106
+            expires_in=desk.tokens.seconds,
+            expiration=ends,
+            scope="ibm openid",
+        ),
+        status_code=200,
+        media_type=MediaType.JSON,
+    )
+
+
+def _refusal(code: str, message: str) -> Response[TokenReply | TokenRefusal]:
+    return Response(TokenRefusal(errorCode=code, errorMessage=message), status_code=400, media_type=MediaType.JSON)

@@ -1,0 +1,94 @@
+"""Wires control: bus, directory, API; serves it until the process is told to stop."""
+
+import contextlib
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import uvicorn
+
+from services.control.api.application import make_application
+from services.control.api.desk import Desk
+from services.control.core.endpoints import parse_endpoints
+from services.control.directory import Directory
+from services.control.settings import ControlSettings
+from shared.bus.client import connect
+from shared.bus.settings import BusSettings
+from shared.contract.errors import PostlaneError, SettingsFault
+from shared.runtime.lifecycle import Room, health_settings, run
+from shared.runtime.sealing import read_master_key
+from shared.runtime.settings import load
+
+BACKLOG = 2048
+
+
+class CannotListen(PostlaneError, OSError):
+    """The address of the API cannot be listened on."""
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to the room."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing: `Room.stopping` is how the process ends."""
+        yield
+
+
+def _listener(listen: str) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    except (OSError, ValueError) as fault:
+        raise CannotListen(
+            f"cannot listen on {listen}: {fault}; set POSTLANE_CONTROL_LISTEN to a free host:port"
+        ) from fault
+
+
+def main(environ: Mapping[str, str], file: Path | None) -> int:
+    """Run control until SIGTERM; return the exit status."""
+    settings = load(ControlSettings, "control", environ, file)
+    bus_settings = load(BusSettings, "bus", environ, file)
+    try:
+        parse_endpoints(settings.endpoints)
+    except ValueError as fault:
+        raise SettingsFault(f"POSTLANE_CONTROL_ENDPOINTS: {fault}") from fault
+
+    async def live(room: Room) -> None:
+        await serve(room, settings, bus_settings)
+
+    return run("control", live, health_settings(environ, file))
+
+
+async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings) -> None:
+    """Serve the API until the room is stopping; requests in hand are finished."""
+    master_key = read_master_key(settings.master_key_file)
+    room.ready("directory", False, "waiting for the bus")
+    bus = await connect(bus_settings, "control")
+    bus.on_connection(lambda connected: room.ready("bus", connected, "the bus cannot be reached"))
+    directory = Directory(bus, settings.lapse_seconds)
+    await directory.start(room.tasks)
+    room.ready("directory", True)
+    desk = Desk(bus, directory, settings, master_key)
+    listener = _listener(settings.listen)
+    server = _Server(
+        uvicorn.Config(
+            make_application(desk),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
+        )
+    )
+    serving = room.tasks.create_task(server.serve(sockets=[listener]), name="api")
+    room.log.info("the management API listens on %s", settings.listen)
+    try:
+        await room.stopping.wait()
+    finally:
+        server.should_exit = True
+        await serving
+        desk.close()
+        await bus.close()

@@ -1,0 +1,158 @@
+"""Configurations: a domain is claimed, a key made and sealed, and all of it cleaned up in the end."""
+
+import uuid
+
+import msgspec
+
+from services.control.caller import Caller
+from services.control.core import onboarding
+from services.control.core.fault import Fault, text_fault
+from services.control.directory import Directory
+from services.control.refusal import bad_request, conflict, unknown
+from services.control.settings import ControlSettings
+from services.control.workshop import Workshop
+from shared.contract.errors import WrongSequence
+from shared.contract.records import Configuration, DkimKey, DomainClaim, Roster, User
+from shared.contract.subjects import token
+from shared.mail.address import normalise_domain
+from shared.runtime.clock import now
+from shared.runtime.sealing import seal
+
+
+class Configurations:
+    """Creates, changes and removes configurations."""
+
+    def __init__(self, directory: Directory, workshop: Workshop, settings: ControlSettings, master_key: bytes) -> None:
+        self._directory = directory
+        self._workshop = workshop
+        self._settings = settings
+        self._master_key = master_key
+
+    async def create(self, caller: Caller, instance: str, name: str, domain: str, description: str) -> Configuration:
+        """Create a configuration with its DKIM key.
+
+        Errors: `Refused`: 400 with every fault, 409 if the domain is taken or the instance is full.
+        """
+        faults = onboarding.configuration_faults(name, domain, description)
+        normal = normalise_domain(domain)
+        if faults or not isinstance(normal, str):
+            raise bad_request(*faults)
+        spf = onboarding.spf_value(self._settings.spf_include, self._settings.egress_addresses)
+        if not spf:
+            raise conflict(
+                "spf_not_configured",
+                "the operator has not said where mail is sent from: set POSTLANE_CONTROL_SPF_INCLUDE or "
+                "POSTLANE_CONTROL_EGRESS_ADDRESSES and start control again",
+            )
+        present = [c for c in self._directory.all("configuration.", Configuration) if c.instance == instance]
+        if len(present) >= self._settings.configurations_per_instance:
+            raise conflict(
+                "too_many_configurations",
+                f"an instance has at most {self._settings.configurations_per_instance} configurations",
+            )
+        identity = str(uuid.uuid4())
+        await self._claim(caller, instance, normal, identity)
+        private, public = await self._workshop.dkim_key()
+        at = now()
+        configuration = Configuration(
+            id=identity,
+            instance=instance,
+            name=name,
+            domain=normal,
+            selector=str(uuid.uuid4()),
+            dkim_value=onboarding.dkim_value(public),
+            spf_value=spf,
+            created_at=at,
+            updated_at=at,
+            description=description,
+        )
+        key_name = f"dkim.{identity}"
+        await self._directory.keys.put(
+            key_name,
+            DkimKey(
+                configuration=identity,
+                domain=normal,
+                selector=configuration.selector,
+                algorithm="rsa-sha256",
+                sealed=seal(self._master_key, private, key_name),
+            ),
+        )
+        await self._directory.create(f"configuration.{identity}", configuration, caller.name, instance)
+        return configuration
+
+    async def _claim(self, caller: Caller, instance: str, domain: str, identity: str) -> None:
+        key = f"domain.{token(domain)}"
+        claim = DomainClaim(domain=domain, configuration=identity, at=now())
+        try:
+            await self._directory.create(key, claim, caller.name, instance)
+        except WrongSequence:
+            holder = await self._directory.fresh(key, DomainClaim)
+            if holder is not None:
+                claimed = holder.record.configuration
+                exists = await self._directory.fresh(f"configuration.{claimed}", Configuration) is not None
+                if exists or not self._directory.lapsed(holder.record.at):
+                    # Whose it is stays unsaid: another tenant's domain is none of the caller's business.
+                    raise conflict(
+                        "domain_in_use", f"the domain {domain} belongs to a configuration already; a domain has one"
+                    ) from None
+
+            def take_over(present: DomainClaim) -> DomainClaim:
+                if holder is None or present != holder.record:
+                    raise conflict("domain_in_use", f"the domain {domain} is being claimed by somebody else")
+                return claim
+
+            if await self._directory.change(key, DomainClaim, take_over, caller.name, instance) is None:
+                await self._claim(caller, instance, domain, identity)  # it was given up in between
+
+    async def edit(
+        self,
+        caller: Caller,
+        configuration: Configuration,
+        changes: dict[str, object],
+        if_match: int | None = None,
+    ) -> tuple[Configuration, int]:
+        """Change what may be changed of a configuration; its domain and records never change.
+
+        Errors: `Refused`: 400, 404, 412.
+        """
+        faults: tuple[Fault, ...] = ()
+        if isinstance(name := changes.get("name"), str):
+            faults += text_fault("name", name, 1, onboarding.NAME_LENGTH)
+        if isinstance(description := changes.get("description"), str):
+            faults += text_fault("description", description, 0, onboarding.DESCRIPTION_LENGTH)
+        if faults:
+            raise bad_request(*faults)
+
+        def edited(present: Configuration) -> Configuration:
+            if all(getattr(present, field) == value for field, value in changes.items()):
+                return present
+            return msgspec.structs.replace(present, updated_at=now(), **changes)
+
+        found = await self._directory.change(
+            f"configuration.{configuration.id}",
+            Configuration,
+            edited,
+            caller.name,
+            configuration.instance,
+            if_match,
+        )
+        if found is None:
+            raise unknown("configuration", configuration.id)
+        return found
+
+    async def remove(self, caller: Caller, configuration: Configuration) -> None:
+        """Remove a configuration with its users, its decision, its key and its claim on the domain.
+
+        Access ends first; a crash midway leaves a configuration that can be removed again.
+        """
+        identity, instance, directory = configuration.id, configuration.instance, self._directory
+        for user in directory.all(f"user.{identity}.", User):
+            await directory.delete(f"user.{identity}.{user.id}", caller.name, instance)
+        for key in (f"authorization.{identity}", f"suspension.{identity}", f"configuration.{identity}"):
+            await directory.delete(key, caller.name, instance)
+        await directory.keys.delete(f"dkim.{identity}")
+        claim = await directory.fresh(f"domain.{token(configuration.domain)}", DomainClaim)
+        if claim is not None and claim.record.configuration == identity:
+            await directory.delete(claim.key, caller.name, instance)
+        if await directory.fresh(f"roster.users.{identity}", Roster) is not None:
+            await directory.delete(f"roster.users.{identity}", caller.name, instance)

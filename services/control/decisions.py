@@ -1,0 +1,133 @@
+"""Authorization and suspension: what the customer says of their mail, and what the operator decides."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from services.control.caller import Caller
+from services.control.core import authorization as questions
+from services.control.core.fault import Fault
+from services.control.directory import Directory
+from services.control.refusal import bad_request, conflict, unknown
+from shared.contract.errors import WrongSequence
+from shared.contract.records import Authorization, Configuration, Lane, Suspension
+from shared.runtime.clock import now
+
+REASON_LENGTH = 1000
+
+
+class Decisions:
+    """Submits, approves, rejects; suspends and resumes."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    async def submit(
+        self, caller: Caller, configuration: Configuration, answers: Mapping[str, object]
+    ) -> Authorization:
+        """Keep the questionnaire of a configuration, in place of one that is not decided or was rejected.
+
+        Errors: `Refused`: 400 with every fault, 409 if sending is approved already.
+        """
+        questionnaire, faults = questions.check(answers)
+        if questionnaire is None:
+            raise bad_request(*faults)
+        submitted = Authorization(
+            configuration=configuration.id,
+            instance=configuration.instance,
+            status="submitted",
+            questionnaire=questionnaire,
+            submitted_at=now(),
+        )
+        key = f"authorization.{configuration.id}"
+
+        def replaced(present: Authorization) -> Authorization:
+            if present.status == "approved":
+                raise conflict(
+                    "authorization_approved", "sending is approved already; ask the operator for another decision"
+                )
+            return submitted
+
+        try:
+            await self._directory.create(key, submitted, caller.name, configuration.instance)
+        except WrongSequence:
+            found = await self._directory.change(key, Authorization, replaced, caller.name, configuration.instance)
+            return found[0] if found else submitted
+        return submitted
+
+    async def approve(
+        self, caller: Caller, configuration: Configuration, lane: Lane | None, messages_per_hour: int, reason: str
+    ) -> Authorization:
+        """Approve sending, with a lane and a rate; an approval may be given again with other ones.
+
+        Errors: `Refused`: 400, 409 if no questionnaire was submitted.
+        """
+        _check_reason(reason)
+
+        def decided(present: Authorization) -> Authorization:
+            by_nature: Lane = "marketing" if present.questionnaire.nature == "marketing" else "transactional"
+            return msgspec.structs.replace(
+                present,
+                status="approved",
+                decided_at=now(),
+                decided_by=caller.name,
+                reason=reason,
+                lane=lane or by_nature,
+                messages_per_hour=messages_per_hour,
+            )
+
+        return await self._decide(caller, configuration, decided)
+
+    async def reject(self, caller: Caller, configuration: Configuration, reason: str) -> Authorization:
+        """Reject, or withdraw an approval; the customer reads the reason.
+
+        Errors: `Refused`: 400, 409 if no questionnaire was submitted.
+        """
+        _check_reason(reason, needed=True)
+        return await self._decide(
+            caller,
+            configuration,
+            lambda present: msgspec.structs.replace(
+                present, status="rejected", decided_at=now(), decided_by=caller.name, reason=reason
+            ),
+        )
+
+    async def _decide(
+        self, caller: Caller, configuration: Configuration, edit: Callable[[Authorization], Authorization]
+    ) -> Authorization:
+        key = f"authorization.{configuration.id}"
+        found = await self._directory.change(key, Authorization, edit, caller.name, configuration.instance)
+        if found is None:
+            raise conflict("authorization_missing", "no questionnaire has been submitted for this configuration yet")
+        return found[0]
+
+    async def suspend(self, caller: Caller, configuration: Configuration, reason: str) -> Suspension:
+        """Suspend sending, whatever DNS says; refused at ingress, held by delivery.
+
+        Errors: `Refused` (400).
+        """
+        _check_reason(reason, needed=True)
+        suspension = Suspension(configuration=configuration.id, reason=reason, by=caller.name, at=now())
+        await self._directory.put(
+            f"suspension.{configuration.id}", suspension, caller.name, configuration.instance
+        )  # fmt: skip
+        return suspension
+
+    async def resume(self, caller: Caller, configuration: Configuration) -> None:
+        """End an operator's suspension.
+
+        Errors: `Refused` (404) if there is none.
+        """
+        key = f"suspension.{configuration.id}"
+        if await self._directory.fresh(key, Suspension) is None:
+            raise unknown("suspension", configuration.id)
+        await self._directory.delete(key, caller.name, configuration.instance)
+
+
+def _check_reason(reason: str, *, needed: bool = False) -> None:
+    if needed and not reason.strip():
+        raise bad_request(Fault("reason_missing", "say why: the customer reads it", "reason"))
+    if len(reason) > REASON_LENGTH:
+        raise bad_request(
+            Fault("invalid_length", f"reason must have at most {REASON_LENGTH} characters", "reason")
+        )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Settings of control. Names: `POSTLANE_CONTROL_…`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from shared.runtime.settings import Settings
+
+
+class ControlSettings(Settings, frozen=True, kw_only=True):
+    """Where control listens, what it advises customers, and every limit it holds clients to."""
+
+    listen: Annotated[str, Meta(description="host:port of the management API")] = "127.0.0.1:8580"
+    public_url: Annotated[
+        str, Meta(description="base URL clients reach the API at, for links; empty: as each request names it")
+    ] = ""
+    master_key_file: Annotated[Path, Meta(description="file of the key that seals DKIM keys and signs tokens")]
+    spf_include: Annotated[
+        str, Meta(description="name whose SPF record lists this relay's addresses; customers include it")
+    ] = ""
+    egress_addresses: Annotated[
+        tuple[str, ...],
+        Meta(description="addresses mail is sent from; advised in SPF records when spf_include is empty"),
+    ] = ()
+    endpoints: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="endpoints told to customers, one entry per region: "
+            "region;public host:port;private host:port;outgoing addresses separated by spaces"
+        ),
+    ] = ()
+
+    users_per_configuration: Annotated[int, Meta(description="SMTP users of a configuration", ge=1)] = 5
+    configurations_per_instance: Annotated[int, Meta(description="SMTP configurations of an instance", ge=1)] = 1000
+    argon2_time_cost: Annotated[int, Meta(description="passes of Argon2id over its memory", ge=1)] = 2
+    argon2_memory_kib: Annotated[int, Meta(description="memory of one Argon2id hash, in KiB", ge=8)] = 19_456
+    argon2_parallelism: Annotated[int, Meta(description="lanes of Argon2id", ge=1)] = 1
+    hashing_threads: Annotated[int, Meta(description="threads that hash passwords and make DKIM keys", ge=1)] = 2
+    lapse_seconds: Annotated[
+        float, Meta(description="after this time an unfinished creation no longer holds its place or domain", gt=0)
+    ] = 60
+
+    request_bytes: Annotated[int, Meta(description="largest body of a request", ge=1024)] = 1_048_576
+    request_seconds: Annotated[float, Meta(description="longest wait for another room's answer", gt=0)] = 5
+    verify_seconds: Annotated[float, Meta(description="longest wait for the verifier's answer", gt=0)] = 30
+    token_seconds: Annotated[int, Meta(description="life of a token made from an API key", ge=60)] = 3600
+    follow_poll_seconds: Annotated[float, Meta(description="interval of looking for new events of a message", gt=0)] = (
+        0.2
+    )
+    follow_seconds: Annotated[float, Meta(description="longest life of one stream of events", gt=0)] = 3600
+    drain_seconds: Annotated[float, Meta(description="time for requests to finish when told to stop", gt=0)] = 5
