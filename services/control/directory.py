@@ -52,7 +52,8 @@ class Directory:
         self._bucket: Bucket[DirectoryRecord] = Bucket(bus, "directory", DirectoryRecord)
         self.keys: Bucket[DkimKey] = Bucket(bus, "keys", DkimKey)
         self.access: Bucket[ApiKey] = Bucket(bus, "access", ApiKey)
-        self._seen: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord)
+        self._seen: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord, self._on_change)
+        self._moved = asyncio.Event()
         self.standings: Replica[Standing] = Replica(bus, "standing", Standing)
         self.api_keys: Replica[ApiKey] = Replica(bus, "access", ApiKey)
         self.suppressions: Replica[Suppression] = Replica(bus, "suppressions", Suppression)
@@ -61,6 +62,10 @@ class Directory:
         """Load all replicas and keep them up in `tasks`; waits for the bus."""
         for replica in (self._seen, self.standings, self.api_keys, self.suppressions):
             await replica.start(tasks)
+
+    def _on_change(self, _key: str, _record: DirectoryRecord | None) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def get(self, key: str, kind: type[T]) -> T | None:
         """Return a record as last seen, milliseconds old at most."""
@@ -219,7 +224,7 @@ class Directory:
         with contextlib.suppress(TimeoutError):  # the write is made; the replica compares revisions by itself
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 while not seen():
-                    await asyncio.sleep(0.002)
+                    await self._moved.wait()
 
 
 def _contended() -> Refused:

@@ -36,7 +36,7 @@ def stale() -> Refused:
     """412: somebody else changed the object since it was read."""
     return Refused(
         412,
-        Fault("precondition_failed", "the object has been changed meanwhile: read it again, then repeat", "If-Match"),
+        Fault("precondition_failed", "the object has changed meanwhile: read it again, then repeat", "If-Match"),
     )
 
 

@@ -194,10 +194,8 @@ async def list_zones(
     base = base_url(request, desk)
     found = [_shown(zone, base) for zone in desk.networks.zones(account).values() if not name or zone.name == name]
     key = sort.removeprefix("-") or "created_at"
-    if key not in ("name", "created_at", "last_modified_at", "id", "description"):
-        raise bad_request(
-            Fault("invalid_sort", "sort by name, description, id, created_at or last_modified_at", "sort")
-        )
+    if key not in ("name", "created_at", "last_modified_at", "description"):
+        raise bad_request(Fault("invalid_sort", "sort by name, description, created_at or last_modified_at", "sort"))
     found.sort(key=lambda zone: (getattr(zone, key), zone.id), reverse=sort.startswith("-"))
     return ZoneList(count=len(found), zones=tuple(_summary(zone) for zone in found))
 

@@ -52,9 +52,7 @@ def zone_faults(
     faults: list[Fault] = []
     if not 1 <= len(name) <= ZONE_NAME_LENGTH or not _ZONE_NAME.fullmatch(name):
         faults.append(
-            Fault(
-                "invalid_zone_name", f"name must have 1 to {ZONE_NAME_LENGTH} letters, digits, spaces, - or _", "name"
-            )
+            Fault("invalid_zone_name", f"name has 1 to {ZONE_NAME_LENGTH} letters, digits, spaces, - or _", "name")
         )
     faults += _description_faults(description)
     for field, entries in (("addresses", addresses), ("excluded", excluded)):
@@ -144,8 +142,8 @@ def rule_contexts(
                 faults.append(Fault("zone_not_found", f"{field}: there is no zone {zone_id!r} in this account", field))
         endpoints: list[Literal["public", "private"]] = []
         for word in values.get("endpointType", []):
-            if word == "public" or word == "private":
-                endpoints.append(word)
+            if word in ("public", "private"):
+                endpoints.append("private" if word == "private" else "public")
             else:
                 faults.append(
                     Fault("invalid_endpoint_type", f"{field}: endpointType is public or private, not {word!r}", field)
@@ -173,9 +171,7 @@ def rule_account(resources: Sequence[Sequence[RuleAttribute]]) -> tuple[str, tup
         )  # fmt: skip
     account = values.get("accountId", "")
     if not is_account(account):
-        faults.append(
-            Fault("invalid_account_id", "resources[0] must have an accountId: the instance's ID", "resources")
-        )
+        faults.append(Fault("invalid_account_id", "resources[0] needs an accountId: the instance's ID", "resources"))
     if values.get("serviceName") != SERVICE:
         faults.append(
             Fault("service_not_supported", f"resources[0] must have the serviceName {SERVICE}: only the SMTP interface "
