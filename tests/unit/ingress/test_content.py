@@ -1,0 +1,326 @@
+"""Content: strict form, one author in the domain, no attachment in any disguise, the owed repairs and no others."""
+
+import datetime
+from email import message_from_bytes
+from email.policy import default as modern
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.ingress.core import content
+from services.ingress.core.content import ContentLimits, Parsed
+from services.ingress.core.headers import parse_fields, split_header
+from services.ingress.core.mailbox import parse_mailbox
+from services.ingress.core.mime import Attachment, MimeLimits, find_attachment
+from services.ingress.core.received import Trace, masked
+from services.ingress.core.refusal import Refusal
+from shared.mail.address import Address, Fault
+
+AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+LIMITS = ContentLimits()
+TRACE = Trace("mail.test", "client.example", ip_address("192.0.2.1"), "TLSv1.3 TLS_AES_128_GCM_SHA256", "alice")
+FROM = b"From: a@x.example\r\n"
+
+
+def judged(message: bytes, attachments_allowed: bool = False) -> Refusal | None:
+    """Parse and check a message for the domain x.example."""
+    parsed = content.parse(message, LIMITS, "mail.test")
+    if isinstance(parsed, Refusal):
+        return parsed
+    return content.check(parsed, "x.example", attachments_allowed, smtputf8=False, limits=LIMITS)
+
+
+def finished(message: bytes) -> content.Accepted:
+    """Return a message as it would be stored."""
+    parsed = content.parse(message, LIMITS, "mail.test")
+    assert isinstance(parsed, Parsed), parsed
+    return content.finish(parsed, "x.example", TRACE, "QUEUEID", AT, smtputf8=False)
+
+
+def test_repairs() -> None:
+    """Received on top, Date and Message-ID added, Bcc and Return-Path removed, everything else octet for octet."""
+    message = (
+        b"Return-Path: <x@y.example>\r\nFrom: a@x.example\r\nBcc: secret@y.example,\r\n more@y.example\r\n"
+        b"Subject: =?utf-8?q?h=C3=A9?=\r\n  folded\r\nX-Odd:   spaces \r\n\r\n.dot\r\nbody \r\n"
+    )
+    accepted = finished(message)
+    assert accepted.octets == (
+        b"Received: from client.example ([192.0.2.1])\r\n"
+        b"\tby mail.test (Postlane) with ESMTPSA\r\n"
+        b"\t(TLSv1.3, TLS_AES_128_GCM_SHA256; user a*i*e)\r\n"
+        b"\tid QUEUEID; Fri, 02 Jan 2026 03:04:05 +0000\r\n"
+        b"Date: Fri, 02 Jan 2026 03:04:05 +0000\r\n"
+        b"Message-ID: <QUEUEID@x.example>\r\n"
+        b"From: a@x.example\r\nSubject: =?utf-8?q?h=C3=A9?=\r\n  folded\r\nX-Odd:   spaces \r\n\r\n.dot\r\nbody \r\n"
+    )
+    assert accepted.message_id == "<QUEUEID@x.example>"
+    assert accepted.header_from == "a@x.example"
+    assert not accepted.eight_bit
+
+
+def test_nothing_to_repair() -> None:
+    """A complete message only gets its trace field."""
+    message = FROM + b"Date: Fri, 02 Jan 2026 03:04:05 +0000\r\nMessage-ID: <1@x.example>\r\n\r\n\xc3\xa9\r\n"
+    accepted = finished(message)
+    assert accepted.octets.endswith(message)
+    assert accepted.octets.count(b"Date:") == accepted.octets.count(b"Message-ID:") == 1
+    assert accepted.eight_bit
+
+
+def test_message_without_body() -> None:
+    """A message may end with its header; what is stored has the empty line."""
+    assert finished(FROM).octets.endswith(b"From: a@x.example\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "enhanced"),
+    [
+        (b"", "5.6.0"),
+        (b"\r\ntext\r\n", "5.6.0"),
+        (b"text\r\n", "5.6.0"),
+        (b" From: a@x.example\r\n\r\n", "5.6.0"),
+        (FROM + b" \r\n\r\n", "5.6.0"),
+        (FROM + b"To: b@y.example\r\nTo: c@y.example\r\n\r\n", "5.6.0"),
+        (FROM + FROM + b"\r\n", "5.6.0"),
+        (FROM + b"\r\n\0\r\n", "5.6.0"),
+        (FROM + b"\r\na\rb\r\n", "5.6.0"),
+        (FROM + b"\r\na\nb\r\n", "5.6.0"),
+        (FROM + b"\r\n" + b"x" * 999 + b"\r\n", "5.6.0"),
+        (b"Received: x\r\n" * 51 + FROM + b"\r\n", "5.4.6"),
+        (b"Received: from a by mail.test (Postlane) with ESMTPSA\r\n" * 2 + FROM + b"\r\n", "5.4.6"),
+        (b"From: a@y.example\r\n\r\n", "5.7.1"),
+        (b"From: a@sub.x.example\r\n\r\n", "5.7.1"),
+        (FROM + b"Sender: a@y.example\r\n\r\n", "5.7.1"),
+        (FROM + b"Resent-From: a@y.example\r\n\r\n", "5.7.1"),
+        ("From: ä@x.example\r\n\r\n".encode(), "5.6.7"),
+        (b"X: y\r\n" * 5001 + FROM + b"\r\n", "5.6.0"),
+        (b"X: " + b"y" * 990 + b"\r\n" + (b" " + b"y" * 990 + b"\r\n") * 300 + FROM + b"\r\n", "5.6.0"),
+    ],
+)
+def test_refused(message: bytes, enhanced: str) -> None:
+    """Each fault of form has its status code."""
+    refusal = judged(message)
+    assert refusal is not None
+    assert refusal.reply.enhanced == enhanced, refusal
+
+
+def test_u_label_of_own_domain() -> None:
+    """A domain written in Unicode is the same domain (RFC 5890)."""
+    parsed = content.parse("From: a@bücher.example\r\n\r\n".encode(), LIMITS, "mail.test")
+    assert isinstance(parsed, Parsed)
+    assert content.check(parsed, "xn--bcher-kva.example", False, smtputf8=True, limits=LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("a@x.example", "a@x.example"),
+        ("<a@x.example>", "a@x.example"),
+        ("Mailer <a@x.example>", "a@x.example"),
+        ('"Mailer, Inc. <b@y.example>" <a@x.example> (comment)', "a@x.example"),
+        ("(c(nested)) a@x.example (d)", "a@x.example"),
+        ("=?utf-8?q?M=C3=A4?= =?utf-8?q?x?= <a@x.example>", "a@x.example"),
+        ("J. R. O'Neil-Doe <a@x.example>", "a@x.example"),
+        ('"a b"@x.example', '"a b"@x.example'),
+        ('Name <"a>b"@x.example>', '"a>b"@x.example'),
+        ("Jürgen <a@x.example>", "a@x.example"),
+        ("", None),
+        ("Mailer <>", None),
+        ("a@x.example, b@x.example", None),
+        ("a@x.example b@y.example", None),
+        ("a@x.example <b@y.example>", None),
+        ("Group: a@x.example;", None),
+        ("undisclosed-recipients:;", None),
+        ("Mailer <a@x.example> <b@y.example>", None),
+        ("Mailer <a@x.example", None),
+        ("Mailer <@r.example:a@x.example>", None),
+        ("Mailer <a@x.example(comment)>", None),
+        ("Mailer (open <a@x.example>", None),
+        ("a@x.example@y.example", None),
+        ("a@=?utf-8?q?y=2Eexample?=", None),
+        ("Mailer \\<a@x.example>", None),
+        ("((((((((((((((deep)))))))))))))) a@x.example", None),
+    ],
+)
+def test_mailbox(value: str, address: str | None) -> None:
+    """Exactly one address comes out, or none."""
+    found = parse_mailbox(value)
+    assert (found.written if isinstance(found, Address) else None) == address
+
+
+@given(st.text(alphabet='a@x.example<>"\\(),;: \t', max_size=40))
+def test_any_from_is_answered(value: str) -> None:
+    """No From makes the parser fail, and an address found is one."""
+    found = parse_mailbox(value)
+    assert isinstance(found, Address | Fault)
+
+
+def part(header: str, body: str = "text") -> bytes:
+    """Make a whole message with one more header and a body."""
+    return FROM + header.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body.replace("\n", "\r\n").encode() + b"\r\n"
+
+
+MIXED = 'Content-Type: multipart/mixed; boundary="b"'
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        part("Content-Type: application/octet-stream"),
+        part("Content-Type: image/png"),
+        part("Content-Type: message/rfc822"),
+        part("Content-Type: text/calendar"),
+        part("Content-Type: text/plain; name=x.exe"),
+        part("Content-Type: text/plain; NAME*=\"utf-8''x.exe\""),
+        part('Content-Type: text/plain; name*0="x"; name*1=".exe"'),
+        part("Content-Disposition: attachment"),
+        part("Content-Disposition: ATTACHMENT (comment)"),
+        part("Content-Disposition: inline; filename=x"),
+        part("Content-Disposition: inline; filename*0*=x"),
+        part("Content-Disposition: form-data"),
+        part("Content-Type: (comment) application/pdf"),
+        part("X: y", "begin 644 x.exe\n#0V%T\n`\nend"),
+        part("X: y", "text\nbegin-base64 644 x.exe\nQ2F0\n===="),
+        part("X: y", "=ybegin line=128 size=3 name=x.exe"),
+        part("Content-Transfer-Encoding: base64", "AAECAw=="),
+        part("Content-Transfer-Encoding: base64", "YmVnaW4gNjQ0IHguZXhlDQojMFYlVA0KYA0KZW5kDQo="),
+        part(MIXED, "--b\n\ntext\n--b\nContent-Type: application/pdf\n\nx\n--b--"),
+        part(MIXED, "--b\nContent-Type: multipart/digest; boundary=c\n\n--c\n\nFrom: y\n\nx\n--c--\n--b--"),
+        part(
+            'Content-Type: multipart/related; boundary="b"',
+            "--b\nContent-Type: text/html\n\n<p>\n--b\nContent-Type: image/gif\nContent-ID: <i>\n\nGIF\n--b--",
+        ),
+    ],
+)
+def test_attachments(message: bytes) -> None:
+    """Whatever an attachment looks like, it is refused with 554 5.6.1; and let through where allowed."""
+    refusal = judged(message)
+    assert refusal is not None
+    assert (refusal.reply.code, refusal.reply.enhanced) == (554, "5.6.1"), refusal
+    assert judged(message, attachments_allowed=True) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        part("Content-Type: text/plain\nContent-Type: application/pdf"),
+        part("Content-Type : application/pdf"),
+        part("Content-Type: text/plain garbage"),
+        part("Content-Type: text/plain; charset=utf-8; charset=x"),
+        part('Content-Type: text/plain; charset="utf-8'),
+        part("Content-Type: text"),
+        part("Content-Type: text/plain; =?utf-8?q?name=3Dx?="),
+        part("Content-Transfer-Encoding: x-uuencode"),
+        part("Content-Transfer-Encoding: base64", "not base64!"),
+        part("Content-Type: multipart/mixed"),
+        part(MIXED, "no boundary at all"),
+        part(MIXED, "--b\n\ntext"),
+        part(MIXED, "--b--"),
+        part(MIXED, "--b\n\ntext\n--bc\n\ntext\n--b--"),
+        part(MIXED, "--b\n\ntext\n--b--\n--b\n\ntext\n--b--"),
+        part(MIXED, "x" * 600 + "\n--b\n\ntext\n--b--"),
+        part(MIXED, "--b\n\ntext\n--b--\n" + "x" * 600),
+        part(MIXED, "begin 644 x\n--b\n\ntext\n--b--"),
+        part(MIXED + "\nContent-Transfer-Encoding: base64", "--b\n\ntext\n--b--"),
+        part(MIXED, "--b\nContent-Type: multipart/mixed; boundary=bb\n\n--bb\n\nx\n--bb--\n--b--"),
+        part(MIXED, "--b\nContent-Type: text/plain\nContent-Type: text/html\n\nx\n--b--"),
+        part(MIXED, "--b\nnot a header\n--b--"),
+        part("Content-Type: multipart/mixed; boundary*=b", "--b\n\ntext\n--b--"),
+        part("Content-Type: multipart/mixed; boundary=" + "x" * 71, "text"),
+    ],
+)
+def test_ambiguous_structure(message: bytes) -> None:
+    """What two readers could read in two ways is refused with 550 5.6.0."""
+    refusal = judged(message)
+    assert refusal is not None
+    assert (refusal.reply.code, refusal.reply.enhanced) == (550, "5.6.0"), refusal
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        part("X: y"),
+        part("Content-Type: text/plain; charset=utf-8; format=flowed;"),
+        part('Content-Type: TEXT/HTML; charset="utf-8"\nContent-Transfer-Encoding: Quoted-Printable', "<p>=C3=A9</p>"),
+        part("Content-Transfer-Encoding: base64", "aGVs\nbG8="),
+        part("Content-Disposition: inline"),
+        part("X: y", "We begin 7 days from now"),
+        part(
+            'Content-Type: multipart/alternative;\n boundary="=_x y"',
+            "This is a multi-part message in MIME format.\n--=_x y\n\ntext\n--=_x y  \n"
+            "Content-Type: text/html\n\n<p>\n--=_x y--\n",
+        ),
+        part(MIXED, "--b\nContent-Type: multipart/alternative; boundary=c\n\n--c\n\nx\n--c--\n--b\n\ny\n--b--"),
+        part(MIXED, "--b\n--b--"),
+    ],
+)
+def test_plain_mail(message: bytes) -> None:
+    """Ordinary text and HTML mail is let through."""
+    assert judged(message) is None
+
+
+def test_bounds_of_the_walk() -> None:
+    """Too many parts and too deep a nesting are faults, quickly."""
+    many = part(MIXED, "--b\n\nx\n" * 101 + "--b--")
+    refusal = judged(many)
+    assert refusal is not None
+    assert "more than 100" in refusal.reason
+    depth = 12
+    body = "x"
+    for level in reversed(range(depth)):
+        body = f'Content-Type: multipart/mixed; boundary="L{level:02}"\n\n--L{level:02}\n{body}\n--L{level:02}--'
+    refusal = judged(FROM + body.replace("\n", "\r\n").encode() + b"\r\n")
+    assert refusal is not None
+    assert "deeper" in refusal.reason
+
+
+words = st.sampled_from(
+    [
+        "Content-Type: text/plain", "Content-Type: text/html; charset=utf-8", "Content-Type: application/x",
+        "Content-Type: multipart/mixed; boundary=b", "Content-Type: multipart/alternative; boundary=\"c\"",
+        "Content-Type: text/plain; name=x", "Content-Type: message/rfc822", "Content-Disposition: attachment",
+        "Content-Disposition: inline; filename=x", "Content-Transfer-Encoding: base64", "--b", "--c", "--b--", "--c--",
+        "", "text", " folded", "; name=x", "begin 644 x", "aGVsbG8=", "Subject: x", "--bc", "(", '"', "filename=x",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(st.lists(words, max_size=24))
+def test_the_standard_library_finds_no_attachment_either(lines: list[str]) -> None:
+    """Where we find none, an independent parser sees only text without file names: nobody is fooled."""
+    message = FROM + "".join(f"{line}\r\n" for line in lines).encode()
+    head = split_header(message, 65_536)
+    assert not isinstance(head, Fault)
+    fields = parse_fields(head[0], 1000)
+    if isinstance(fields, Fault):
+        return
+    found = find_attachment(fields, message[head[1] :], MimeLimits())
+    if found is not None:
+        assert isinstance(found, Attachment | Fault)
+        return
+    for leaf in message_from_bytes(message, policy=modern).walk():
+        assert leaf.get_content_maintype() in ("text", "multipart"), message
+        if not leaf.is_multipart():
+            assert leaf.get_content_type() in ("text/plain", "text/html"), message
+            assert leaf.get_filename() is None, message
+            assert leaf.get_content_disposition() in (None, "inline"), message
+
+
+@given(st.binary(max_size=400))
+def test_any_octets_are_answered(octets: bytes) -> None:
+    """No message makes the checks fail."""
+    assert isinstance(content.parse(octets, LIMITS, "mail.test"), Parsed | Refusal)
+    refusal = judged(FROM + b"\r\n" + octets.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n")
+    assert refusal is None or refusal.reply.permanent
+
+
+@given(st.text(max_size=60))
+def test_masked_usernames(username: str) -> None:
+    """A masked username is printable ASCII of the same length with every second character hidden."""
+    shown = masked(username)
+    assert len(shown) == len(username)
+    assert shown.isascii()
+    assert set(shown[1::2]) <= {"*"}
