@@ -1,7 +1,7 @@
 """One check of one configuration: questions asked of DNS, judged by the core, with the evidence kept.
 
-A failure is confirmed before it is believed: where several resolvers are configured, everything is asked again, fresh,
-beginning with another one, and a failure only one of them shows is unknown.
+A failure is confirmed before it is believed: everything is asked again, past the cache, beginning with another resolver
+where several are configured; a failure that only one of them shows is unknown.
 """
 
 import asyncio
@@ -43,38 +43,40 @@ class Checker:
     async def inspect(self, configuration: Configuration, *, fresh: bool = False) -> Inspection:
         """Check both records; takes no longer than the configured time and never raises for what DNS does.
 
-        `fresh` bypasses the cache.
+        What lies in the domain itself is always asked anew, so that each check is a new observation; `fresh` bypasses
+        the cache for all else too.
         """
         until = asyncio.get_running_loop().time() + self._timeout_seconds
-        asked = _Asker(self._resolver, fresh=fresh, first=0)
+        asked = _Asker(self._resolver, own=configuration.domain, fresh=fresh)
         async with asyncio.TaskGroup() as both:
             spf = both.create_task(self._within(until, self._spf(configuration, asked), configuration.domain))
             dkim = both.create_task(self._within(until, self._dkim(configuration, asked), dkim_name(configuration)))
             advice = both.create_task(self._existence(configuration.domain, asked, until))
         return Inspection(
             at=self._clock(),
-            spf=await self._confirmed(spf.result(), until, configuration, self._spf),
-            dkim=await self._confirmed(dkim.result(), until, configuration, self._dkim),
+            spf=await self._confirmed(spf.result(), until, configuration, self._spf, asked),
+            dkim=await self._confirmed(dkim.result(), until, configuration, self._dkim, asked),
             advice=advice.result(),
         )
 
     async def _confirmed(
-        self, seen: Observation, until: float, configuration: Configuration, look: "_Look"
+        self, seen: Observation, until: float, configuration: Configuration, look: "_Look", asked: "_Asker"
     ) -> Observation:
-        """Ask again elsewhere if `seen` is a failure and there is an elsewhere."""
+        """Look again if `seen` is a failure: everything anew, beginning with another server if there is one."""
         servers = [server.text for server in self._resolver.servers]
-        if seen.verdict != "fail" or len(servers) < 2:
+        if seen.verdict != "fail" or (len(servers) < 2 and not asked.used_cache):
             return seen
-        first = (servers.index(seen.resolver) + 1) % len(servers) if seen.resolver in servers else 1
-        again = _Asker(self._resolver, fresh=True, first=first)
+        first = (servers.index(seen.resolver) + 1) % len(servers) if seen.resolver in servers else 0
+        again = _Asker(self._resolver, own=configuration.domain, fresh=True, first=first)
         second = await self._within(until, look(configuration, again), seen.name)
-        match second.verdict:
-            case "fail":
-                return seen
-            case "pass":
-                told = f"The name servers disagree about {seen.name}: {second.resolver} has it, {seen.resolver} says: "
-            case _:
-                told = f"The failure at {seen.name} could not be confirmed; {seen.resolver} says: "
+        if second.verdict == "fail":
+            return seen
+        if second.verdict == "pass" and len(servers) < 2:
+            return second  # the failure was in the cache, or gone a moment later
+        if second.verdict == "pass":
+            told = f"The name servers disagree about {seen.name}: {second.resolver} has it, {seen.resolver} says: "
+        else:
+            told = f"The failure at {seen.name} could not be confirmed; {seen.resolver} says: "
         return msgspec.structs.replace(seen, verdict="unknown", detail=told + seen.detail)
 
     async def _within(self, until: float, looking: Awaitable[Observation], name: str) -> Observation:
@@ -133,15 +135,19 @@ def dkim_name(configuration: Configuration) -> str:
 class _Asker:
     """Asks within one check: each question once, so that all parts of the check judge the same answers."""
 
-    def __init__(self, resolver: Resolver, *, fresh: bool, first: int) -> None:
+    def __init__(self, resolver: Resolver, *, own: str, fresh: bool, first: int = 0) -> None:
         self._resolver = resolver
+        self._own = own
         self._fresh = fresh
         self._first = first
         self._answers: dict[Question, Answer] = {}
+        self.used_cache = False
 
     async def ask(self, question: Question) -> Answer:
         if question not in self._answers:
-            self._answers[question] = await self._resolver.ask(question, fresh=self._fresh, first=self._first)
+            fresh = self._fresh or (question.kind == "TXT" and _is_in(question.name, self._own))
+            self.used_cache |= not fresh and self._resolver.holds(question)
+            self._answers[question] = await self._resolver.ask(question, fresh=fresh, first=self._first)
         return self._answers[question]
 
     async def drive(self, asking: Asking) -> Outcome:
@@ -153,6 +159,10 @@ class _Asker:
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
+
+
+def _is_in(name: str, domain: str) -> bool:
+    return name == domain or name.endswith("." + domain)
 
 
 _Look = Callable[[Configuration, _Asker], Awaitable[Observation]]

@@ -105,6 +105,11 @@ class Resolver:
             if not flying.cancelled():
                 return flying.result()
 
+    def holds(self, question: Question) -> bool:
+        """Tell whether the cache has an answer."""
+        cached = self._cache.get(question)
+        return cached is not None and cached[0] > time.monotonic()
+
     async def _fly(self, question: Question) -> Answer:
         """Ask, and let all who ask the same meanwhile share the answer."""
         flying: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -72,13 +72,16 @@ class Rota:
     async def lease(self, configuration: str) -> Lease | None:
         """Take a due check for this replica; None if it is another's, not due after all, or gone.
 
+        A check that failed for want of the bus is taken again by the replica that holds it.
+
         Errors: `BusUnavailable`.
         """
         entry = await self._bucket.get(configuration)
         now = self._clock()
         if entry is None:
             return None
-        if _free_at(entry.record) > now:
+        # What this replica holds itself it may begin anew: it came to nothing, and each is on the agenda once.
+        if _free_at(entry.record) > now and entry.record.holder != self._replica:
             self._enter(configuration, entry.record)
             return None
         held = msgspec.structs.replace(entry.record, holder=self._replica, held_until=now + self._lease)

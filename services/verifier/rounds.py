@@ -25,7 +25,7 @@ log = logging.getLogger("verifier")
 PREFIX = "configuration."
 IDLE_SECONDS = 1.0
 RETRY_SECONDS = 2.0
-RECONCILE_SECONDS = 60.0
+RECONCILE_SECONDS = 300.0
 BATCH = 50
 """Configurations brought in step at the same time."""
 
@@ -161,7 +161,11 @@ class Rounds:
             self._step.set()
             return
         noted = await self._check(configuration, fresh=False)
-        await self._rota.give_back(lease, noted.standing.next_check_at or self._clock(), _seen(noted.standing))
+        due_at = noted.standing.next_check_at or self._clock()
+        present = self._directory.get(PREFIX + configuration_id)
+        if isinstance(present, Configuration) and _key_of(present) != _key_of(configuration):
+            due_at = self._clock()  # its key was changed while the old one was looked for
+        await self._rota.give_back(lease, due_at, _seen(noted.standing))
 
     async def _check(self, configuration: Configuration, *, fresh: bool) -> Noted:
         found = await self._checker.inspect(configuration, fresh=fresh)
@@ -204,9 +208,9 @@ class Rounds:
         await self._standings.ensure(configuration)
         now = self._clock()
         await self._rota.ensure(configuration_id, first_check(now, self._first_spread, self._chance()))
-        records = (configuration.selector, configuration.dkim_value)
-        if self._known.setdefault(configuration_id, records) != records:
-            self._known[configuration_id] = records  # its key was changed: look soon whether it is published
+        key = _key_of(configuration)
+        if self._known.setdefault(configuration_id, key) != key:
+            self._known[configuration_id] = key  # it was changed: look soon whether the new one is published
             await self._rota.reschedule(configuration_id, now)
 
     async def _compare_all(self) -> None:
@@ -220,7 +224,7 @@ class Rounds:
         for _, record in self._directory.items(PREFIX):
             if isinstance(record, Configuration):
                 configurations.add(record.id)
-                self._known.setdefault(record.id, (record.selector, record.dkim_value))
+                self._known.setdefault(record.id, _key_of(record))
         checks = set(self._rota.configurations())
         self._out_of_step |= (configurations ^ standings.keys()) | (configurations ^ checks)
         self._measures.count(standings.values())
@@ -237,6 +241,10 @@ def _is_key(configuration_id: str) -> bool:
         and all(c.isalnum() or c in "-_" for c in configuration_id)
         and configuration_id.isascii()
     )
+
+
+def _key_of(configuration: Configuration) -> tuple[str, str]:
+    return configuration.selector, configuration.dkim_value
 
 
 def _seen(standing: Standing) -> tuple[Observation, ...]:
