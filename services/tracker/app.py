@@ -8,7 +8,6 @@ from pathlib import Path
 from services.tracker.core.projection import SOURCES
 from services.tracker.projector import Projector
 from services.tracker.queries import Queries
-from services.tracker.reading import Reading
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Store
 from shared.bus.client import connect
@@ -48,7 +47,7 @@ async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings
             standing: Replica[Standing] = Replica(bus, "standing", Standing)
             await standing.start(room.tasks)
             service = await serve(
-                bus, "tracker", "What happened to a message", Queries(Reading(store), standing.get).endpoints()
+                bus, "tracker", "What happened to a message", Queries(store, standing.get).endpoints()
             )
             projector = Projector(bus, store, settings, room.metrics)
             running = [
@@ -70,7 +69,7 @@ async def _prepared(room: Room, store: Store, settings: TrackerSettings) -> None
     """Make the tables, waiting for a database that is not there yet."""
     while True:
         try:
-            await asyncio.to_thread(store.prepare)
+            await store.run(store.prepare)
         except DatabaseAway as fault:
             room.ready("database", False, str(fault))
             await asyncio.sleep(settings.retry_seconds)
@@ -84,7 +83,7 @@ async def _forget(room: Room, store: Store, settings: TrackerSettings) -> None:
     while settings.retention_days:
         before = clock.now() - timedelta(days=settings.retention_days)
         try:
-            while gone := await asyncio.to_thread(store.forget, before, FORGET_BATCH):
+            while gone := await store.run(store.forget, before, FORGET_BATCH):
                 room.log.info("forgot finished messages", extra={"messages": gone})
         except DatabaseAway as fault:
             room.log.warning("old messages stay for now: %s", fault)

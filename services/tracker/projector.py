@@ -77,7 +77,7 @@ class Projector:
 
     async def _catch_up(self, source: Source) -> None:
         state = await self._bus.stream_state(source)
-        position = await asyncio.to_thread(self._store.position, source, state.created)
+        position = await self._store.run(self._store.position, source, state.created)
         if position.last_sequence >= state.last_sequence:
             return
         start = max(state.first_sequence, position.last_sequence + 1 - self._settings.overlap_records, 1)
@@ -104,7 +104,7 @@ class Projector:
             await self._write(batch)
 
     async def _write(self, facts: list[Fact]) -> None:
-        refused = await asyncio.to_thread(self._store.apply, facts)
+        refused = await self._store.run(self._store.apply, facts)
         for fact in refused:
             log.error("an event cannot be projected; it is kept aside", extra={"subject": fact.subject})
         for fact in facts:

@@ -1,6 +1,5 @@
 """Answers to control's questions about messages and refusals, over the bus."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,7 @@ from services.tracker.core.explain import Situation
 from services.tracker.core.projection import recipient_state
 from services.tracker.core.timeline import timeline
 from services.tracker.reading import Known, Reading
-from services.tracker.store import DatabaseAway
+from services.tracker.store import DatabaseAway, Store
 from shared.contract import errors, requests
 from shared.contract.errors import RequestFailed
 from shared.contract.events import SubmissionRefused
@@ -39,8 +38,9 @@ Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 class Queries:
     """Answers from the database; a foreign message answers exactly like one that does not exist."""
 
-    def __init__(self, reading: Reading, standing_of: Callable[[str], Standing | None]) -> None:
-        self._reading = reading
+    def __init__(self, store: Store, standing_of: Callable[[str], Standing | None]) -> None:
+        self._store = store
+        self._reading = Reading(store)
         self._standing_of = standing_of
 
     def endpoints(self) -> dict[str, tuple[type, Handler]]:
@@ -129,7 +129,7 @@ class Queries:
 
     async def _ask(self, question: Callable[..., Any], *arguments: object) -> Any:
         try:
-            return await asyncio.to_thread(question, *arguments)
+            return await self._store.run(question, *arguments)
         except DatabaseAway as fault:
             raise RequestFailed(errors.NOT_READY, str(fault)) from fault
 

@@ -1,4 +1,4 @@
-"""Reading the tracker's database: one message, searches, refusals, counts. Every method blocks: call it in a thread."""
+"""Reading the tracker's database: one message, searches, refusals, counts. Every method blocks, as the store's do."""
 
 from collections.abc import Sequence
 from typing import Any, cast

@@ -1,12 +1,17 @@
-"""The tracker's database: SQLite for one process, PostgreSQL for replicas. Every method blocks: call it in a thread.
+"""The tracker's database: SQLite for one process, PostgreSQL for replicas.
+
+Every method but `run` blocks: call it by `run`, in one of the store's threads.
 
 Writing is idempotent: the same facts twice, or in another order, leave the same rows.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -19,7 +24,11 @@ from services.tracker.core.projection import EventRow, Fact, Rows, Source, clean
 from services.tracker.tables import events, messages, positions, recipients, refusals
 from shared.contract.errors import PostlaneError, SettingsFault
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 BUSY_SECONDS = 10
+THREADS = 8
 SCHEMA_LOCK = 0x506F73746C616E65
 """Key of the lock under which PostgreSQL's schema is made by one replica at a time."""
 
@@ -68,10 +77,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 class Store:
-    """The database; closed by its owner."""
+    """The database with the threads that wait for it; closed by its owner."""
 
     def __init__(self, url: str) -> None:
         self.engine = engine_for(url)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="database")
         self._insert: Any = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
 
     def prepare(self) -> None:
@@ -95,8 +105,13 @@ class Store:
                 " name a new database, it is filled from the streams"
             )
 
+    async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something that blocks in one of the store's threads; whoever stops waiting for it does not stop it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(job, *args, **kwargs))
+
     def close(self) -> None:
-        """Close all connections."""
+        """Wait for what is being done, then close all connections."""
+        self._threads.shutdown(wait=True)
         self.engine.dispose()
 
     def position(self, source: Source, stream_created: str) -> Position:
