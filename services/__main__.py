@@ -5,6 +5,7 @@ Rooms are imported when they are served, so that the administrative verbs start 
 
 import asyncio
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -132,6 +133,15 @@ def guide() -> None:
     asyncio.run(run(settings_of_guide, health_settings(os.environ, _settings_file())))
 
 
+@app.command("operator-key", hidden=True)
+def operator_key(description: Annotated[str, typer.Option(help="what the key is for")] = "made on the host") -> None:
+    """Make an operator's API key with control's own right to write to the bus, and print it as JSON."""
+    from services.control.keys import add_operator_key
+
+    made = asyncio.run(add_operator_key(os.environ, _settings_file(), description))
+    typer.echo(json.dumps({"api_key": made}))
+
+
 @app.command("stack-init", hidden=True)
 def stack_init(
     root: Annotated[Path, typer.Option(help="directory with one directory per room")] = Path("/run/postlane"),
@@ -158,14 +168,28 @@ def docs(check: Annotated[bool, typer.Option(help="only say what is out of date"
 
 
 def _mount_administration() -> None:
-    from services.command.admin import mount
+    try:
+        from services.command.admin import mount
+    except ImportError:
+        return
 
     mount(app)
 
 
+def _mount_sandbox() -> None:
+    from services.command.profile import read_profile
+    from services.sandbox.cli import app as sandbox
+
+    if directory := read_profile().get("sandbox_directory"):
+        os.environ.setdefault("POSTLANE_SANDBOX_DIRECTORY", directory)
+    app.add_typer(sandbox, name="sandbox")
+
+
 def run() -> None:
     """Run the command; a foreseen fault is one sentence on standard error and status 1."""
-    if sys.argv[1:2] != ["serve"]:  # a room has no use for the verbs, and starts sooner without them
+    if sys.argv[1:2] == ["sandbox"]:
+        _mount_sandbox()
+    elif sys.argv[1:2] not in (["serve"], ["operator-key"]):  # these have no use for the verbs, and start sooner
         _mount_administration()
     try:
         app()

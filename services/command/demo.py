@@ -59,6 +59,7 @@ class Follower:
         self._bus = bus
         self._events: list[AnyStatus] = []
         self._news = asyncio.Event()
+        self._told: dict[str, int] = {}
 
     async def start(self, instance: str) -> None:
         """Subscribe."""
@@ -74,14 +75,13 @@ class Follower:
 
         Errors: `StoryBroken` if it does not come.
         """
-        told = 0
         try:
             async with asyncio.timeout(STEP_SECONDS):
                 while True:
                     mine = [event for event in self._events if event.queue_id == queue_id]
-                    for event in mine[told:]:
+                    for event in mine[self._told.get(queue_id, 0) :]:
                         tell(f"{event.status}: {event.explanation or type(event).__name__}")
-                    told = len(mine)
+                    self._told[queue_id] = len(mine)
                     if mine and mine[-1].status == status:
                         return mine
                     self._news.clear()

@@ -69,11 +69,11 @@ def permissions_of(room: Room, topology: Topology) -> Permissions:
         if room == bucket.writer:
             publish += [f"$KV.{bucket.name}.>", f"postlane.changed.{bucket.name}"]
     for channel in CHANNELS:
-        pattern = ".".join("*" if "{" in part else part for part in _tokens(channel.subject))
+        prefix, _, placeholders = channel.subject.partition(".{")
         if room in channel.readers:
-            subscribe.append(pattern)
+            subscribe.append(f"{prefix}.>")
         if room == channel.writer and not channel.stored:
-            publish.append(pattern)
+            publish.append(prefix + ".*" * (1 + placeholders.count("{")))
     answers = False
     for pattern, (server, askers) in SERVICES.items():
         if room == server:
@@ -93,11 +93,6 @@ def _reading(stream: str) -> list[str]:
         f"$JS.API.STREAM.MSG.GET.{stream}",
         f"$JS.API.STREAM.INFO.{stream}",
     ]
-
-
-def _tokens(subject: str) -> list[str]:
-    """Split a channel's subject at its dots; a placeholder may hold spaces but no dot."""
-    return subject.split(".")
 
 
 def _unique(items: list[str]) -> tuple[str, ...]:
