@@ -27,7 +27,7 @@ class Exchangers:
         if settings.resolvers:
             self._resolver.nameservers = [_nameserver(text) for text in settings.resolvers]
         self._resolver.lifetime = settings.dns_timeout_seconds
-        self._resolver.timeout = min(3.0, settings.dns_timeout_seconds)  # one try, so that others follow in time
+        self._resolver.timeout = min(2.0, settings.dns_timeout_seconds / 2)  # one try, so that others follow in time
         self._resolver.cache = dns.resolver.LRUCache(settings.dns_cache_entries)
         self._resolver.use_edns(0, 0, EDNS_PAYLOAD)
         self._resolver.search = []

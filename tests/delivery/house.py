@@ -269,7 +269,7 @@ def delivery_settings(directory: Path, **more: Any) -> DeliverySettings:
         "reconcile_seconds": 0.5,
         "sweep_seconds": 0.5,
         "drain_seconds": 3.0,
-        "dns_timeout_seconds": 3.0,
+        "dns_timeout_seconds": 10.0,
     }
     return DeliverySettings(**(values | more))
 

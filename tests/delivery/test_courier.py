@@ -325,9 +325,7 @@ def server_context(directory: Path, *, old: bool = False, expired: bool = False)
         .not_valid_before(now - datetime.timedelta(days=30))
         .not_valid_after(ends)
         .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("mx.rcpt.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
+            x509.SubjectAlternativeName([x509.DNSName("mx.rcpt.test")]),
             critical=False,
         )
         .sign(key, hashes.SHA256())
