@@ -25,20 +25,21 @@ SOA = "ns.test. hostmaster.test. 1 3600 600 86400 {ttl}"
 class DnsServer:
     """Answers from a zone that tests change at will; names absent from it do not exist."""
 
-    def __init__(self, ttl: int = 0) -> None:
+    def __init__(self, ttl: int = 0, host: str = "127.0.0.1", port: int = 0) -> None:
         self.ttl = ttl
+        self.host = host
         self.records: dict[tuple[str, str], list[str]] = {}
         self.faults: dict[tuple[str, str], Fault] = {}
         self.asked: list[tuple[str, str, str]] = []
         """Name, kind and transport of every question."""
-        self.port = 0
+        self.port = port
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
 
     @property
     def where(self) -> str:
         """`host:port` of the server."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def set(self, name: str, kind: str, *values: str) -> None:
         """Publish records in zone-file form; a TXT without quotes is quoted, in strings of 255."""
@@ -59,10 +60,10 @@ class DnsServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._tcp = await asyncio.start_server(self._serve_stream, "127.0.0.1", 0)
+        self._tcp = await asyncio.start_server(self._serve_stream, self.host, self.port)
         self.port = self._tcp.sockets[0].getsockname()[1]
         self._udp, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self._serve_datagram), local_addr=("127.0.0.1", self.port)
+            lambda: _Datagrams(self._serve_datagram), local_addr=(self.host, self.port)
         )
         return self
 

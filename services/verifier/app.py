@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from services.verifier.advice import Advice
+from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker
 from services.verifier.core.spf import Limits
 from services.verifier.measures import Measures
@@ -15,10 +17,10 @@ from services.verifier.rounds import Rounds
 from services.verifier.settings import VerifierSettings
 from services.verifier.standings import Standings
 from shared.bus.client import connect
-from shared.bus.service import serve
+from shared.bus.service import Handler, serve
 from shared.bus.settings import BusSettings
 from shared.contract import requests
-from shared.contract.requests import VerifyNow
+from shared.contract.requests import DescribeRecords, VerifyNow
 from shared.runtime import clock, lifecycle
 from shared.runtime.lifecycle import Room
 from shared.runtime.settings import load
@@ -56,18 +58,22 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
         bus.on_connection(lambda connected: room.ready("bus", connected, "" if connected else "the bus is away"))
         replica = settings.replica or secrets.token_hex(4)
         lease = timedelta(seconds=settings.lease_seconds)
+        rota = Rota(bus, replica, lease, settings.observations_kept, clock.now)
+        checker = Checker(
+            resolver,
+            settings.egress_addresses,
+            settings.ehlo_name,
+            Limits(questions=settings.questions_per_check),
+            settings.check_timeout_seconds,
+            clock.now,
+        )
+        authorities = Authorities(resolver, settings.authority_port, settings.authority_private_networks)
         rounds = Rounds(
             bus,
-            Rota(bus, replica, lease, settings.observations_kept, clock.now),
+            rota,
             Standings(bus, settings.policy, settings.intervals, clock.now, chance),
-            Checker(
-                resolver,
-                settings.egress_addresses,
-                settings.ehlo_name,
-                Limits(questions=settings.questions_per_check),
-                settings.check_timeout_seconds,
-                clock.now,
-            ),
+            checker,
+            Advice(checker, authorities, rota),
             measures,
             at_once=settings.checks_at_once,
             first_spread=timedelta(seconds=settings.first_check_spread_seconds),
@@ -78,7 +84,10 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
         await rounds.start(room.tasks)
         room.ready("directory", True)
         room.tasks.create_task(rounds.keep_in_step(), name="directory to schedule")
-        endpoints = {requests.VERIFY: (VerifyNow, rounds.verify)}
+        endpoints: dict[str, tuple[type, Handler]] = {
+            requests.VERIFY: (VerifyNow, rounds.verify),
+            requests.RECORDS: (DescribeRecords, rounds.describe),
+        }
         service = await serve(bus, "postlane-verifier", "Checks SPF and DKIM records", endpoints, room.tasks)
         await rounds.work(room.stopping)
         await service.close()

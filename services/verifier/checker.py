@@ -5,20 +5,37 @@ where several are configured; a failure that only one of them shows is unknown.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from services.verifier.core import dkim_record, sender_policy
-from services.verifier.core.answer import Absent, Answer, Evidence, Kind, Question, printable
+from services.verifier.asker import Asker
+from services.verifier.core import dkim_record, dmarc_record, sender_policy
+from services.verifier.core.answer import Absent, Answer, Evidence, Kind, Question, Records, printable
 from services.verifier.core.dkim_record import Finding
-from services.verifier.core.spf import Asking, Limits, Outcome, check_host
+from services.verifier.core.dmarc_record import dmarc_name
+from services.verifier.core.spf import Limits, Outcome, check_host
 from services.verifier.core.standing import Inspection
 from services.verifier.resolver import Resolver
 from shared.contract.records import Configuration, Observation
 
 EXISTENCE_KINDS: tuple[Kind, ...] = ("A", "AAAA", "MX")
+
+
+NOBODYS_ADDRESS = "240.0.0.1"  # RFC 1112 §4: reserved, so that every term of a record is looked at
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """All records of a domain as they are now."""
+
+    spf: Observation
+    dkim: Observation
+    dmarc: Observation
+    published: tuple[str, ...]
+    """The TXT values at the domain."""
+    lookups: int
+    advice: str
 
 
 class Checker:
@@ -47,7 +64,7 @@ class Checker:
         the cache for all else too.
         """
         until = asyncio.get_running_loop().time() + self._timeout_seconds
-        asked = _Asker(self._resolver, own=configuration.domain, fresh=fresh)
+        asked = Asker(self._resolver, own=configuration.domain, fresh=fresh)
         async with asyncio.TaskGroup() as both:
             spf = both.create_task(self._within(until, self._spf(configuration, asked), configuration.domain))
             dkim = both.create_task(self._within(until, self._dkim(configuration, asked), dkim_name(configuration)))
@@ -59,15 +76,47 @@ class Checker:
             advice=advice.result(),
         )
 
+    async def describe(
+        self, configuration: Configuration, known: Mapping[Question, Answer] | None = None
+    ) -> Description:
+        """Look at all records, past the cache, without confirming failures; `known` answers are not asked for."""
+        until = asyncio.get_running_loop().time() + self._timeout_seconds
+        asked = Asker(self._resolver, own=configuration.domain, fresh=False, known=known)
+        domain = configuration.domain
+        dkim_at = dkim_name(configuration)
+        async with asyncio.TaskGroup() as side_by_side:
+            spf = side_by_side.create_task(self._within(until, self._spf(configuration, asked), domain))
+            dkim = side_by_side.create_task(self._within(until, self._dkim(configuration, asked), dkim_at))
+            dmarc = side_by_side.create_task(self._within(until, self._dmarc(domain, asked), dmarc_name(domain)))
+            advice = side_by_side.create_task(self._existence(domain, asked, until))
+        answer = asked.known.get(Question(domain, "TXT"))
+        return Description(
+            spf=spf.result(),
+            dkim=dkim.result(),
+            dmarc=dmarc.result(),
+            published=answer.values if isinstance(answer, Records) else (),
+            lookups=await self._lookups(domain, asked, until),
+            advice=advice.result(),
+        )
+
+    async def _lookups(self, domain: str, asker: Asker, until: float) -> int:
+        """Count the look-ups of the whole record, by an address that no term matches."""
+        try:
+            async with asyncio.timeout_at(until):
+                probe = check_host(NOBODYS_ADDRESS, domain, f"postmaster@{domain}", self._ehlo_name, self._limits)
+                return (await asker.drive(probe)).lookups
+        except TimeoutError:
+            return 0
+
     async def _confirmed(
-        self, seen: Observation, until: float, configuration: Configuration, look: "_Look", asked: "_Asker"
+        self, seen: Observation, until: float, configuration: Configuration, look: "_Look", asked: Asker
     ) -> Observation:
         """Look again if `seen` is a failure: everything anew, beginning with another server if there is one."""
         servers = [server.text for server in self._resolver.servers]
         if seen.verdict != "fail" or (len(servers) < 2 and not asked.used_cache):
             return seen
         first = (servers.index(seen.resolver) + 1) % len(servers) if seen.resolver in servers else 0
-        again = _Asker(self._resolver, own=configuration.domain, fresh=True, first=first)
+        again = Asker(self._resolver, own=configuration.domain, fresh=True, first=first)
         second = await self._within(until, look(configuration, again), seen.name)
         if second.verdict == "fail":
             return seen
@@ -87,7 +136,7 @@ class Checker:
             detail = f"The records at {name} could not be looked up within {self._timeout_seconds:g} s."
             return Observation(verdict="unknown", detail=detail, name=name, at=self._clock(), rcode="TIMEOUT")
 
-    async def _spf(self, configuration: Configuration, asker: "_Asker") -> Observation:
+    async def _spf(self, configuration: Configuration, asker: Asker) -> Observation:
         domain = configuration.domain
         outcomes: dict[str, Outcome] = {}
         for address in self._egress_addresses:
@@ -98,12 +147,16 @@ class Checker:
         finding = sender_policy.judge(outcomes, domain, configuration.spf_value, published)
         return self._observation(finding, domain, published.evidence)
 
-    async def _dkim(self, configuration: Configuration, asker: "_Asker") -> Observation:
+    async def _dkim(self, configuration: Configuration, asker: Asker) -> Observation:
         name = dkim_name(configuration)
         answer = await asker.ask(Question(name, "TXT"))
         return self._observation(dkim_record.judge(answer, name, configuration.dkim_value), name, answer.evidence)
 
-    async def _existence(self, domain: str, asker: "_Asker", until: float) -> str:
+    async def _dmarc(self, domain: str, asker: Asker) -> Observation:
+        answer = await asker.ask(Question(dmarc_name(domain), "TXT"))
+        return self._observation(dmarc_record.judge(answer, domain), dmarc_name(domain), answer.evidence)
+
+    async def _existence(self, domain: str, asker: Asker, until: float) -> str:
         """Return a sentence if the domain certainly has no address and no mail exchanger, else ""."""
         try:
             async with asyncio.timeout_at(until):
@@ -132,37 +185,4 @@ def dkim_name(configuration: Configuration) -> str:
     return f"{configuration.selector}._domainkey.{configuration.domain}"  # RFC 6376 §3.6.2.1
 
 
-class _Asker:
-    """Asks within one check: each question once, so that all parts of the check judge the same answers."""
-
-    def __init__(self, resolver: Resolver, *, own: str, fresh: bool, first: int = 0) -> None:
-        self._resolver = resolver
-        self._own = own
-        self._fresh = fresh
-        self._first = first
-        self._answers: dict[Question, Answer] = {}
-        self.used_cache = False
-
-    async def ask(self, question: Question) -> Answer:
-        if question not in self._answers:
-            fresh = self._fresh or (question.kind == "TXT" and _is_in(question.name, self._own))
-            self.used_cache |= not fresh and self._resolver.holds(question)
-            self._answers[question] = await self._resolver.ask(question, fresh=fresh, first=self._first)
-        return self._answers[question]
-
-    async def drive(self, asking: Asking) -> Outcome:
-        """Run an SPF evaluation to its end."""
-        try:
-            question = next(asking)
-            while True:
-                question = asking.send(await self.ask(question))
-        except StopIteration as end:
-            outcome: Outcome = end.value
-            return outcome
-
-
-def _is_in(name: str, domain: str) -> bool:
-    return name == domain or name.endswith("." + domain)
-
-
-_Look = Callable[[Configuration, _Asker], Awaitable[Observation]]
+_Look = Callable[[Configuration, Asker], Awaitable[Observation]]

@@ -80,7 +80,7 @@ def _values(rrset: dns.rrset.RRset, question: Question) -> tuple[str, ...]:
             return tuple(sorted(b"".join(rdata.strings).decode("latin-1") for rdata in rrset))
         case "MX":
             return tuple(text_of(rdata.exchange) for rdata in sorted(rrset, key=lambda r: (r.preference, r.exchange)))
-        case "PTR":
+        case "PTR" | "NS":
             return tuple(text_of(rdata.target) for rdata in rrset)
         case _:
             return tuple(rdata.address for rdata in rrset)

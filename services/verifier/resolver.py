@@ -105,6 +105,17 @@ class Resolver:
             if not flying.cancelled():
                 return flying.result()
 
+    async def ask_at(self, address: str, port: int, question: Question) -> Answer:
+        """Ask one server, past the cache, within the same limits."""
+        name = name_of(question.name)
+        if name is None:
+            return Absent(Evidence(rcode="not asked"))
+        server = Server(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+        answer = await self._ask_server(server, question, name)
+        if isinstance(answer, Elsewhere):
+            return await self.ask(Question(answer.name, question.kind))
+        return answer
+
     def holds(self, question: Question) -> bool:
         """Tell whether the cache has an answer."""
         cached = self._cache.get(question)

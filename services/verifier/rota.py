@@ -13,10 +13,11 @@ from zlib import crc32
 import msgspec
 
 from services.verifier.core.agenda import Agenda
+from services.verifier.core.drift import remembered
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract.errors import WrongSequence
-from shared.contract.records import Check, Observation
+from shared.contract.records import Check, Observation, Sighting
 
 DEFERENCE_SECONDS = 0.5
 """A due check is taken up to so much later, by a hash of replica and configuration, so that replicas rarely race."""
@@ -150,7 +151,7 @@ class Rota:
         if self._view.get(configuration) is not None:
             await self._bucket.delete(configuration)
 
-    async def history(self, configuration: str) -> tuple[Observation, ...]:
+    async def history(self, configuration: str) -> tuple[Sighting, ...]:
         """Return what was seen of a configuration, newest first.
 
         Errors: `BusUnavailable`.
@@ -183,15 +184,3 @@ class Rota:
 def _free_at(check: Check) -> datetime:
     """Return when a check may be taken: when it is due, or when its present holder must have died."""
     return check.held_until if check.holder and check.held_until is not None else check.due_at
-
-
-def remembered(before: tuple[Observation, ...], seen: tuple[Observation, ...], kept: int) -> tuple[Observation, ...]:
-    """Add observations that differ from the last one of their name; keep the newest `kept`."""
-    news = []
-    for observation in seen:
-        last = next((o for o in before if o.name == observation.name), None)
-        if last is None or (last.verdict, last.values, last.detail) != (
-            observation.verdict, observation.values, observation.detail,
-        ):  # fmt: skip
-            news.append(observation)
-    return (*news, *before)[:kept]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from services.verifier.advice import Advice
 from services.verifier.checker import Checker
 from services.verifier.core.recheck import first_check
 from services.verifier.core.standing import Inspection
@@ -18,7 +19,7 @@ from shared.bus.kv import Bucket, Replica
 from shared.contract import errors
 from shared.contract.errors import BusUnavailable, RequestFailed
 from shared.contract.records import Configuration, DirectoryRecord, Observation, Record, Standing
-from shared.contract.requests import Verified, VerifyNow
+from shared.contract.requests import DescribeRecords, RecordsSeen, Verified, VerifyNow
 
 log = logging.getLogger("verifier")
 
@@ -39,6 +40,7 @@ class Rounds:
         rota: Rota,
         standings: Standings,
         checker: Checker,
+        advice: Advice,
         measures: Measures,
         *,
         at_once: int,
@@ -52,6 +54,7 @@ class Rounds:
         self._rota = rota
         self._standings = standings
         self._checker = checker
+        self._advice = advice
         self._measures = measures
         self._free = at_once
         self._freed = asyncio.Event()
@@ -113,11 +116,7 @@ class Rounds:
 
         Errors: `RequestFailed` if there is no such configuration; `BusUnavailable`.
         """
-        configuration = await self._configuration(request.configuration)
-        if configuration is None:
-            raise RequestFailed(
-                errors.CONFIGURATION_UNKNOWN, f"there is no configuration {request.configuration}: check its ID"
-            )
+        configuration = await self._wanted(request.configuration)
         running = self._on_demand.get(configuration.id)
         if running is not None:
             await asyncio.wait([running])
@@ -134,6 +133,22 @@ class Rounds:
         due_at = noted.standing.next_check_at or self._clock()
         await self._rota.reschedule(configuration.id, due_at, _seen(noted.standing))
         return Verified(standing=noted.standing)
+
+    async def describe(self, request: DescribeRecords) -> RecordsSeen:
+        """Tell what a configuration's domain publishes now; no standing changes.
+
+        Errors: `RequestFailed` if there is no such configuration; `BusUnavailable`.
+        """
+        configuration = await self._wanted(request.configuration)
+        return await self._advice.describe(configuration, ask_authorities=request.authorities)
+
+    async def _wanted(self, configuration_id: str) -> Configuration:
+        configuration = await self._configuration(configuration_id)
+        if configuration is None:
+            raise RequestFailed(
+                errors.CONFIGURATION_UNKNOWN, f"there is no configuration {configuration_id}: check its ID"
+            )
+        return configuration
 
     async def _turn(self, configuration_id: str) -> None:
         """Lease one check, do it, give it back. Bus trouble leaves it to the lease to run out."""

@@ -62,6 +62,13 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
         bool,
         Meta(description="believe empty answers without SOA; only for forwarders that strip it"),
     ] = False
+    authority_port: Annotated[
+        int, Meta(description="port of the zones' own name servers, when they are asked for evidence", ge=1, le=65535)
+    ] = 53
+    authority_private_networks: Annotated[
+        tuple[str, ...],
+        Meta(description="networks where zones' own name servers may be asked although not public, for tests"),
+    ] = ()
     questions_per_check: Annotated[
         int, Meta(description="most DNS questions to evaluate one SPF record; beyond it nothing is decided", ge=20)
     ] = 60
@@ -82,6 +89,8 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
             split_server(server)
         for address in self.egress_addresses:
             ipaddress.ip_address(address)
+        for network in self.authority_private_networks:
+            ipaddress.ip_network(network)
         if self.lease_seconds < 2 * self.check_timeout_seconds:
             raise ValueError("lease_seconds must be at least twice check_timeout_seconds, or a check is done twice")
         if self.stale_seconds < 3 * self.degraded_seconds:

@@ -277,6 +277,13 @@ class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
     next_check_at: datetime | None = None
 
 
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """An observation and until when later checks saw the same."""
+
+    observation: Observation
+    until: datetime
+
+
 class Check(Record, frozen=True, kw_only=True, tag="check.v1"):
     """When a configuration is checked next, and by whom. Bucket `checks`, key `<configuration>`.
 
@@ -289,7 +296,7 @@ class Check(Record, frozen=True, kw_only=True, tag="check.v1"):
     holder: str = ""
     """The replica that is checking now."""
     held_until: datetime | None = None
-    seen: tuple[Observation, ...] = ()
+    seen: tuple[Sighting, ...] = ()
     """What was seen, newest first, one entry per change of what was seen."""
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from shared.contract.envelope import RecipientState, RecipientStatus
-from shared.contract.records import Standing
+from shared.contract.records import Observation, Sighting, Standing
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +22,36 @@ class Verified(Request, frozen=True, kw_only=True):
     """The standing after the check."""
 
     standing: Standing
+
+
+class DescribeRecords(Request, frozen=True, kw_only=True):
+    """Ask what a configuration's domain publishes. Subject `postlane.verifier.records`; reply `RecordsSeen`."""
+
+    configuration: str
+    authorities: bool = False
+    """Also ask each name server of the zone, which takes longer."""
+
+
+class RecordsSeen(Request, frozen=True, kw_only=True):
+    """What DNS says now, what to publish instead, and what was seen before. Asking changes no standing."""
+
+    configuration: str
+    domain: str
+    spf: Observation
+    dkim: Observation
+    dmarc: Observation
+    spf_to_publish: str
+    """The SPF record to publish: what the domain publishes today, with what is missing merged in."""
+    spf_lookups: int
+    """DNS look-ups of the published record, of the 10 allowed."""
+    notes: tuple[str, ...] = ()
+    """Sentences a customer should read, for example that the record is near its limit."""
+    authorities: tuple[Observation, ...] = ()
+    """The same names as served by each name server of the zone."""
+    history: tuple[Sighting, ...] = ()
+    """What was seen, newest first, one entry per change."""
+    changes: tuple[str, ...] = ()
+    """The history in sentences, newest first: what was lost and gained, and when."""
 
 
 class DescribeMessage(Request, frozen=True, kw_only=True):
@@ -182,6 +212,7 @@ class QueueActed(Request, frozen=True, kw_only=True):
 
 
 VERIFY = "postlane.verifier.verify"
+RECORDS = "postlane.verifier.records"
 MESSAGE = "postlane.tracker.message"
 SEARCH = "postlane.tracker.search"
 REFUSAL = "postlane.tracker.refusal"

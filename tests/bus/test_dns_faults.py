@@ -9,6 +9,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker
 from services.verifier.core.answer import Absent, Question, Records, Unknown
 from services.verifier.core.spf import Limits
@@ -342,6 +343,41 @@ async def test_a_domain_that_does_not_exist_is_told_so(dns: DnsServer) -> None:
     assert "no A, AAAA or MX record" in (await checker_of(dns).inspect(CONFIGURATION)).advice
     dns.set(DOMAIN, "MX", "10 mail.tenant.example.")
     assert (await checker_of(dns).inspect(CONFIGURATION)).advice == ""
+
+
+async def test_all_records_are_described_with_what_they_cost(dns: DnsServer) -> None:
+    """SPF, DKIM and DMARC as they are, the look-ups of the whole record, and the TXT values to merge with."""
+    dns.set(DOMAIN, "TXT", "v=spf1 a mx include:spf.relay.example exists:x.example -all", "other")
+    dns.set("_dmarc.tenant.example", "TXT", "v=DMARC1; p=reject")
+    told = await checker_of(dns).describe(CONFIGURATION)
+    assert (told.spf.verdict, told.dkim.verdict, told.dmarc.verdict) == ("pass", "pass", "pass")
+    assert told.lookups == 4
+    assert "other" in told.published
+    assert told.dmarc.detail.endswith("the policy reject.")
+
+
+async def test_each_name_server_of_the_zone_is_asked_and_only_where_it_may_be(dns: DnsServer) -> None:
+    """A zone whose servers disagree shows it; a server at an address that is not public is never asked."""
+    async with DnsServer() as one, DnsServer(host="127.0.0.2", port=one.port) as two:
+        publish(one)
+        dns.set(DOMAIN, "NS", "ns1.tenant.example.", "ns2.tenant.example.")
+        dns.set("ns1.tenant.example", "A", one.host)
+        dns.set("ns2.tenant.example", "A", two.host)
+        resolver = Resolver([dns.where], QUICK)
+        question = Question(NAME, "TXT")
+        assert await Authorities(resolver, one.port, ()).ask(question) == ()
+        assert (one.asked, two.asked) == ([], [])
+
+        served = await Authorities(resolver, one.port, ("127.0.0.0/8",)).ask(question)
+
+        assert {s.server: type(s.answer) for s in served} == {
+            "ns1.tenant.example (127.0.0.1)": Records, "ns2.tenant.example (127.0.0.2)": Absent,
+        }  # fmt: skip
+        verdicts = {}
+        for server, answer in served:
+            seen = await checker_of(dns).describe(CONFIGURATION, known={question: answer})
+            verdicts[server[:3]] = seen.dkim.verdict
+        assert verdicts == {"ns1": "pass", "ns2": "fail"}
 
 
 async def test_a_port_nobody_listens_on_is_unknown() -> None:

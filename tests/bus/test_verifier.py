@@ -321,3 +321,24 @@ async def test_slow_domains_do_not_hold_up_checks_on_demand(world: World) -> Non
     assert not waiting.done()
     waiting.cancel()
     world.processes[0].kill()
+
+
+async def test_records_are_described_with_what_to_publish_and_what_changed(world: World) -> None:
+    """For the customer: the merged SPF record, the evidence, and the history in sentences."""
+    world.dns.set("tenant.example", "TXT", "v=spf1 mx include:spf.postlane.example ~all")
+    await world.directory.create("configuration.c-1", configuration())
+    await world.verifier()
+    await world.until("c-1", "verified")
+    world.dns.set("tenant.example", "TXT", "v=spf1 mx ~all")
+    await world.until("c-1", "degraded")
+    request = requests.DescribeRecords(configuration="c-1", authorities=True)
+
+    async with asyncio.timeout(15):
+        while not (told := await ask(world.control, requests.RECORDS, request, requests.RecordsSeen, 15)).changes:
+            await asyncio.sleep(0.05)
+
+    assert told.spf_to_publish == "v=spf1 mx include:spf.postlane.example ~all"
+    assert (told.spf.verdict, told.dkim.verdict, told.dmarc.verdict) == ("fail", "pass", "fail")
+    assert told.changes[0].startswith("tenant.example lost include:spf.postlane.example between ")
+    assert told.authorities == ()
+    assert told.history[0].observation.values == ("v=spf1 mx ~all",)

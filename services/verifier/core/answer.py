@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["TXT", "A", "AAAA", "MX", "PTR"]
+Kind = Literal["TXT", "A", "AAAA", "MX", "PTR", "NS"]
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class Records(msgspec.Struct, frozen=True):
     """The records found, at least one.
 
     TXT: the strings of each record joined without spaces, one character per octet (ISO 8859-1). A and AAAA: addresses.
-    MX: host names, most preferred first ("" is the null MX). PTR: names. No name has a trailing dot.
+    MX: host names, most preferred first ("" is the null MX). PTR and NS: names. No name has a trailing dot.
     """
 
     values: tuple[str, ...]

@@ -33,7 +33,9 @@ def evaluate(zone: Zone, address: str = OURS, limits: Limits | None = None) -> t
 def chain(length: int) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return a zone in which `length` includes lead one to the next and the last one authorises us."""
     names = ["example.com", *(f"n{i}.example" for i in range(1, length + 1))]
-    zone: dict[tuple[str, str], tuple[str, ...]] = {(name, "TXT"): (f"v=spf1 include:{after} -all",) for name, after in pairwise(names)}
+    zone: dict[tuple[str, str], tuple[str, ...]] = {
+        (name, "TXT"): (f"v=spf1 include:{after} -all",) for name, after in pairwise(names)
+    }
     zone[names[-1], "TXT"] = (f"v=spf1 ip4:{OURS} -all",)
     return zone
 

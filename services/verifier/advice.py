@@ -1,0 +1,81 @@
+"""What a domain publishes now, what it should publish, what was seen before: for people, not for standings."""
+
+from services.verifier.authorities import Authorities
+from services.verifier.checker import Checker, Description, dkim_name
+from services.verifier.core.answer import Question, Records
+from services.verifier.core.drift import changes
+from services.verifier.core.sender_policy import NEAR_LIMIT
+from services.verifier.core.spf_merge import merge
+from services.verifier.rota import Rota
+from shared.contract.records import Configuration, Observation
+from shared.contract.requests import RecordsSeen
+
+
+class Advice:
+    """Describes the records of a configuration's domain."""
+
+    def __init__(self, checker: Checker, authorities: Authorities, rota: Rota) -> None:
+        self._checker = checker
+        self._authorities = authorities
+        self._rota = rota
+
+    async def describe(self, configuration: Configuration, *, ask_authorities: bool) -> RecordsSeen:
+        """Describe the records; takes as long as a check or two.
+
+        Errors: `BusUnavailable` if the history cannot be read.
+        """
+        now = await self._checker.describe(configuration)
+        merged = merge(now.published, configuration.spf_value)
+        history = await self._rota.history(configuration.id)
+        return RecordsSeen(
+            configuration=configuration.id,
+            domain=configuration.domain,
+            spf=now.spf,
+            dkim=now.dkim,
+            dmarc=now.dmarc,
+            spf_to_publish=merged.value,
+            spf_lookups=now.lookups,
+            notes=(*merged.notes, *await self._lookup_notes(configuration, merged.value), *_advice(now)),
+            authorities=await self._at_authorities(configuration) if ask_authorities else (),
+            history=history,
+            changes=changes(history),
+        )
+
+    async def _lookup_notes(self, configuration: Configuration, value: str) -> tuple[str, ...]:
+        """Say what the record to publish will cost in look-ups, if it comes near the limit."""
+        after = await self._checker.describe(
+            configuration, known={Question(configuration.domain, "TXT"): Records((value,))}
+        )
+        if after.lookups < NEAR_LIMIT:
+            return ()
+        return (
+            f"The record to publish needs {after.lookups} of the 10 DNS look-ups allowed: remove what is not used.",
+        )
+
+    async def _at_authorities(self, configuration: Configuration) -> tuple[Observation, ...]:
+        """Judge the records as each name server of the zone serves them."""
+        seen: list[Observation] = []
+        for name in (configuration.domain, dkim_name(configuration)):
+            question = Question(name, "TXT")
+            for served in await self._authorities.ask(question):
+                told = await self._checker.describe(configuration, known={question: served.answer})
+                observation = told.spf if name == configuration.domain else told.dkim
+                seen.append(_of_server(observation, served.server))
+        return tuple(seen)
+
+
+def _of_server(observation: Observation, server: str) -> Observation:
+    return Observation(
+        verdict=observation.verdict,
+        detail=observation.detail,
+        name=observation.name,
+        at=observation.at,
+        rcode=observation.rcode,
+        resolver=server,
+        ttl=observation.ttl,
+        values=observation.values,
+    )
+
+
+def _advice(now: Description) -> tuple[str, ...]:
+    return (now.advice,) if now.advice else ()
