@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from prometheus_client import Gauge
+
 from services.tracker.core.projection import SOURCES
-from services.tracker.projector import Projector
+from services.tracker.projector import Projector, condition
 from services.tracker.queries import Queries
+from services.tracker.reading import Reading
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Store
 from shared.bus.client import connect
@@ -19,6 +22,7 @@ from shared.runtime import clock
 from shared.runtime.lifecycle import Room, health_settings, run
 from shared.runtime.settings import load
 
+COUNT_INTERVAL_SECONDS = 15
 FORGET_INTERVAL_SECONDS = 600
 FORGET_BATCH = 1000
 
@@ -38,14 +42,16 @@ async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings
     """Project and answer until the room is told to stop."""
     room.ready("database", False, "it is being opened")
     room.ready("bus", False, "not connected yet")
+    for source in SOURCES:
+        room.ready(condition(source), False, "history is not read yet")
     store = Store(settings.database_url)
     try:
-        await _prepared(room, store, settings)
-        bus = await connect(bus_settings, "tracker")
+        await room.unless_stopped(_prepared(room, store, settings))
+        bus = await room.unless_stopped(connect(bus_settings, "tracker"))
         bus.on_connection(lambda up: room.ready("bus", up, "the connection is lost"))
         try:
             standing: Replica[Standing] = Replica(bus, "standing", Standing)
-            await standing.start(room.tasks)
+            await room.unless_stopped(standing.start(room.tasks))
             service = await serve(
                 bus, "tracker", "What happened to a message", Queries(store, standing.get).endpoints()
             )
@@ -54,6 +60,7 @@ async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings
                 room.tasks.create_task(projector.follow(source, room.ready), name=f"follow {source}")
                 for source in SOURCES
             ]
+            running.append(room.tasks.create_task(_count(room, store), name="count"))
             running.append(room.tasks.create_task(_forget(room, store, settings), name="forget"))
             await room.stopping.wait()
             for task in running:
@@ -76,6 +83,19 @@ async def _prepared(room: Room, store: Store, settings: TrackerSettings) -> None
         else:
             room.ready("database", True)
             return
+
+
+async def _count(room: Room, store: Store) -> None:
+    """Keep the gauges of unfinished messages up to date."""
+    gauge = Gauge("postlane_tracker_messages", "Messages not finished", ["status"], registry=room.metrics)
+    reading = Reading(store)
+    while True:
+        try:
+            for status, count in (await store.run(reading.open_messages)).items():
+                gauge.labels(status).set(count)
+        except DatabaseAway as fault:
+            room.log.warning("messages are not counted for now: %s", fault)
+        await asyncio.sleep(COUNT_INTERVAL_SECONDS)
 
 
 async def _forget(room: Room, store: Store, settings: TrackerSettings) -> None:

@@ -28,6 +28,11 @@ SUBJECTS: dict[Source, str] = {
 }
 
 
+def condition(source: Source) -> str:
+    """Name the condition of readiness that a stream's history has been read and its events are written."""
+    return f"{source.lower()} events"
+
+
 class Projector:
     """Follows the streams; its tasks belong to the room."""
 
@@ -44,8 +49,7 @@ class Projector:
     async def follow(self, source: Source, ready: Callable[[str, bool, str], None]) -> None:
         """Project one stream for ever; `ready` is told whether the database and the history are there."""
         consumer = PullConsumer(self._bus, source, CONSUMER)
-        what = f"{source.lower()} events"
-        ready(what, False, "history is being read")
+        what = condition(source)
         while True:
             try:
                 await self._settle()

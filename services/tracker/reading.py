@@ -14,6 +14,8 @@ from services.tracker.store import DatabaseAway, Store, _short
 from services.tracker.tables import events, messages, recipients, refusals
 from shared.contract.requests import CountMessages, MessageSummary, SearchMessages
 
+OPEN = ("queued", "held", "deferred")
+
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """A message as the database has it."""
@@ -128,12 +130,16 @@ class Reading:
             raise _away(fault) from fault
         return found
 
-    def totals(self) -> dict[str, int]:
-        """Count all messages by status."""
+    def open_messages(self) -> dict[str, int]:
+        """Count the messages that are not finished, by status: those are few, whatever the database remembers."""
         try:
             with self._engine.connect() as connection:
-                counted = sa.select(messages.c.status, sa.func.count()).group_by(messages.c.status)
-                return {row[0]: row[1] for row in connection.execute(counted)}
+                counted = (
+                    sa.select(messages.c.status, sa.func.count())
+                    .where(messages.c.status.in_(OPEN))
+                    .group_by(messages.c.status)
+                )
+                return dict.fromkeys(OPEN, 0) | {row[0]: row[1] for row in connection.execute(counted)}
         except SQLAlchemyError as fault:
             raise _away(fault) from fault
 

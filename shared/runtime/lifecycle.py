@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -13,6 +14,8 @@ from shared.contract.errors import PostlaneError
 from shared.runtime import logs
 from shared.runtime.health import Conditions, HealthServer, HealthSettings
 from shared.runtime.settings import load
+
+T = TypeVar("T")
 
 
 class Room:
@@ -41,6 +44,18 @@ class Room:
             else:
                 level = logging.WARNING if what in self._were_ready and not self.stopping.is_set() else logging.INFO
                 self.log.log(level, "%s is not ready: %s", what, why)
+
+    async def unless_stopped(self, work: Awaitable[T]) -> T:
+        """Wait for what the room cannot start without; if it is told to stop first, the room ends in good order."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise _Finished
+            return task.result()
+        finally:
+            stop.cancel()
+            task.cancel()
 
 
 def health_settings(environ: Mapping[str, str], file: Path | None = None) -> HealthSettings:
