@@ -167,13 +167,16 @@ def docs(check: Annotated[bool, typer.Option(help="only say what is out of date"
     raise typer.Exit(1 if check and stale else 0)
 
 
-def _mount_administration() -> None:
-    try:
-        from services.command.admin import mount
-    except ImportError:
-        return
+def _make_operator_key(description: str) -> str:
+    """Make an operator's key with control's own right to write; the verbs import no room."""
+    keys = importlib.import_module("services.control.keys")
+    return str(asyncio.run(keys.add_operator_key(os.environ, _settings_file(), description)))
 
-    mount(app)
+
+def _mount_administration() -> None:
+    from services.command.admin import mount
+
+    mount(app, _make_operator_key)
 
 
 def _mount_sandbox() -> None:

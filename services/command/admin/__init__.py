@@ -1,0 +1,24 @@
+"""The administrative verbs: a thin client of the management API. Each module is a noun with its verbs."""
+
+from collections.abc import Callable
+
+import typer
+
+OperatorKeyMaker = Callable[[str], str]
+"""Makes an operator's API key on the host itself, with the description given; returns the key."""
+
+
+def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -> None:
+    """Add the verbs to the command."""
+    from services.command.admin import domain, endpoints, instance, key, messages, queue, rule, user, zone
+
+    app.add_typer(instance.app, name="instance")
+    app.add_typer(domain.app, name="domain")
+    app.add_typer(user.app, name="user")
+    app.add_typer(zone.app, name="zone")
+    app.add_typer(rule.app, name="rule")
+    messages.mount(app)
+    app.add_typer(queue.app, name="queue")
+    app.add_typer(key.make_app(make_operator_key), name="key")
+    app.command("endpoints")(endpoints.show)
+    app.command("audit")(key.audit)

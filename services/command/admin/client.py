@@ -1,0 +1,138 @@
+"""The management API as the verbs see it: found by environment or profile, its errors turned into exit statuses."""
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.command.admin.exits import NOT_ALLOWED, OF_STATUS, UNKNOWN, UNREACHABLE, failure
+from services.command.profile import profile_file, read_profile
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8580"
+REQUEST_SECONDS = 60.0
+
+InstanceOption = Annotated[
+    str, typer.Option("--instance", envvar="POSTLANE_INSTANCE", help="ID or name of the instance; default: the profile")
+]
+
+
+class Client:
+    """Calls of the API; a context manager that closes its connection."""
+
+    def __init__(self) -> None:
+        import httpx  # `postlane --help` need not wait for it
+
+        profile = read_profile()
+        self.url = os.environ.get("POSTLANE_URL") or profile.get("url") or DEFAULT_URL
+        key = os.environ.get("POSTLANE_API_KEY") or profile.get("api_key", "")
+        self._profile_instance = profile.get("instance", "")
+        if not key:
+            raise failure(
+                NOT_ALLOWED,
+                f"there is no API key: set POSTLANE_API_KEY and POSTLANE_URL, or start `postlane up`, which writes "
+                f"{profile_file()}",
+            )
+        self._client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=REQUEST_SECONDS,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> "Client":
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _fault: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET, leaving out empty parameters."""
+        return self.call("GET", path, params={name: value for name, value in query.items() if value not in (None, "")})
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Call the API and return its JSON, None if there is none; a refusal ends the command with its reason."""
+        answer = self.answer(method, path, **options)
+        if answer.is_error:
+            raise self._refusal(answer)
+        return answer.json() if answer.content else None
+
+    def answer(self, method: str, path: str, **options: Any) -> "httpx.Response":
+        """Call the API and return the answer, whatever its status."""
+        import httpx
+
+        try:
+            return self._client.request(method, path, **options)
+        except httpx.HTTPError as fault:
+            raise failure(
+                UNREACHABLE,
+                f"the management API at {self.url} does not answer ({fault or type(fault).__name__}): is Postlane "
+                "running, and is POSTLANE_URL right?",
+            ) from fault
+
+    def lines(self, path: str) -> Iterator[str]:
+        """GET a stream and yield its lines as they come."""
+        import httpx
+
+        try:
+            with self._client.stream("GET", path, timeout=httpx.Timeout(REQUEST_SECONDS, read=None)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise self._refusal(answer)
+                yield from answer.iter_lines()
+        except httpx.HTTPError as fault:
+            raise failure(
+                UNREACHABLE, f"the stream of events from {self.url} ended ({fault or type(fault).__name__}); try again"
+            ) from fault
+
+    def _refusal(self, answer: "httpx.Response") -> typer.Exit:
+        try:
+            errors = answer.json()["errors"]
+            reasons = [str(error["message"]) for error in errors]
+            trace = f" (trace {answer.json()['trace']})" if answer.status_code >= 500 else ""
+        except (ValueError, LookupError, TypeError):
+            reasons, trace = [f"HTTP {answer.status_code}: {answer.text[:200]}"], ""
+        text = reasons[0] if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons)
+        return failure(OF_STATUS.get(answer.status_code, UNREACHABLE), f"{text}{trace}")
+
+    def instance(self, named: str = "") -> str:
+        """Return the ID of the instance a verb is about: named, of the profile, of the key, or the only one."""
+        wanted = named or self._profile_instance
+        known = self.get("/v1/postlane/instances")["instances"]
+        if wanted:
+            for each in known:
+                if wanted in (each["id"], each["name"]):
+                    return str(each["id"])
+            raise failure(UNKNOWN, f"there is no instance {wanted!r} for this key; see `postlane instance ls`")
+        if len(known) == 1:
+            return str(known[0]["id"])
+        if not known:
+            raise failure(UNKNOWN, "there is no instance yet; `postlane instance add NAME` makes one")
+        names = ", ".join(each["name"] for each in known[:5])
+        raise failure(UNKNOWN, f"there are {len(known)} instances ({names} …): name one with --instance")
+
+    def configuration(self, instance: str, named: str) -> dict[str, Any]:
+        """Return the overview of a configuration by its domain or ID."""
+        found: list[dict[str, Any]] = self.get(f"/v1/postlane/instances/{instance}/configurations")["configurations"]
+        for each in found:
+            if named.lower().rstrip(".") in (each["domain"], each["id"]) or named == each["name"]:
+                return each
+        raise failure(UNKNOWN, f"there is no domain {named!r} in this instance; see `postlane domain ls`")
+
+
+def path_of(instance: str, configuration: str) -> str:
+    """Return the path of a configuration in Postlane's own part of the API."""
+    return f"/v1/postlane/instances/{instance}/configurations/{configuration}"
+
+
+def ibm_path_of(instance: str, configuration: str = "") -> str:
+    """Return the path of a configuration in IBM's part of the API."""
+    return f"/v1/instances/{instance}/smtp/config" + (f"/{configuration}" if configuration else "")

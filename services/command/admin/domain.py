@@ -1,0 +1,294 @@
+"""`postlane domain`: configurations, from the records to publish to the operator's decision."""
+
+import time
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
+from services.command.admin.exits import DONE, INVALID, NEGATIVE, failure
+from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say, table
+
+app = typer.Typer(help="Sender domains: records, verification, authorization.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
+Because = Annotated[str, typer.Option("--reason", help="why; the customer reads it")]
+VERIFY_PAUSE_SECONDS = 3.0
+TXT_STRING_LENGTH = 255
+EXAMPLE = """\
+# Answers to the authorization questionnaire. Hand it in with
+#   postlane domain authorize DOMAIN --from-file answers.toml
+nature = "transactional"            # or "marketing"
+website = "https://www.example.com/"
+list_source = "How do you obtain your list of recipients?"
+bounces_and_complaints = "How do you manage bounced mail and complaints?"
+unsubscribe = "How can recipients unsubscribe?"
+quota_rationale = "How did you determine the sending rate you ask for?"
+list_cleaning = "How and how often do you clean the list?"
+contacts = ["postmaster@example.com"]   # one to four, for account-related communications
+reply_to = "bounces@example.com"        # receives information on rejected or bounced mail
+only_to_requesters = false    # true: mail goes only to people who asked for it
+unsubscribe_link = false      # true: the mail has an unsubscribe link
+html_validation = "How do you validate HTML content?"
+evidence = []                 # links, if you have any
+"""
+
+
+class RecordsForm(StrEnum):
+    """How to print DNS records."""
+
+    table = "table"
+    zone = "zone"
+    json = "json"
+
+
+@app.command()
+def add(
+    domain: Annotated[str, typer.Argument(help="the sender domain")],
+    name: Annotated[str, typer.Option(help="name of the configuration; default: the domain")] = "",
+    description: Annotated[str, typer.Option(help="description")] = "",
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Make a configuration for a domain, with its DKIM key, and show the records to publish."""
+    with Client() as client:
+        where = client.instance(instance)
+        wish = {"name": name or domain, "domain": domain, "description": description}
+        made = client.call("POST", ibm_path_of(where), json=wish)
+        if output is Form.json:
+            fields(made, output)
+            return
+        say(f"made configuration {made['id']} for {made['domain']}; publish these records in its DNS:\n")
+        _print_records(client.get(path_of(where, made["id"]) + "/records"), RecordsForm.table)
+        say(
+            f"\nthen:  postlane domain wait {made['domain']}\n"
+            f"       postlane domain authorize {made['domain']} --from-file answers.toml"
+            "   (--example prints a template)"
+        )
+
+
+@app.command()
+def records(
+    domain: Name,
+    instance: InstanceOption = "",
+    output: Annotated[RecordsForm, typer.Option("--output", "-o", help="table, zone (for a zone file) or json")] = (
+        RecordsForm.table
+    ),
+) -> None:
+    """Show the DKIM, SPF and DMARC records to publish, and which are missing, wrong or fine."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.configuration(where, domain)
+        _print_records(client.get(path_of(where, found["id"]) + "/records"), output)
+
+
+def _print_records(advice: dict[str, Any], form: RecordsForm) -> None:
+    listed: list[dict[str, Any]] = advice["records"]
+    if form is RecordsForm.json:
+        rows(listed, [], Form.json)
+        return
+    if form is RecordsForm.zone:
+        for record in listed:
+            typer.echo(f"; {record['kind']}: {record['state']}, {record['detail']}")
+            typer.echo(f"{record['name']}. 3600 IN TXT {_quoted(record['value'])}")
+        return
+    table(
+        ["record", "state", "name", "detail"],
+        [[record["kind"].upper(), record["state"], record["name"], record["detail"]] for record in listed],
+    )
+    for record in listed:
+        typer.echo(f"\n{record['kind'].upper()}  TXT  {record['name']}\n  {record['value']}")
+        if record["state"] == "wrong":
+            for seen in record["observed"]:
+                typer.echo(f"  published now: {seen}")
+
+
+def _quoted(value: str) -> str:
+    pieces = [value[at : at + TXT_STRING_LENGTH] for at in range(0, len(value), TXT_STRING_LENGTH)]
+    return " ".join('"' + piece.replace("\\", "\\\\").replace('"', '\\"') + '"' for piece in pieces)
+
+
+@app.command()
+def verify(domain: Name, instance: InstanceOption = "", output: Output = Form.table) -> None:
+    """Have the records checked now. Status 1 if SPF or DKIM is not in place."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.configuration(where, domain)
+        query = {"type": "dkim,spf,en_authorization"}
+        outcome = client.call("PATCH", ibm_path_of(where, found["id"]) + "/verify", params=query)["status"]
+        rows(outcome, ["type", "verification"], output)
+        failing = [each for each in outcome if each["type"] != "en_authorization"]
+        if any(each["verification"] != "SUCCESSFUL" for each in failing):
+            say(f"see what is missing: postlane domain records {found['domain']}", Form.json)
+            raise typer.Exit(NEGATIVE)
+
+
+@app.command()
+def wait(
+    domain: Name,
+    timeout: Annotated[float, typer.Option(help="seconds to wait at most")] = 3600,
+    sending: Annotated[bool, typer.Option("--sending", help="until it may send, approval included")] = False,
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Wait until the records are verified. Status 1 if they are not in time."""
+    until = time.monotonic() + timeout
+    said = ""
+    with Client() as client:
+        where = client.instance(instance)
+        identity = client.configuration(where, domain)["id"]
+        while True:
+            client.answer("PATCH", ibm_path_of(where, identity) + "/verify", params={"type": "dkim,spf"})
+            found = client.configuration(where, identity)
+            if found["sending"] or (not sending and found["state"] in ("verified", "degraded")):
+                if output is Form.json:
+                    fields(found, output)
+                else:
+                    say(f"{found['domain']} is {'ready to send' if found['sending'] else found['state']}")
+                raise typer.Exit(DONE)
+            lacking = "; ".join(found["missing"])
+            if lacking != said:
+                say(f"{found['domain']}: {lacking}", Form.json)
+                said = lacking
+            if time.monotonic() + VERIFY_PAUSE_SECONDS > until:
+                raise failure(NEGATIVE, f"{found['domain']} is still {found['state']} after {timeout:.0f} s: {lacking}")
+            time.sleep(VERIFY_PAUSE_SECONDS)
+
+
+@app.command()
+def authorize(
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")] = "",
+    from_file: Annotated[Path | None, typer.Option("--from-file", help="TOML file with the answers")] = None,
+    example: Annotated[bool, typer.Option("--example", help="print a file to fill in")] = False,
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Hand in the questionnaire; an operator decides on it."""
+    if example:
+        typer.echo(EXAMPLE, nl=False)
+        return
+    if from_file is None or not domain:
+        raise failure(INVALID, "name a domain and --from-file answers.toml; --example prints such a file")
+    try:
+        answers = tomllib.loads(from_file.read_text())
+    except OSError as fault:
+        raise failure(INVALID, f"cannot read {from_file}: {fault.strerror}") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise failure(INVALID, f"{from_file} is not TOML: {fault}") from fault
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.configuration(where, domain)
+        handed_in = client.call("PUT", path_of(where, found["id"]) + "/authorization", json=answers)
+        if output is Form.json:
+            fields(handed_in, output)
+        else:
+            say(f"handed in for {found['domain']}; next an operator decides: postlane domain approve {found['domain']}")
+
+
+@app.command()
+def approve(
+    domain: Name,
+    rate: Annotated[int, typer.Option(help="messages per hour; 0 is unlimited", min=0)] = 0,
+    lane: Annotated[str, typer.Option(help="transactional or marketing; default: as the customer says")] = "",
+    reason: Because = "",
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Approve sending. Operators only."""
+    wish: dict[str, Any] = {"messages_per_hour": rate, "reason": reason} | ({"lane": lane} if lane else {})
+    _decide(domain, "authorization/approve", wish, instance, output, "sending is approved for")
+
+
+@app.command()
+def reject(
+    domain: Name,
+    reason: Annotated[str, typer.Option("--reason", help="why; the customer reads it")],
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Reject, or withdraw an approval. Operators only."""
+    _decide(domain, "authorization/reject", {"reason": reason}, instance, output, "sending is not approved for")
+
+
+@app.command()
+def suspend(
+    domain: Name,
+    reason: Annotated[str, typer.Option("--reason", help="why; the customer reads it")],
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Suspend sending at once, whatever DNS says. Operators only."""
+    _decide(domain, "suspend", {"reason": reason}, instance, output, "sending is suspended for")
+
+
+@app.command()
+def resume(domain: Name, instance: InstanceOption = "", output: Output = Form.table) -> None:
+    """End an operator's suspension. Operators only."""
+    _decide(domain, "resume", None, instance, output, "the suspension has ended for")
+
+
+def _decide(
+    domain: str, verb: str, wish: dict[str, Any] | None, instance: str, output: Form, sentence: str
+) -> None:  # fmt: skip
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.configuration(where, domain)
+        options: dict[str, Any] = {} if wish is None else {"json": wish}
+        decided = client.call("POST", f"{path_of(where, found['id'])}/{verb}", **options)
+        if output is Form.json:
+            fields(decided, output)
+        else:
+            say(f"{sentence} {found['domain']}")
+
+
+@app.command()
+def show(domain: Name, instance: InstanceOption = "", output: Output = Form.table) -> None:
+    """Show a configuration: whether it may send, and what is missing."""
+    with Client() as client:
+        where = client.instance(instance)
+        detail = client.get(path_of(where, client.configuration(where, domain)["id"]))
+        if output is Form.json:
+            fields(detail, output)
+            return
+        names = ["domain", "id", "name", "state", "authorization", "suspended_by_operator", "sending", "users"]
+        fields(detail["overview"], output, [*names, "created_at"])
+        fields(detail, output, ["description", "when_suspended", "reply_to"])
+        for lacking in detail["overview"]["missing"]:
+            typer.echo(f"missing: {lacking}")
+        typer.echo("")
+        _print_records(detail, RecordsForm.table)
+
+
+@app.command("ls")
+def list_(
+    everywhere: Annotated[bool, typer.Option("--all", help="of every instance this key may see")] = False,
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """List domains and whether each may send."""
+    with Client() as client:
+        if everywhere:
+            instances = [each["id"] for each in client.get("/v1/postlane/instances")["instances"]]
+        else:
+            instances = [client.instance(instance)]
+        found = [
+            each
+            for where in instances
+            for each in client.get(f"/v1/postlane/instances/{where}/configurations")["configurations"]
+        ]
+        columns = ["domain", "state", "authorization", "sending", "users", "id"]
+        rows(found, columns, output, "no domain yet: postlane domain add DOMAIN")
+
+
+@app.command("rm")
+def remove(domain: Name, yes: Yes = False, instance: InstanceOption = "") -> None:
+    """Remove a domain with its users and its key."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.configuration(where, domain)
+        confirm(f"Remove {found['domain']} with {found['users']} user(s)? Its mail ends, its DKIM key is lost.", yes)
+        client.call("DELETE", ibm_path_of(where, found["id"]))
+        say(f"removed {found['domain']}", Form.json)

@@ -1,0 +1,72 @@
+"""`postlane user`: SMTP credentials."""
+
+from typing import Annotated, Any
+
+import typer
+
+from services.command.admin.client import Client, InstanceOption, ibm_path_of
+from services.command.admin.exits import UNKNOWN, failure
+from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
+
+app = typer.Typer(help="SMTP users: generated credentials, at most five per domain.", no_args_is_help=True)
+
+Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
+MOST = 100
+
+
+@app.command()
+def add(
+    domain: Domain,
+    description: Annotated[str, typer.Option(help="what uses it, for example jira")] = "",
+    clone: Annotated[str, typer.Option(help="username of another domain to use here too, with its password")] = "",
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Make SMTP credentials; the password is shown this once."""
+    with Client() as client:
+        where = client.instance(instance)
+        path = ibm_path_of(where, client.configuration(where, domain)["id"]) + "/users"
+        query = {"username_to_clone": clone} if clone else {}
+        made = client.call("POST", path, json={"description": description}, params=query)
+        fields(made, output, ["username", "password", "domain", "description", "id"])
+        if output is Form.table:
+            for endpoint in client.get("/v1/postlane/endpoints")["endpoints"]:
+                for kind in ("public", "private"):
+                    if endpoint[kind]:
+                        say(f"server ({endpoint['region']}, {kind})  {endpoint[kind]}  STARTTLS, AUTH PLAIN or LOGIN")
+            if "password" in made:
+                say("the password cannot be shown again")
+
+
+@app.command("ls")
+def list_(domain: Domain, instance: InstanceOption = "", output: Output = Form.table) -> None:
+    """List the users of a domain."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = _users(client, where, client.configuration(where, domain)["id"])
+        rows(found, ["username", "description", "created_at", "id"], output, f"no user yet: postlane user add {domain}")
+
+
+@app.command("rm")
+def remove(
+    domain: Domain,
+    user: Annotated[str, typer.Argument(help="username or ID")],
+    yes: Yes = False,
+    instance: InstanceOption = "",
+) -> None:
+    """Remove a user; its credentials end within a second."""
+    with Client() as client:
+        where = client.instance(instance)
+        configuration = client.configuration(where, domain)["id"]
+        for each in _users(client, where, configuration):
+            if user in (each["username"], each["id"]):
+                confirm(f"Remove user {each['username']} of {each['domain']}?", yes)
+                client.call("DELETE", f"{ibm_path_of(where, configuration)}/users/{each['id']}")
+                say(f"removed {each['username']}", Form.json)
+                return
+        raise failure(UNKNOWN, f"there is no user {user!r} in {domain}; see `postlane user ls {domain}`")
+
+
+def _users(client: Client, instance: str, configuration: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get(ibm_path_of(instance, configuration) + "/users", limit=MOST)["users"]
+    return found
