@@ -1,0 +1,112 @@
+"""Delivery workers and nats-server are killed at random while mail flows; a ledger counts what arrived.
+
+What was accepted must arrive; a second copy may arrive only where the design allows it, and must be marked.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from shared.contract.envelope import Envelope
+from tests.bus_server import BusServer
+from tests.delivery.exchanger import Exchanger
+from tests.delivery.house import Watcher
+from tests.delivery.world import World, made
+
+PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
+MESSAGES = 150
+KILLS = 3
+
+
+class Ledger:
+    """What was accepted, against what the exchanger's disk would hold."""
+
+    def __init__(self, accepted: dict[str, Envelope], exchanger: Exchanger) -> None:
+        self.accepted = accepted
+        self.arrived = Counter(recipient for message in exchanger.received for recipient in message.recipients)
+
+    @property
+    def missing(self) -> set[str]:
+        """Recipients of accepted messages that nothing arrived for."""
+        return self.accepted.keys() - self.arrived.keys()
+
+    @property
+    def foreign(self) -> set[str]:
+        """Recipients that were never accepted."""
+        return self.arrived.keys() - self.accepted.keys()
+
+    async def unmarked(self, watcher: Watcher) -> list[str]:
+        """Return recipients that got more than one copy although no record says so."""
+        found: list[str] = []
+        for recipient, copies in self.arrived.items():
+            last = await watcher.last(self.accepted[recipient])
+            assert last is not None
+            if copies > 1 and not last.recipients[0].possible_duplicate:
+                found.append(recipient)
+        return found
+
+
+def worker(world: World) -> subprocess.Popen[bytes]:
+    """Start a delivery of its own process."""
+    settings = world.settings()
+    environ = world.server.environment("delivery") | {
+        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
+        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
+        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
+        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
+        "POSTLANE_DELIVERY_RETRY_WAITS_SECONDS": "1",
+        "POSTLANE_DELIVERY_CONCURRENCY": "8",
+    }
+    return subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=subprocess.DEVNULL)
+
+
+async def test_nothing_is_lost(bus_server: BusServer, tmp_path: Path) -> None:
+    """Through kills of workers and of the server every message arrives; second copies are few and marked."""
+    dice = random.Random(7)
+    async with made(bus_server, tmp_path) as world:
+        workers = [worker(world), worker(world)]
+        accepted: dict[str, Envelope] = {}
+        try:
+            for number in range(MESSAGES):
+                address = f"r{number}@rcpt.test"
+                if number % 5 == 0:
+                    world.exchanger.by_recipient[address] = [(b"451 4.3.0 not yet\r\n",), (b"250 ok\r\n",)]
+                accepted[address] = await world.tenant.accept(address)
+            for kill in range(KILLS):
+                enough = (kill + 1) * MESSAGES // (KILLS + 2)
+                await world.exchanger.until(lambda enough=enough: len(world.exchanger.received) >= enough, 90)
+                victim = dice.randrange(2)
+                workers[victim].send_signal(signal.SIGKILL)
+                workers[victim].wait()
+                if kill == 1:
+                    world.server.kill()
+                    world.server.start()
+                workers[victim] = worker(world)
+            for envelope in accepted.values():
+                await world.watcher.until(envelope, "delivered", seconds=120)
+            await world.watcher.until_empty(120)
+        finally:
+            for process in workers:
+                process.terminate()
+            for process in workers:
+                process.wait(60)
+        ledger = Ledger(accepted, world.exchanger)
+        assert ledger.missing == set()
+        assert ledger.foreign == set()
+        assert await ledger.unmarked(world.watcher) == []
+        assert sum(ledger.arrived.values()) - MESSAGES <= KILLS * 8
+
+
+async def test_the_ledger_finds_a_loss(bus_server: BusServer, tmp_path: Path) -> None:
+    """The control: a message that is taken from the queue without being delivered is found missing."""
+    async with made(bus_server, tmp_path) as world:
+        kept = await world.tenant.accept("kept@rcpt.test")
+        await asyncio.sleep(0)
+        ledger = Ledger({"kept@rcpt.test": kept}, world.exchanger)
+        assert ledger.missing == {"kept@rcpt.test"}
