@@ -91,6 +91,7 @@ def _own(name: str, workspace: Workspace, plan: Plan) -> dict[str, str]:
         case "control":
             return {
                 "LISTEN": f"{LOOPBACK}:{ports.http}",
+                "ENDPOINTS": f"local;{LOOPBACK}:{ports.smtp};{LOOPBACK}:{ports.private_smtp};",
                 "MASTER_KEY_FILE": str(workspace.secret_file("master-key")),
             }
         case "sandbox":

@@ -100,7 +100,7 @@ class Client:
             trace = f" (trace {answer.json()['trace']})" if answer.status_code >= 500 else ""
         except (ValueError, LookupError, TypeError):
             reasons, trace = [f"HTTP {answer.status_code}: {answer.text[:200]}"], ""
-        text = reasons[0] if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons)
+        text = reasons[0] if len(reasons) == 1 else "several things are wrong:" + "".join(f"\n  - {r}" for r in reasons)
         return failure(OF_STATUS.get(answer.status_code, UNREACHABLE), f"{text}{trace}")
 
     def instance(self, named: str = "") -> str:

@@ -23,16 +23,16 @@ EXAMPLE = """\
 #   postlane domain authorize DOMAIN --from-file answers.toml
 nature = "transactional"            # or "marketing"
 website = "https://www.example.com/"
-list_source = "How do you obtain your list of recipients?"
-bounces_and_complaints = "How do you manage bounced mail and complaints?"
-unsubscribe = "How can recipients unsubscribe?"
-quota_rationale = "How did you determine the sending rate you ask for?"
-list_cleaning = "How and how often do you clean the list?"
+list_source = ""              # how do you obtain your list of recipients?
+bounces_and_complaints = ""   # how do you manage bounced mail and complaints?
+unsubscribe = ""              # how can recipients unsubscribe?
+quota_rationale = ""          # how did you determine the sending rate you ask for?
+list_cleaning = ""            # how and how often do you clean the list?
 contacts = ["postmaster@example.com"]   # one to four, for account-related communications
 reply_to = "bounces@example.com"        # receives information on rejected or bounced mail
 only_to_requesters = false    # true: mail goes only to people who asked for it
 unsubscribe_link = false      # true: the mail has an unsubscribe link
-html_validation = "How do you validate HTML content?"
+html_validation = ""          # if you send HTML: how do you validate it?
 evidence = []                 # links, if you have any
 """
 

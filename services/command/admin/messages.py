@@ -91,8 +91,8 @@ def _follow(client: Client, found: dict[str, Any], timeout: float, output: Form)
     until = time.monotonic() + timeout if timeout else None
     status = str(found["status"])
     for line in client.lines(f"/v1/postlane/messages/{found['queue_id']}/events"):
-        if line.startswith("data:"):
-            event = json.loads(line.removeprefix("data:"))
+        if line.startswith("data:") and (text := line.removeprefix("data:").strip()):
+            event = json.loads(text)
             status = event.get("status", status)
             if output is Form.json:
                 typer.echo(json.dumps(event, ensure_ascii=False))

@@ -69,7 +69,7 @@ async def _events(desk: Desk, found: MessageDescription) -> AsyncIterator[Server
             pass  # the stream of events goes on when the bus is back
         if last_beat_is_old(loop.time(), beat):
             beat = loop.time()
-            yield ServerSentEventMessage(comment="waiting")
+            yield ServerSentEventMessage(data=None, comment="waiting")
         await asyncio.sleep(desk.settings.follow_poll_seconds)
 
 
