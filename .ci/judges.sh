@@ -8,6 +8,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   for package in swaks curl openssl msmtp; do
     command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
   done
+  command -v unbound >/dev/null 2>&1 || missing="$missing unbound"
+  command -v knotd >/dev/null 2>&1 || missing="$missing knot"
   if [ -n "$missing" ]; then
     echo "installing:$missing"
     apt-get update -qq >/dev/null 2>&1 || echo "the package lists could not be read; what is missing is skipped"

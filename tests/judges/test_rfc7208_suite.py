@@ -1,7 +1,7 @@
 """The public test suite of RFC 7208 judges our SPF evaluation.
 
 The suite is not part of this repository: `make judges` takes it from the source package of pyspf, which carries it.
-Run with POSTLANE_JUDGES=1; POSTLANE_SPF_SUITE names a copy of the file to use instead of asking the package index.
+POSTLANE_SPF_SUITE names a copy of the file to use instead of asking the package index.
 """
 
 import os
@@ -18,6 +18,8 @@ import yaml
 from services.verifier.core.answer import Absent, Answer, Question, Records, Unknown
 from services.verifier.core.spf import Outcome, check_host
 
+pytestmark = pytest.mark.judge
+PACKAGE = "pyspf==2.0.14 --hash=sha256:57a7ef01bda090173aafb6af0106251686ed73f03db4e911fcd34c57fc347186\n"
 SUITE = "rfc7208-tests.yml"
 TIMEOUT = Unknown("the name servers did not answer in time")
 
@@ -27,11 +29,14 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the text of the suite."""
     if named := os.environ.get("POSTLANE_SPF_SUITE"):
         return Path(named).read_text(encoding="utf-8")
-    if not os.environ.get("POSTLANE_JUDGES"):
-        pytest.skip("the RFC 7208 suite is fetched by `make judges` only (POSTLANE_JUDGES=1)")
     place = tmp_path_factory.mktemp("pyspf")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "pyspf==2.0.14"]
-    fetched = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
+    (place / "wanted.txt").write_text(PACKAGE)
+    options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "--requirement", "wanted.txt"]
+    for python in (sys.executable, getattr(sys, "_base_executable", sys.executable)):  # a venv of uv has no pip
+        command = [python, "-m", "pip", "download", *options]
+        fetched = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
+        if fetched.returncode == 0:
+            break
     packages = list(place.glob("pyspf-*.tar.gz"))
     if not packages:
         pytest.skip(f"the source package of pyspf could not be fetched: {fetched.stderr[-300:]}")
