@@ -100,6 +100,7 @@ class BusServer:
         """Stop the server's process without ending it."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # the signal alone is not yet the stop
 
     def resume(self) -> None:
         """Let a paused server go on."""

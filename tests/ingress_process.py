@@ -213,6 +213,7 @@ class IngressProcess:
             "POSTLANE_INGRESS_PRIVATE_LISTEN": f"127.0.0.1:{self.ports['private']}",
             "POSTLANE_INGRESS_TLS_CERTIFICATE_FILE": str(self.certificate),
             "POSTLANE_INGRESS_TLS_KEY_FILE": str(self.key),
+            "POSTLANE_INGRESS_DRAIN_SECONDS": "5",
             "POSTLANE_INGRESS_FAILED_LOGIN_SECONDS": "0.02",
             "POSTLANE_INGRESS_FAILED_LOGIN_DELAY_SECONDS": "0",
             **{f"POSTLANE_INGRESS_{name.upper()}": value for name, value in settings.items()},
@@ -220,14 +221,14 @@ class IngressProcess:
         self.log = directory / "ingress.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, seconds: float = START_SECONDS) -> None:
         """Start it and wait until it is ready."""
         program = "import os, sys; from services.ingress.app import main; sys.exit(main(os.environ))"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program], env=self._environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             if self.health("/readyz") == 200:
