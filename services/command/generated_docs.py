@@ -14,6 +14,8 @@ from shared.contract.events import Event
 SOURCES = ("services", "shared")
 _CITATION = re.compile(r"RFC (\d{3,5})(?: (§[0-9A-Z.]+|Appendix [A-Z]))?")
 RFC_TITLES = {
+    "1034": "Domain Names: Concepts and Facilities",
+    "1035": "Domain Names: Implementation and Specification",
     "1870": "SMTP Service Extension for Message Size Declaration",
     "2034": "SMTP Service Extension for Returning Enhanced Error Codes",
     "2045": "MIME: Format of Message Bodies",
@@ -30,6 +32,7 @@ RFC_TITLES = {
     "3463": "Enhanced Mail System Status Codes",
     "3464": "An Extensible Message Format for Delivery Status Notifications",
     "3834": "Recommendations for Automatic Responses to Electronic Mail",
+    "4592": "The Role of Wildcards in the Domain Name System",
     "4616": "The PLAIN SASL Mechanism",
     "4954": "SMTP Service Extension for Authentication",
     "5248": "A Registry for SMTP Enhanced Mail System Status Codes",
@@ -42,6 +45,8 @@ RFC_TITLES = {
     "6522": "The Multipart/Report Media Type",
     "6531": "SMTP Extension for Internationalized Email",
     "6532": "Internationalized Email Headers",
+    "6604": "xNAME RCODE and Status Bits Clarification",
+    "6891": "Extension Mechanisms for DNS (EDNS(0))",
     "7208": "Sender Policy Framework (SPF)",
     "7505": "A Null MX No Service Resource Record",
     "8058": "Signaling One-Click Functionality for List Email Headers",
