@@ -246,7 +246,7 @@ class Carrier:
             return
         # Redelivered and never committed: a worker that died may have come past the final dot.
         unsure = message.held.deliveries > 1 and not state.outdated and envelope.queue_id not in self._returned
-        now, before = clock.now(), state.recipients
+        now, before, held_meanwhile = clock.now(), state.recipients, None
         recipients = step.apply(state, attempted.outcomes, now, repeated=unsure)
         while True:
             event = self._attempt_event(message, state.attempt + 1, recipients, attempted, expires_at, now, started)
@@ -257,11 +257,19 @@ class Carrier:
                 # Another worker had a copy of it. What we did is done: add it to the record, marked.
                 log.warning("two workers had this message", extra={"queue_id": envelope.queue_id})
                 self._metrics.alarms.labels("two-workers").inc()
+                if isinstance(fault.last, MessageHeld):
+                    held_meanwhile = Hold(fault.last.reason, fault.last.explanation)
                 now, state = clock.now(), step.known(message.carriage, fault.last, fault.sequence)
                 recipients = step.merged(recipients, state.recipients, before, now)
                 before = state.recipients
         self._count(message, before, event, attempted, (now - started).total_seconds())
         await self._consequences(message, before, event)
+        if held_meanwhile is not None and event.next_attempt_at is not None:
+            after = msgspec.structs.replace(
+                state, recipients=event.recipients, attempt=event.attempt, sequence=sequence
+            )
+            await self._keep(message, after, held_meanwhile, expires_at, committed=False)
+            return
         if event.next_attempt_at is not None:
             progress = step.progress(event.recipients, event.attempt, sequence, event.next_attempt_at)
             await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)

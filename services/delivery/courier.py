@@ -93,8 +93,13 @@ class Courier:
                 batch = list(remaining.values())[:RECIPIENTS_LIMIT]
                 decided = await self._visit(door, parcel, batch, visits, may_finish, deadline)
                 visits.outcomes.update(decided)
+                progress = any(isinstance(result, Delivered) for result in decided.values())
                 remaining = {
-                    number: r for number, r in remaining.items() if number not in decided or _again(decided[number])
+                    number: r
+                    for number, r in remaining.items()
+                    if number not in decided
+                    or _again(decided[number])
+                    or (progress and _in_another_transaction(decided[number]))
                 }
                 if any(_again(result) for result in decided.values()):
                     break  # this door did not do for everybody; the next one may
@@ -367,6 +372,11 @@ def _remember(known: dict[str, float], host: str, until: float) -> None:
 
 def _again(result: Outcome) -> bool:
     return isinstance(result, Deferred) and result.elsewhere
+
+
+def _in_another_transaction(result: Outcome) -> bool:
+    """Return whether the server only had enough recipients for one transaction (RFC 5321 §4.5.3.1.10)."""
+    return isinstance(result, Deferred) and (result.diagnosis.phase, result.diagnosis.enhanced) == ("rcpt", "4.5.3")
 
 
 def _path(address: str) -> bytes:

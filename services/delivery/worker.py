@@ -22,6 +22,8 @@ log = logging.getLogger("delivery")
 EXTEND_SECONDS = 10.0
 """Interval at which holds are extended; the consumers' ack wait is three times that."""
 POLL_SECONDS = 20.0
+FRESH_SECONDS = 1.0
+"""A pull that took longer may have got its messages at any time in between."""
 MARKETING_SHARE = 10
 """Every so many places goes to the later lanes first, so that a full transactional lane does not starve them."""
 
@@ -36,7 +38,7 @@ class Carries(Protocol):
 class Held:
     """A message in our hands, from its pull until it is acked or given back."""
 
-    __slots__ = ("_extended_at", "_taken", "_worker", "configuration", "done")
+    __slots__ = ("_extended_at", "_taken", "_worker", "configuration", "done", "past_dot")
 
     def __init__(self, worker: "Worker", taken: Taken, now: float) -> None:
         self._worker = worker
@@ -45,6 +47,8 @@ class Held:
         place = parse_place(taken.subject)
         self.configuration = place.configuration if place is not None else ""
         self.done = False
+        self.past_dot = False
+        """The final dot may have been sent: from now on only the transaction's own end decides."""
 
     @property
     def subject(self) -> str:
@@ -78,7 +82,9 @@ class Held:
 
     def may_finish(self) -> bool:
         """Whether the hold is proven fresh enough that nobody else can have the message before the dot is answered."""
-        return not self._worker.cut and self._worker.now() - self._extended_at < self._worker.hold_seconds
+        certain = not self._worker.cut and self._worker.now() - self._extended_at < self._worker.hold_seconds
+        self.past_dot = self.past_dot or certain
+        return certain
 
     async def extend(self) -> None:
         """Ask the server to wait longer for the ack."""
@@ -115,6 +121,7 @@ class Worker:
             for stream, name in ((f"MAIL_{shard}", f"{lane}-{slot}"), (f"RETRY_{shard}", f"due-{lane}-{slot}"))
         ]
         self._in_hand: set[Held] = set()
+        self._carrying: dict[Held, asyncio.Task[None]] = {}
         self._bytes = 0
         self._busy = 0
         self._tenants: Counter[str] = Counter()
@@ -140,18 +147,24 @@ class Worker:
     async def drain(self) -> None:
         """Take nothing more, give back what has not begun, let transactions end within their time.
 
-        After that no dot is sent any more: what has not come to it is given back, what is past it is left to be found
-        by the next worker, which marks it as possibly delivered.
+        Half of the time is for whole attempts; then those that have not come to the final dot are given back. What is
+        past the dot has the rest of the time; after that the next worker finds it and marks it as possibly delivered.
         """
         self._draining = True
         await self._return_queued()
-        deadline = self.now() + self._settings.drain_seconds
-        while self._busy and self.now() < deadline:
-            await self._wait(min(1.0, deadline - self.now()))
+        begun = self.now()
+        await self._until_idle(begun + self._settings.drain_seconds / 2)
         self.cut = True
-        for held in list(self._in_hand):
-            if not held.done:
-                log.warning("not finished in time, the next worker goes on", extra={"subject": held.subject})
+        for held, task in list(self._carrying.items()):
+            if not held.past_dot:
+                task.cancel()
+        await self._until_idle(begun + self._settings.drain_seconds)
+        for held in self._carrying:
+            log.warning("not finished in time, the next worker goes on", extra={"subject": held.subject})
+
+    async def _until_idle(self, deadline: float) -> None:
+        while self._carrying and self.now() < deadline:
+            await self._wait(min(1.0, max(0.01, deadline - self.now())))
 
     def release(self, held: Held) -> None:
         """Forget a message that is acked or given back; harmless if it was before."""
@@ -169,10 +182,13 @@ class Worker:
                 await self._wait(1.0)
                 continue
             asked_at = self.now()
-            for taken in await consumer.fetch(self._settings.pull_batch, self._settings.pull_bytes, POLL_SECONDS):
-                held = Held(self, taken, asked_at)
+            pulled = await consumer.fetch(self._settings.pull_batch, self._settings.pull_bytes, POLL_SECONDS)
+            new = [Held(self, taken, asked_at) for taken in pulled]
+            if new and self.now() - asked_at > FRESH_SECONDS:
+                await self._extend(new)  # it is not known when, within a long poll, the server handed them out
+            for held in new:
                 self._in_hand.add(held)
-                self._bytes += len(taken.payload)
+                self._bytes += len(held.payload)
                 queue.append(held)
             self._changed.set()
         await self._return_queued()  # a pull that was under way when the drain began
@@ -185,7 +201,7 @@ class Worker:
                 continue
             self._busy += 1
             self._tenants[held.configuration] += 1
-            tasks.create_task(self._carry(held), name="carry")
+            self._carrying[held] = tasks.create_task(self._carry(held), name="carry")
 
     async def _return_queued(self) -> None:
         for queue in self._queues.values():
@@ -195,8 +211,14 @@ class Worker:
     async def _carry(self, held: Held) -> None:
         try:
             await self._carrier.carry(held)
+        except asyncio.CancelledError:
+            if self._draining and not held.past_dot:
+                await held.give_back(0)  # nobody has it: another worker may begin at once
+                return
+            raise
         finally:
             self.release(held)
+            del self._carrying[held]
             self._busy -= 1
             self._tenants[held.configuration] -= 1
             if not self._tenants[held.configuration]:
@@ -228,16 +250,19 @@ class Worker:
     async def _hold(self) -> None:
         """Extend every hold in time, and count an extension only when the server has certainly received it."""
         while True:
-            at = self.now()
-            for held in list(self._in_hand):
-                await held.extend()
-            if await self._bus.reached():
-                for held in self._in_hand:
-                    held.extended(at)
+            await self._extend(list(self._in_hand))
             self._metrics.in_flight.set(self._busy)
             self._metrics.buffered.set(sum(map(len, self._queues.values())))
             self._metrics.buffered_bytes.set(self._bytes)
             await asyncio.sleep(EXTEND_SECONDS)
+
+    async def _extend(self, messages: list[Held]) -> None:
+        at = self.now()
+        for held in messages:
+            await held.extend()
+        if messages and await self._bus.reached():
+            for held in messages:
+                held.extended(at)
 
     async def _wait(self, seconds: float) -> None:
         """Wait until something in hand has changed, or a moment."""

@@ -84,9 +84,10 @@ class Exchanger:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.changed.set()
         try:
             await self._session(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, EOFError):
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, EOFError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)

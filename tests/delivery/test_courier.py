@@ -205,6 +205,17 @@ async def test_more_than_one_transaction_holds(tmp_path: Path) -> None:
     assert len(attempted.outcomes) == 250
 
 
+async def test_server_takes_few_recipients_at_a_time(tmp_path: Path) -> None:
+    """Recipients a server has no room for in one transaction go in the next one, without waiting."""
+    exchanger = await Exchanger().start()
+    full = (b"452 4.5.3 too many recipients\r\n",)
+    exchanger.script["RCPT"] = [(OK,), (OK,), full, full, (OK,), (OK,)]
+    async with field(tmp_path, exchanger) as made:
+        attempted = await made.send(*(f"u{n}@rcpt.test" for n in range(4)))
+    assert [len(m.recipients) for m in exchanger.received] == [2, 2]
+    assert {type(o) for o in attempted.outcomes.values()} == {Delivered}
+
+
 async def test_next_exchanger(tmp_path: Path) -> None:
     """A dead, a refusing and an internal exchanger are passed over for the one that works, in order of preference."""
     worst = await Exchanger().start("127.0.0.2", 0)

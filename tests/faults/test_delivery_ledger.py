@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from shared.contract.envelope import Envelope
@@ -66,6 +67,10 @@ def worker(world: World) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=subprocess.DEVNULL)
 
 
+def _arrived(exchanger: Exchanger, number: int) -> bool:
+    return len(exchanger.received) >= number
+
+
 async def test_nothing_is_lost(bus_server: BusServer, tmp_path: Path) -> None:
     """Through kills of workers and of the server every message arrives; second copies are few and marked."""
     dice = random.Random(7)
@@ -80,7 +85,7 @@ async def test_nothing_is_lost(bus_server: BusServer, tmp_path: Path) -> None:
                 accepted[address] = await world.tenant.accept(address)
             for kill in range(KILLS):
                 enough = (kill + 1) * MESSAGES // (KILLS + 2)
-                await world.exchanger.until(lambda enough=enough: len(world.exchanger.received) >= enough, 90)
+                await world.exchanger.until(partial(_arrived, world.exchanger, enough), 90)
                 victim = dice.randrange(2)
                 workers[victim].send_signal(signal.SIGKILL)
                 workers[victim].wait()

@@ -1,0 +1,106 @@
+"""Queue operations, as control asks for them over the bus."""
+
+import pytest
+
+from shared.bus import service
+from shared.contract import errors
+from shared.contract.envelope import Envelope
+from shared.contract.errors import RequestFailed
+from shared.contract.events import MessageDropped, MessageHeld, MessageReleased
+from shared.contract.requests import QUEUE_ACT, QUEUE_LIST, ListQueue, QueueActed, QueueAction, QueueListing
+from tests.delivery.house import delivering
+from tests.delivery.world import World
+
+
+async def act(world: World, envelope: Envelope, action: str, **more: object) -> str:
+    """Ask delivery for an operation; return its sentence."""
+    assert world.tenant.control is not None
+    wish = QueueAction(queue_id=envelope.queue_id, action=action, by="op", reason="test", **more)  # type: ignore[arg-type]
+    return (await service.ask(world.tenant.control, QUEUE_ACT, wish, QueueActed)).sentence
+
+
+async def listed(world: World, **more: object) -> list[tuple[str, str]]:
+    """List the queue."""
+    assert world.tenant.control is not None
+    answer = await service.ask(world.tenant.control, QUEUE_LIST, ListQueue(**more), QueueListing)  # type: ignore[arg-type]
+    return [(entry.queue_id, entry.where) for entry in answer.entries]
+
+
+async def deferred(world: World) -> Envelope:
+    """Return a message that waits an hour for its second attempt."""
+    world.exchanger.by_recipient["x@rcpt.test"] = [(b"450 4.2.1 later\r\n",), (b"250 ok\r\n",)]
+    envelope = await world.tenant.accept("x@rcpt.test", sender="")
+    await world.watcher.until(envelope, "deferred")
+    while not await listed(world, where="later"):
+        pass
+    return envelope
+
+
+async def test_retry_now(world: World) -> None:
+    """A deferred message is listed and tried at once when asked for."""
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600,))):
+        envelope = await deferred(world)
+        assert await listed(world) == [(envelope.queue_id, "later")]
+        assert await listed(world, configuration="somebody-else") == []
+        assert "tried now" in await act(world, envelope, "retry")
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 1
+
+
+async def test_hold_and_release(world: World) -> None:
+    """An operator's hold outlives the open gate and the old schedule; release sends the message once."""
+    async with delivering(world.server, world.settings(retry_waits_seconds=(1.5,))):
+        envelope = await deferred(world)
+        assert "is held until" in await act(world, envelope, "hold")
+        while (envelope.queue_id, "later") in await listed(world):
+            pass  # the old schedule fires, sees that it is outdated and yields
+        assert await listed(world, where="held") == [(envelope.queue_id, "held")]
+        assert "held already" in await act(world, envelope, "hold")
+        assert "on its way" in await act(world, envelope, "release")
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+        kinds = [type(event) for event in await world.watcher.history(envelope)]
+    assert kinds[1:3] == [MessageHeld, MessageReleased]
+    assert len(world.exchanger.received) == 1
+
+
+async def test_drop(world: World) -> None:
+    """A dropped message is recorded, leaves the queue and is never tried again."""
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600,))):
+        envelope = await deferred(world)
+        await act(world, envelope, "drop")
+        event = await world.watcher.until(envelope, "dropped")
+        await world.watcher.until_empty()
+    assert isinstance(event, MessageDropped)
+    assert event.by == "op"
+    assert world.exchanger.received == []
+
+
+async def test_release_obeys_the_gate(world: World) -> None:
+    """A message held for DNS cannot be released by hand while the records are gone."""
+    await world.tenant.stand("suspended", "no SPF")
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test")
+        await world.watcher.until(envelope, "held")
+        with pytest.raises(RequestFailed) as failure:
+            await act(world, envelope, "release")
+    assert failure.value.code == errors.ACTION_NOT_POSSIBLE
+
+
+async def test_unknown_and_foreign(world: World) -> None:
+    """Another instance's message, an unknown one, nonsense and an unknown action have their errors."""
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600,))):
+        envelope = await deferred(world)
+        for wish, code in (
+            ({"instances": ("other",)}, errors.QUEUED_MESSAGE_UNKNOWN),
+            ({"action": "explode"}, errors.BAD_REQUEST),
+        ):
+            with pytest.raises(RequestFailed) as failure:
+                await act(world, envelope, **({"action": "drop"} | wish))
+            assert failure.value.code == code
+        ghost = world.tenant.envelope(b"x")
+        with pytest.raises(RequestFailed) as failure:
+            await act(world, ghost, "drop")
+        assert failure.value.code == errors.QUEUED_MESSAGE_UNKNOWN
+        assert len(await listed(world)) == 1
