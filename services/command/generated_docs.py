@@ -1,5 +1,6 @@
 """Pages of `docs/` made from declarations, so that they cannot drift: settings, events, RFC index, decisions."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _CITATION = re.compile(r"RFC (\d{3,5})(?: (§[0-9A-Z.]+|Appendix [A-Z]))?")
 RFC_TITLES = {
     "1034": "Domain Names: Concepts and Facilities",
     "1035": "Domain Names: Implementation and Specification",
+    "1112": "Host Extensions for IP Multicasting",
     "1870": "SMTP Service Extension for Message Size Declaration",
     "2034": "SMTP Service Extension for Returning Enhanced Error Codes",
     "2045": "MIME: Format of Message Bodies",
@@ -48,12 +50,15 @@ RFC_TITLES = {
     "6604": "xNAME RCODE and Status Bits Clarification",
     "6891": "Extension Mechanisms for DNS (EDNS(0))",
     "7208": "Sender Policy Framework (SPF)",
+    "7489": "Domain-based Message Authentication, Reporting, and Conformance (DMARC)",
     "7505": "A Null MX No Service Resource Record",
+    "7766": "DNS Transport over TCP: Implementation Requirements",
     "8058": "Signaling One-Click Functionality for List Email Headers",
     "8301": "Cryptographic Algorithm and Key Usage Update to DKIM",
     "8314": "Use of TLS for Email Submission and Access",
     "8461": "SMTP MTA Strict Transport Security (MTA-STS)",
     "8463": "A New Cryptographic Signature Method for DKIM",
+    "8914": "Extended DNS Errors",
     "9422": "The LIMITS SMTP Service Extension",
 }
 
@@ -65,6 +70,7 @@ def write(directory: Path, check: bool = False) -> list[str]:
         "settings.md": settings_page(),
         "events.md": events_page(root / "tests" / "wire" / "samples"),
         "rfc.md": rfc_page(root),
+        "standing.md": standing_page(),
         "decisions/README.md": decisions_page(directory / "decisions"),
     }
     stale = []
@@ -88,6 +94,11 @@ def settings_page() -> str:
         "variable names a file that holds the value, for secrets. Unknown names are refused; all faults are\n"
         "reported at once.\n\n" + page()
     )
+
+
+def standing_page() -> str:
+    """Return docs/standing.md; by name, as text: this page is no part of the room that draws it."""
+    return str(importlib.import_module("services.verifier.core.diagram").page())
 
 
 def events_page(samples: Path) -> str:
