@@ -5,7 +5,6 @@ Rooms are imported when they are served, so that the administrative verbs start 
 
 import asyncio
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -133,15 +132,6 @@ def guide() -> None:
     asyncio.run(run(settings_of_guide, health_settings(os.environ, _settings_file())))
 
 
-@app.command("operator-key", hidden=True)
-def operator_key(description: Annotated[str, typer.Option(help="what the key is for")] = "made on the host") -> None:
-    """Make an operator's API key with control's own right to write to the bus, and print it as JSON."""
-    from services.control.keys import add_operator_key
-
-    made = asyncio.run(add_operator_key(os.environ, _settings_file(), description))
-    typer.echo(json.dumps({"api_key": made}))
-
-
 @app.command("stack-init", hidden=True)
 def stack_init(
     root: Annotated[Path, typer.Option(help="directory with one directory per room")] = Path("/run/postlane"),
@@ -190,10 +180,9 @@ def _mount_sandbox() -> None:
 
 def run() -> None:
     """Run the command; a foreseen fault is one sentence on standard error and status 1."""
-    if sys.argv[1:2] == ["sandbox"]:
-        _mount_sandbox()
-    elif sys.argv[1:2] not in (["serve"], ["operator-key"]):  # these have no use for the verbs, and start sooner
+    if sys.argv[1:2] != ["serve"]:  # a room has no use for the verbs, and starts sooner without them
         _mount_administration()
+        _mount_sandbox()
     try:
         app()
     except PostlaneError as fault:

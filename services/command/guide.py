@@ -106,7 +106,7 @@ async def _api_up(url: str) -> None:
 
 async def _operator_key() -> str:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", "operator-key", "--description", "guide"),
+        *(sys.executable, "-m", "services", "key", "add", "--operator", "--description", "guide", "-o", "json"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -239,7 +239,7 @@ async def _operator_key(workspace: Workspace, plan: Plan) -> str:
     if known is not None:
         return known
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", "operator-key", "--description", "postlane up"),
+        *(sys.executable, "-m", "services", "key", "add", "--operator", "--description", "postlane up", "-o", "json"),
         env=environment_of("control", workspace, plan),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
