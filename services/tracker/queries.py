@@ -17,9 +17,11 @@ from shared.contract.errors import RequestFailed
 from shared.contract.events import SubmissionRefused
 from shared.contract.records import Standing
 from shared.contract.requests import (
+    BouncesFound,
     CountMessages,
     DescribeMessage,
     DescribeRefusal,
+    ListBounces,
     MessageCounts,
     MessageDescription,
     MessagesFound,
@@ -50,6 +52,7 @@ class Queries:
             requests.SEARCH: (SearchMessages, self.search),
             requests.REFUSAL: (DescribeRefusal, self.refusal),
             requests.COUNT: (CountMessages, self.count),
+            requests.BOUNCES: (ListBounces, self.bounces),
         }
 
     async def describe(self, wish: DescribeMessage) -> MessageDescription:
@@ -113,6 +116,16 @@ class Queries:
             raise RequestFailed(errors.REFERENCE_UNKNOWN, "no refusal with this reference is known")
         sentence = explain.refusal(msgspec.json.decode(body, type=SubmissionRefused))
         return RefusalDescription(sentence=sentence, event=msgspec.Raw(body))
+
+    async def bounces(self, wish: ListBounces) -> BouncesFound:
+        """List the recipients of a configuration that were given up."""
+        if not (1 <= wish.limit <= SEARCH_LIMIT and 0 <= wish.offset <= OFFSET_LIMIT):
+            raise RequestFailed(
+                errors.BAD_REQUEST, f"limit must be from 1 to {SEARCH_LIMIT}, offset from 0 to {OFFSET_LIMIT}"
+            )
+        wish = msgspec.structs.replace(wish, since=_aware(wish.since), until=_aware(wish.until))
+        found, total = await self._ask(self._reading.bounces, wish)
+        return BouncesFound(bounces=tuple(found), total=total)
 
     async def count(self, wish: CountMessages) -> MessageCounts:
         """Count a configuration's recipients by buckets of time."""

@@ -12,7 +12,8 @@ from services.tracker.core.projection import EventRow, RecipientRow, Source, add
 from services.tracker.core.rollup import Measure, Tally
 from services.tracker.store import DatabaseAway, Store, _short
 from services.tracker.tables import events, messages, recipients, refusals
-from shared.contract.requests import CountMessages, MessageSummary, SearchMessages
+from shared.contract.envelope import Diagnosis
+from shared.contract.requests import Bounce, CountMessages, ListBounces, MessageSummary, SearchMessages
 
 OPEN = ("queued", "held", "deferred")
 
@@ -130,6 +131,47 @@ class Reading:
             raise _away(fault) from fault
         return found
 
+    def bounces(self, wish: ListBounces) -> tuple[list[Bounce], int]:
+        """Return one page of the recipients of a configuration that were given up, newest first, and how many."""
+        joined = recipients.join(messages, messages.c.queue_id == recipients.c.queue_id)
+        where = [
+            recipients.c.configuration == wish.configuration,
+            recipients.c.instance == wish.instance,
+            recipients.c.at >= wish.since,
+            recipients.c.at < wish.until,
+            recipients.c.status.in_(sorted(rollup.BOUNCED)),
+        ]
+        if wish.recipient:
+            where.append(_address(wish.recipient, recipients.c.address_key, recipients.c.address_domain))
+        if wish.subject:
+            where.append(messages.c.subject == clean(wish.subject))
+        page = (
+            sa.select(recipients, messages.c.subject, messages.c.client_address)
+            .select_from(joined)
+            .where(*where)
+            .order_by(recipients.c.at.desc(), recipients.c.queue_id.desc(), recipients.c.number)
+            .limit(wish.limit)
+            .offset(wish.offset)
+        )
+        try:
+            with self._engine.connect() as connection:
+                counted = sa.select(sa.func.count()).select_from(joined).where(*where)
+                total = connection.execute(counted).scalar_one()
+                rows = connection.execute(page).all()
+        except SQLAlchemyError as fault:
+            raise _away(fault) from fault
+        return [
+            Bounce(
+                queue_id=row.queue_id,
+                address=row.address,
+                subject=row.subject,
+                error=_last_word(row.status, bytes(row.last)),
+                at=row.at,
+                client_address=row.client_address,
+            )
+            for row in rows
+        ], total
+
     def open_messages(self) -> dict[str, int]:
         """Count the messages that are not finished, by status: those are few, whatever the database remembers."""
         try:
@@ -142,6 +184,13 @@ class Reading:
                 return dict.fromkeys(OPEN, 0) | {row[0]: row[1] for row in connection.execute(counted)}
         except SQLAlchemyError as fault:
             raise _away(fault) from fault
+
+
+def _last_word(status: str, last: bytes) -> str:
+    said = msgspec.json.decode(last, type=Diagnosis | None)
+    if said is None:
+        return status
+    return " ".join(word for word in (str(said.code or ""), said.enhanced, said.text) if word)
 
 
 def _of(table: sa.Table, instances: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:

@@ -170,6 +170,41 @@ class MessageCounts(Request, frozen=True, kw_only=True):
     buckets: tuple[CountBucket, ...]
 
 
+class ListBounces(Request, frozen=True, kw_only=True):
+    """List a configuration's recipients that were given up. Subject `postlane.tracker.bounces`; reply `BouncesFound`.
+
+    Newest first; `recipient` and `subject` narrow it to exactly these if they are not empty.
+    """
+
+    instance: str
+    configuration: str
+    since: datetime
+    until: datetime
+    recipient: str = ""
+    subject: str = ""
+    limit: int = 10
+    offset: int = 0
+
+
+class Bounce(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipient that was given up, and why."""
+
+    queue_id: str
+    address: str
+    subject: str
+    error: str
+    """The last word on the recipient: the remote server's, or ours."""
+    at: datetime
+    client_address: str = ""
+
+
+class BouncesFound(Request, frozen=True, kw_only=True):
+    """One page of bounces; `total` counts all matches."""
+
+    bounces: tuple[Bounce, ...]
+    total: int
+
+
 class ListQueue(Request, frozen=True, kw_only=True):
     """List messages on the mail path. Subject `postlane.delivery.queue.list`; reply `QueueListing`."""
 
@@ -217,5 +252,6 @@ MESSAGE = "postlane.tracker.message"
 SEARCH = "postlane.tracker.search"
 REFUSAL = "postlane.tracker.refusal"
 COUNT = "postlane.tracker.count"
+BOUNCES = "postlane.tracker.bounces"
 QUEUE_LIST = "postlane.delivery.queue.list"
 QUEUE_ACT = "postlane.delivery.queue.act"

@@ -9,13 +9,25 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from services.control.api import configurations, endpoints, keys, messages, queue, rules, tenants, tokens, users, zones
+from services.control.api import (
+    configurations,
+    endpoints,
+    keys,
+    messages,
+    metrics,
+    queue,
+    rules,
+    tenants,
+    tokens,
+    users,
+    zones,
+)
 from services.control.api.authentication import authenticated
 from services.control.api.desk import Desk
 from services.control.api.edge import Edge
 from services.control.api.errors import HANDLERS
 
-MODULES = (configurations, users, zones, rules, tenants, messages, queue, keys, endpoints)
+MODULES = (configurations, users, metrics, zones, rules, tenants, messages, queue, keys, endpoints)
 VERSION = "1.0.0"
 
 
