@@ -58,6 +58,11 @@ class Process:
                     return
                 await asyncio.sleep(0.05)
 
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self._process.kill()
+        await self._process.communicate()
+
     async def stop(self) -> tuple[int, str]:
         """Tell it to stop; return its status and what it logged."""
         self._process.send_signal(signal.SIGTERM)

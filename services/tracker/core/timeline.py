@@ -23,9 +23,15 @@ _ORDER = {"ACCEPTED": 0, "STATUS": 1}
 
 
 def timeline(rows: Iterable[EventRow]) -> tuple[TimelineEntry, ...]:
-    """Return a message's events in the order they happened: acceptance, then STATUS records as they were committed."""
+    """Return a message's events in the order they happened: acceptance, then STATUS records as they were committed.
+
+    An event that was published twice, because its first PubAck was lost, is told once.
+    """
     ordered = sorted(rows, key=lambda row: (_ORDER.get(row.source, 2), row.ordinal))
-    return tuple(_entry(row) for row in ordered)
+    first: dict[bytes, EventRow] = {}
+    for row in ordered:
+        first.setdefault(row.body, row)
+    return tuple(_entry(row) for row in first.values())
 
 
 def _entry(row: EventRow) -> TimelineEntry:

@@ -49,6 +49,7 @@ def test_facts_stand_in_order_with_their_sentences() -> None:
             row("STATUS", 3, MessageHeld(**STATUS, reason="no SPF", until=NOON)),
             row("STATUS", 4, MessageReleased(**STATUS, explanation="The record is back")),
             row("STATUS", 5, attempted),
+            row("STATUS", 7, attempted),  # published again after a lost PubAck
             row("STATUS", 6, b'{"type":"message.sung.v2"}', "message.sung.v2"),
             row("ACCEPTED", 100, accepted),
         ]
