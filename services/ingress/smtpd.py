@@ -6,6 +6,7 @@ always reset, and the client is never shown an exception. The commands themselve
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, NoReturn, cast
@@ -28,6 +29,7 @@ WEB_VERBS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNE
 IDLE_VERBS = frozenset({"NOOP", "RSET", "VRFY", "HELP", "EXPN", "EHLO", "HELO"})
 
 
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PHASES = frozenset({"connect", "tls", "auth", "mail", "rcpt", "data"})
 """Phases told apart in metrics; every other command is one."""
 
@@ -205,7 +207,7 @@ class Conversation(smtp.SMTP):
             argument = argument_octets.decode()
         except UnicodeDecodeError:
             command = None
-        if command is None or any(octet < 0x20 or octet == 0x7F for octet in argument_octets):
+        if command is None or _CONTROL.search(argument_octets):
             self._not_a_command(verb)
             return
         if verb in IDLE_VERBS:

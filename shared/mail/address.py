@@ -5,6 +5,7 @@ The local part is opaque and kept octet for octet; the domain is compared in its
 """
 
 import re
+from functools import lru_cache
 
 import idna
 import msgspec
@@ -16,6 +17,7 @@ PATH_LIMIT = 254  # RFC 5321 §4.5.3.1.3: 256 with the angle brackets
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _QUOTED_STRING = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*"')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -46,7 +48,7 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse_address(text: str) -> Address | Fault:
     """Parse `local@domain` without angle brackets; literals, source routes and unqualified names are faults."""
-    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
+    if _CONTROL.search(text):
         return Fault("it contains a control character")
     if text.startswith("@"):
         return Fault("source routes are not supported")  # RFC 5321 §4.1.2: A-d-l is obsolete
@@ -67,6 +69,7 @@ def parse_address(text: str) -> Address | Fault:
     return Address(local, normal, text)
 
 
+@lru_cache(maxsize=4096)
 def normalise_domain(text: str) -> str | Fault:
     """Return a domain in lower-case A-labels, or why it is not one. A trailing dot is a fault, as in SMTP."""
     if not text:
