@@ -51,6 +51,7 @@ class Projector:
         consumer = PullConsumer(self._bus, source, CONSUMER)
         what = condition(source)
         while True:
+            taken: list[Taken] = []
             try:
                 await self._settle()
                 ready(what, True, "")
@@ -62,8 +63,9 @@ class Projector:
                 await self._settle()  # the stream may have begun a new life while we waited
                 await self._write([_fact(source, message) for message in taken])
             except (DatabaseAway, BusUnavailable) as fault:
-                # Nothing was acked: what was taken is handed out again after the consumer's ack wait.
                 ready(what, False, str(fault))
+                for message in taken:  # nothing of it is written; if this gets lost, the ack wait runs out instead
+                    await message.nak(self._settings.retry_seconds)
                 await asyncio.sleep(self._settings.retry_seconds)
                 continue
             for message in taken:

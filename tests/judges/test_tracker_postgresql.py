@@ -5,11 +5,13 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import Store
 from shared.bus.service import ask
-from shared.contract import requests
+from shared.contract import errors, requests
+from shared.contract.errors import RequestFailed
 from shared.contract.requests import CountMessages, MessageCounts
 from tests.bus.test_tracker import CONFIGURATION, INSTANCE, NOON, System, accepted, attempted
 from tests.bus_server import BusServer, free_port
@@ -36,56 +39,96 @@ def program(name: str) -> str:
     return found
 
 
-@pytest.fixture
-def database_url() -> Iterator[str]:
-    """Run a PostgreSQL of the test's own on a free port."""
-    initdb, postgres = program("initdb"), program("postgres")
-    directory = Path(mkdtemp(prefix="postlane-pg-"))
-    as_user: dict[str, object] = {}
-    if os.getuid() == 0:  # it refuses to run as root
-        user = pwd.getpwnam("postgres")
-        os.chown(directory, user.pw_uid, user.pw_gid)
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    data, port = directory / "data", free_port()
-    subprocess.run(
-        [initdb, "-D", data, "-A", "trust", "-U", "tracker", "-E", "UTF8", "--no-sync"],
-        check=True, capture_output=True, cwd=directory, **as_user,  # type: ignore[call-overload]
-    )  # fmt: skip
-    server = subprocess.Popen(
-        [postgres, "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", directory, "-c", "fsync=off"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory, **as_user,  # type: ignore[call-overload]
-    )  # fmt: skip
-    url = f"postgresql://tracker@127.0.0.1:{port}/postgres"
-    try:
+class Database:
+    """A PostgreSQL of the test's own on a free port."""
+
+    def __init__(self) -> None:
+        self.directory = Path(mkdtemp(prefix="postlane-pg-"))
+        self.port = free_port()
+        self.url = f"postgresql://tracker@127.0.0.1:{self.port}/postgres"
+        self._as_user: dict[str, Any] = {}
+        if os.getuid() == 0:  # it refuses to run as root
+            user = pwd.getpwnam("postgres")
+            os.chown(self.directory, user.pw_uid, user.pw_gid)
+            self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        self._data = str(self.directory / "data")
+        made = [program("initdb"), "-D", self._data, "-A", "trust", "-U", "tracker", "-E", "UTF8", "--no-sync"]
+        subprocess.run(made, check=True, capture_output=True, cwd=self.directory, **self._as_user)
+        self._server: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [program("postgres"), "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port)]
+        self._server = subprocess.Popen(
+            [*command, "-k", str(self.directory), "-c", "fsync=off"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.directory, **self._as_user,
+        )  # fmt: skip
         deadline = time.monotonic() + 30
         while True:
-            store = Store(url)
+            store = Store(self.url)
             try:
                 with store.engine.connect():
-                    break
+                    return
             except SQLAlchemyError:
                 assert time.monotonic() < deadline, "PostgreSQL did not start"
                 time.sleep(0.1)
             finally:
                 store.close()
-        yield url
-    finally:
-        server.terminate()
-        server.wait(20)
-        shutil.rmtree(directory)
+
+    def stop(self) -> None:
+        """Stop it without waiting for its clients."""
+        self._server.send_signal(signal.SIGINT)
+        self._server.wait(20)
 
 
 @pytest.fixture
-async def relay(bus_server: BusServer, tmp_path: Path, database_url: str) -> AsyncIterator[System]:
+def database() -> Iterator[Database]:
+    """Give a test a running PostgreSQL."""
+    made = Database()
+    made.start()
+    yield made
+    made.stop()
+    shutil.rmtree(made.directory)
+
+
+@pytest.fixture
+async def relay(bus_server: BusServer, tmp_path: Path, database: Database) -> AsyncIterator[System]:
     """Give a test a bus with connected rooms, and trackers on PostgreSQL."""
     made = System(bus_server, tmp_path)
-    made.settings = TrackerSettings(database_url=database_url, wait_seconds=1, retry_seconds=0.1, batch=20)
+    made.settings = TrackerSettings(database_url=database.url, wait_seconds=1, retry_seconds=0.1, batch=20)
     made.ingress = await bus_server.connect("ingress")
     made.delivery = await bus_server.connect("delivery")
     made.control = await bus_server.connect("control")
     yield made
     for bus in (made.ingress, made.delivery, made.control):
         await bus.close()
+
+
+async def test_it_waits_for_a_database_that_is_away(relay: System, database: Database) -> None:
+    """Stopped before the tracker starts, and again while events come: it says so, answers errors, and catches up."""
+    await asyncio.to_thread(database.stop)
+    async with relay.tracker() as room:
+        async with asyncio.timeout(20):
+            while "cannot" not in room.conditions.failing.get("database", ""):
+                await asyncio.sleep(0.05)
+        await asyncio.to_thread(database.start)
+        await relay.publish(accepted(1))
+        await relay.until(1, lambda m: m.sender != "")
+
+        await asyncio.to_thread(database.stop)
+        await relay.publish(accepted(2), attempted(1, "delivered"))
+        async with asyncio.timeout(20):
+            while "cannot" not in room.conditions.failing.get("status events", ""):
+                await asyncio.sleep(0.05)
+        with pytest.raises(RequestFailed) as failure:
+            await relay.describe(1)
+        await asyncio.to_thread(database.start)
+        await relay.until(1, lambda m: m.status == "delivered", 60)
+        await relay.until(2, lambda m: m.sender != "", 60)
+        async with asyncio.timeout(20):
+            while room.conditions.failing.keys() - {"start"}:
+                await asyncio.sleep(0.05)
+    assert failure.value.code == errors.NOT_READY
 
 
 async def test_two_replicas_share_one_database(relay: System) -> None:
