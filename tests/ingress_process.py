@@ -245,6 +245,13 @@ class IngressProcess:
         except (OSError, IndexError, ValueError):
             return 0
 
+    def figure(self, name: str) -> float:
+        """Return a metric without labels."""
+        with socket.create_connection(("127.0.0.1", self.ports["health"]), 2) as probe:
+            probe.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            lines = probe.makefile("rb").read().decode().splitlines()
+        return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"{name} "))
+
     def stop(self) -> int:
         """Tell it to stop and return its exit status."""
         assert self.process is not None

@@ -100,10 +100,12 @@ async def serve(
         await listeners.open()
         opened(listeners.bound)
         await room.stopping.wait()
+        room.ready("accepting", False, "told to stop")
         listeners.close()
         await drain(desk)
-        await accepted.settle(SETTLE_SECONDS)
-        await refused.settle(SETTLE_SECONDS)
+        for journal in (accepted, refused):
+            if not await journal.settle(SETTLE_SECONDS):
+                room.log.error("events are left unpublished", extra={"journal": journal.name, "left": journal.waiting})
     finally:
         if listeners is not None:
             listeners.close()

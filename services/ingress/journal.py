@@ -28,15 +28,20 @@ class Journal:
     def __init__(self, bus: Bus, name: str, capacity: int, writers: int) -> None:
         """Prepare; `start` begins to publish."""
         self._bus = bus
-        self._name = name
+        self.name = name
         self._writers = writers
         self._queue: asyncio.Queue[Posting] = asyncio.Queue(capacity)
         self.dropped = 0
 
+    @property
+    def waiting(self) -> int:
+        """Events not taken up yet."""
+        return self._queue.qsize()
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Publish in tasks of the room."""
         for number in range(self._writers):
-            tasks.create_task(self._write(), name=f"{self._name} journal {number}")
+            tasks.create_task(self._write(), name=f"{self.name} journal {number}")
 
     def post(self, posting: Posting) -> bool:
         """Queue an event; False, counted and logged, if the queue is full."""
@@ -46,7 +51,7 @@ class Journal:
             self.dropped += 1
             if self.dropped.bit_count() == 1:  # at 1, 2, 4, 8 …: an alarm, not a flood
                 log.error(
-                    "%s events dropped because the bus does not take them", self._name, extra={"dropped": self.dropped}
+                    "%s events dropped because the bus does not take them", self.name, extra={"dropped": self.dropped}
                 )
             return False
         return True

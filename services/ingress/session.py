@@ -30,6 +30,8 @@ class SubmissionSession(smtp.Session):
         self.address: IpAddress | None = None
         self.tls = ""
         """Version and cipher, "" in clear."""
+        self.greeted_in_clear = False
+        """An EHLO came before TLS. Nothing of it counts (RFC 3207 §4.2) but that the client is one that greets."""
         self.login: Login | None = None
         self.accepted = 0
         self.refused = 0
@@ -39,6 +41,11 @@ class SubmissionSession(smtp.Session):
     def client_address(self) -> str:
         """The client's address as text, "" if it is not known."""
         return "" if self.address is None else str(self.address)
+
+    @property
+    def greeted(self) -> bool:
+        """Whether EHLO was said; `openssl s_client -starttls smtp` says it in clear only, and types on in TLS."""
+        return bool(self.extended_smtp or self.greeted_in_clear)
 
     @property
     def client_name(self) -> str:

@@ -42,6 +42,7 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
 
     message_bytes: Annotated[int, Meta(description="largest message, in octets", ge=1024)] = 31_457_280
     in_flight_bytes: Annotated[int, Meta(description="octets of messages received at once; then 452")] = 134_217_728
+    in_flight_bytes_per_user: Annotated[int, Meta(description="the same, of one user")] = 67_108_864
     recipients: Annotated[int, Meta(description="recipients per message", ge=1)] = 100
     header_bytes: Annotated[int, Meta(description="octets of a message's header", ge=1024)] = 262_144
     header_lines: Annotated[int, Meta(description="lines of a message's header", ge=10)] = 5_000

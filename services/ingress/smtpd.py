@@ -303,6 +303,7 @@ class Conversation(smtp.SMTP):
         self.transport = transport
         self.inbound.transport = transport
         self._note_tls()
+        self.session.greeted_in_clear = bool(self.session.extended_smtp)
         self.session.host_name = None
         self.session.extended_smtp = False
         self.envelope = Transaction()

@@ -6,6 +6,7 @@ answered 250 on a guess.
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Literal
 
 from services.ingress.proof import Proof
@@ -22,23 +23,33 @@ LONGEST_PAUSE_SECONDS = 1.0
 
 
 class Budget:
-    """Octets of messages in flight; what does not fit is told 452."""
+    """Octets of messages in flight, in all and per user; what does not fit is told 452."""
 
-    def __init__(self, octets: int) -> None:
+    def __init__(self, octets: int, octets_per_user: int) -> None:
         """Start with everything free."""
-        self.total = octets
+        self._total = octets
+        self._per_user = octets_per_user
+        self._of_user: Counter[str] = Counter()
         self.used = 0
 
-    def take(self, octets: int) -> bool:
+    def has_room(self, user: str, octets: int) -> bool:
+        """Whether a user could take so many octets now."""
+        return self.used + octets <= self._total and self._of_user[user] + octets <= self._per_user
+
+    def take(self, user: str, octets: int) -> bool:
         """Reserve octets; False if there is no room."""
-        if self.used + octets > self.total:
+        if not self.has_room(user, octets):
             return False
         self.used += octets
+        self._of_user[user] += octets
         return True
 
-    def give(self, octets: int) -> None:
+    def give(self, user: str, octets: int) -> None:
         """Return reserved octets."""
         self.used -= octets
+        self._of_user[user] -= octets
+        if self._of_user[user] <= 0:
+            del self._of_user[user]
 
 
 class Spool:
@@ -54,7 +65,7 @@ class Spool:
         self._interval = settings.storage_check_seconds
         self._filled: set[int] = set()
         self.shards = shards
-        self.budget = Budget(settings.in_flight_bytes)
+        self.budget = Budget(settings.in_flight_bytes, settings.in_flight_bytes_per_user)
 
     async def store(self, place: Place, payload: bytes) -> Outcome:
         """Store a message; "stored" only after the PubAck of its stream.

@@ -120,7 +120,7 @@ class Submission(Conversation):
         mechanism, _, initial = argument.partition(" ")
         if not self.session.tls:
             self._refuse(Refusal(reply.TLS_REQUIRED_FOR_AUTH, "AUTH without TLS"))
-        elif not self.session.extended_smtp:
+        elif not self.session.greeted:
             self._out_of_sequence("send EHLO first")
         elif self.session.login is not None:
             self._out_of_sequence("already authenticated")  # RFC 4954 §4
@@ -200,7 +200,7 @@ class Submission(Conversation):
         if login is None:
             self._refuse(Refusal(reply.AUTH_REQUIRED, "MAIL without AUTH"))
             return
-        if not self.session.host_name:
+        if not (self.session.host_name or self.session.greeted):
             self._out_of_sequence("send EHLO first")
             return
         if self.envelope.sender is not None:
@@ -267,21 +267,21 @@ class Submission(Conversation):
 
     async def smtp_DATA(self, argument: str) -> None:
         """Take the octets up to CRLF.CRLF and nothing else, then do everything that leads to a queue ID."""
+        if len(self.inbound):
+            # RFC 2920 §3.1: DATA ends a group. Octets sent before 354 could be body or commands: neither is guessed.
+            advice = "wait for 354 before sending the message"
+            self._end(self._owned(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice)))
         if not self._in_transaction("DATA"):
             return
         if argument:
             self._wrong_arguments("DATA")
             return
-        if len(self.inbound):
-            # RFC 2920 §3.1: DATA ends a group. Octets sent before 354 could be body or commands: neither is guessed.
-            advice = "wait for 354 before sending the message"
-            self._end(self._owned(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice)))
         if not self.envelope.recipients:
             self._refuse(self._owned(Refusal(reply.NO_VALID_RECIPIENTS, "DATA without a valid recipient")))
             return
         transaction = self.envelope
-        declared = transaction.sender.size if transaction.sender else 0
-        if not self._reserve(declared):
+        # Only asked for here, and reserved as octets arrive: an announcement must not take room from others.
+        if transaction.sender and not self.desk.budget.has_room(self._owner, transaction.sender.size):
             self._refuse(self._owned(Refusal(reply.BUSY, "the budget of octets in flight is used up")))
             self.envelope = Transaction()
             return
@@ -311,13 +311,17 @@ class Submission(Conversation):
             },
         )
 
+    @property
+    def _owner(self) -> str:
+        return self.session.login.username if self.session.login else ""
+
     def _reserve(self, octets: int) -> bool:
         """Make this session's share of the budget so large; False if there is no room, which changes nothing."""
         budget = self.desk.budget
-        if octets > self._reserved and not budget.take(octets - self._reserved):
+        if octets > self._reserved and not budget.take(self._owner, octets - self._reserved):
             return False
         if octets < self._reserved:
-            budget.give(self._reserved - octets)
+            budget.give(self._owner, self._reserved - octets)
         self._reserved = octets
         self.desk.metrics.in_flight.set(budget.used)
         return True

@@ -390,10 +390,14 @@ def test_budget_of_octets(bus: BusServer, tmp_path: Path) -> None:
     """What does not fit into the budget is told 452, and what a vanished client held is free again."""
     with running(bus, tmp_path, in_flight_bytes="50000", message_bytes="40000") as ingress:
         holder, other = connect(ingress), connect(ingress)
-        assert holder.mail("a@shop.example", ["SIZE=30000"])[0] == 250
-        assert holder.rcpt("b@y.example")[0] == 250
+        begin(holder)
         holder.putcmd("data")
         assert holder.getreply()[0] == 354
+        holder.send(MAIL + ("x" * 900 + "\r\n") * 30)
+        _until(lambda: ingress.figure("postlane_ingress_in_flight_bytes") > 25_000)
+        assert other.mail("a@shop.example", ["SIZE=39000"])[0] == 250
+        assert other.rcpt("b@y.example")[0] == 250
+        assert other.docmd("data")[0] == 452
         begin(other)
         code, text = other.data(MAIL + ("x" * 900 + "\r\n") * 30)
         assert (code, text[:5]) == (452, b"4.3.1")
@@ -404,6 +408,13 @@ def test_budget_of_octets(bus: BusServer, tmp_path: Path) -> None:
             begin(other)
             code, text = other.data(MAIL + ("x" * 900 + "\r\n") * 30)
         other.quit()
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_connection_limits(bus: BusServer, tmp_path: Path) -> None:
