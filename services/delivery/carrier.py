@@ -136,6 +136,24 @@ class Carrier:
         finally:
             self._active.discard(queue_id)
 
+    async def park(self, held: InHand) -> None:
+        """Put a message aside for a while, untried, because its tenant has no place. Never raises."""
+        try:
+            message = _opened(held, parse_place(held.subject))
+        except Undecodable as fault:
+            await self._quarantine(held, str(fault))
+            return
+        envelope, now = message.carriage.envelope, clock.now()
+        until = retry.parked_until(envelope.received_at, now, random.random())  # noqa: S311 - spreads load
+        progress = msgspec.structs.replace(message.carriage.progress, due_at=until)
+        try:
+            await self._commits.put_later(message.place, envelope, progress, message.mail, until)
+        except BusUnavailable:
+            await self._back(message, AWAY_SECONDS)
+            return
+        self._metrics.moves.labels("parked").inc()
+        await held.ack()
+
     async def _steps(self, message: _Message) -> None:
         for _ in range(ROUNDS):
             try:
@@ -182,11 +200,13 @@ class Carrier:
         """
         place, stream = message.place, f"RETRY_{message.place.shard}"
         from_due = message.held.subject == place.due
-        if state.outdated:
+        # A message that was only put aside has a second copy and no newer record: redelivery is the sign of that.
+        doubtful = state.outdated or message.held.deliveries > 1
+        if doubtful:
             for subject in (place.later, place.held):
                 if await self._bus.last(stream, subject) is not None:
                     return True
-        if state.outdated or from_due:
+        if doubtful or from_due:
             other = await self._bus.last(stream, place.due)
             return other is not None and (not from_due or other.sequence > message.held.sequence)
         return False

@@ -66,10 +66,13 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     overdue_seconds: Annotated[float, Meta(description="how late a schedule may fire before it is repeated", gt=0)] = (
         60.0
     )
-    concurrency: Annotated[int, Meta(description="messages in delivery at the same time", ge=1)] = 200
+    concurrency: Annotated[int, Meta(description="messages in delivery at the same time", ge=1)] = 400
     tenant_concurrency: Annotated[
         int, Meta(description="messages of one configuration in delivery at the same time", ge=1)
-    ] = 50
+    ] = 100
+    park_after_seconds: Annotated[
+        float, Meta(description="how long a queue may be blocked by busy tenants before their mail is put aside", gt=0)
+    ] = 2.0
     domain_concurrency: Annotated[int, Meta(description="transactions with one recipient domain at a time", ge=1)] = 20
     message_groups: Annotated[int, Meta(description="destinations of one message served at a time", ge=1)] = 8
     buffer_bytes: Annotated[int, Meta(description="octets of messages pulled and not yet finished", ge=1)] = 256 << 20

@@ -34,6 +34,9 @@ class Carries(Protocol):
     async def carry(self, held: "Held") -> None:
         """Take the next step; never raise."""
 
+    async def park(self, held: "Held") -> None:
+        """Put the message where it waits for a while, untried; never raise."""
+
 
 class Held:
     """A message in our hands, from its pull until it is acked or given back."""
@@ -112,6 +115,7 @@ class Worker:
         self._queues: dict[tuple[str, int], deque[Held]] = {
             (lane, slot): deque() for lane in LANES for slot in range(topology.slots)
         }
+        self._started_at = dict.fromkeys(self._queues, 0.0)
         self._rings = {lane: deque(range(topology.slots)) for lane in LANES}
         self._sources = [
             (lane, slot, PullConsumer(bus, stream, name))
@@ -179,6 +183,7 @@ class Worker:
         queue = self._queues[lane, slot]
         while not self._draining:
             if len(queue) >= self._settings.pull_batch or self._bytes >= self._settings.buffer_bytes:
+                await self._park_blocked(lane, slot)
                 await self._wait(1.0)
                 continue
             asked_at = self.now()
@@ -192,6 +197,21 @@ class Worker:
                 queue.append(held)
             self._changed.set()
         await self._return_queued()  # a pull that was under way when the drain began
+
+    async def _park_blocked(self, lane: str, slot: int) -> None:
+        """Clear a queue in which for a while every message was of a tenant without a free place.
+
+        Else a tenant whose mail hangs at a dead destination would hold up the others of its slot. What is parked
+        comes back by itself, the later the older it is.
+        """
+        queue = self._queues[lane, slot]
+        if self.now() - self._started_at[lane, slot] < self._settings.park_after_seconds:
+            return
+        blocked = [held for held in queue if not self._has_place(held.configuration)]
+        for held in blocked:
+            queue.remove(held)  # all at once: others look at this queue while the moves are awaited
+        for held in blocked:
+            await self._carrier.park(held)
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         while not self._draining:
@@ -236,16 +256,22 @@ class Worker:
                 ring.rotate(-1)
                 held = self._first_allowed(self._queues[lane, slot])
                 if held is not None:
+                    self._started_at[lane, slot] = self.now()
                     return held
         return None
 
     def _first_allowed(self, queue: deque[Held]) -> Held | None:
         """Take the first message whose configuration has a place left; one tenant does not block the others."""
         for number, held in enumerate(queue):
-            if self._tenants[held.configuration] < self._settings.tenant_concurrency:
+            if self._has_place(held.configuration):
                 del queue[number]
                 return held
         return None
+
+    def _has_place(self, configuration: str) -> bool:
+        """Return whether a tenant may begin one more: it never takes more than are left for everybody else."""
+        left = self._settings.concurrency - self._busy
+        return self._tenants[configuration] < min(self._settings.tenant_concurrency, max(1, left))
 
     async def _hold(self) -> None:
         """Extend every hold in time, and count an extension only when the server has certainly received it."""

@@ -2,27 +2,32 @@
 
 import asyncio
 
+from shared.contract.subjects import slot_of
 from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import Tenant, delivering
 from tests.delivery.world import World
 
 
 async def test_flood_at_a_silent_destination(world: World) -> None:
-    """While one tenant's flood hangs at a silent exchanger, another tenant's message goes straight through."""
-    flooder = Tenant(world.server, "flood")
+    """While a flood hangs at a silent exchanger, another tenant's message goes through, even in the same slot."""
+    names = (f"flood{n}" for n in range(100))
+    slots = world.server.topology.slots
+    ours = slot_of(world.tenant.configuration, slots)
+    flooder = Tenant(world.server, next(n for n in names if slot_of(f"configuration-{n}", slots) == ours))
     await flooder.open()
     async with await Exchanger().start("127.0.0.2", world.exchanger.port) as silent:
         silent.script["GREETING"] = [(60.0,)]
         world.dns.set("silent.test", "MX", "10 mx.silent.test.")
         world.dns.set("mx.silent.test", "A", "127.0.0.2")
-        for number in range(40):
+        for number in range(60):
             await flooder.accept(f"u{number}@silent.test")
-        settings = world.settings(concurrency=4, tenant_concurrency=3, drain_seconds=0.5)
+        settings = world.settings(concurrency=6, tenant_concurrency=3, drain_seconds=0.5, park_after_seconds=0.3)
         async with delivering(world.server, settings):
             await silent.until(lambda: silent.connections >= 3)
             envelope = await world.tenant.accept("a@rcpt.test")
             await world.watcher.until(envelope, "delivered")
             assert silent.connections == 3  # the flood has its places, no more
+            assert any(".later." in subject for subject in await world.watcher.queued())
     await flooder.close()
 
 

@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-GREYLISTED = frozenset({450, 451})
+PARKED_LEAST_SECONDS = 10.0
+PARKED_MOST_SECONDS = 900.0
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,13 @@ def next_attempt(attempt: int, schedule: Schedule, now: datetime, chance: float,
     wait = schedule.waits_seconds[position]
     wait *= 1 + schedule.jitter * (2 * chance - 1)
     return now + timedelta(seconds=max(wait, hint_seconds, 0))
+
+
+def parked_until(received_at: datetime, now: datetime, chance: float) -> datetime:
+    """Return when a message comes back that had no chance to be tried: the later the longer it has waited already."""
+    age = (now - received_at).total_seconds()
+    wait = min(max(age / 2, PARKED_LEAST_SECONDS), PARKED_MOST_SECONDS)
+    return now + timedelta(seconds=wait * (0.5 + chance))
 
 
 def expiry(received_at: datetime, expires_at: datetime | None, lifetime_seconds: float) -> datetime:
