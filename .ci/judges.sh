@@ -10,6 +10,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   done
   command -v unbound >/dev/null 2>&1 || missing="$missing unbound"
   command -v knotd >/dev/null 2>&1 || missing="$missing knot"
+  perl -MNet::SSLeay -e1 2>/dev/null || missing="$missing libnet-ssleay-perl"  # swaks speaks TLS through it
   if [ -n "$missing" ]; then
     echo "installing:$missing"
     apt-get update -qq >/dev/null 2>&1 || echo "the package lists could not be read; what is missing is skipped"
