@@ -1,0 +1,241 @@
+"""Clients nobody wants: endless, slow, garbled, guessing. The server stays small, in step and polite to others."""
+
+import asyncio
+import base64
+import contextlib
+import random
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.bus_server import BusServer, started
+from tests.conftest import SMALL
+from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, running, stored
+from tests.ingress_process import IngressProcess, client_context, seeded
+
+__all__ = ["bus"]
+
+MEGABYTE = 1 << 20
+REPLY = re.compile(rb"[2345][0-9]{2}[ -][\x20-\x7e]*\r\n")
+
+
+@pytest.fixture
+def ingress(bus: BusServer, tmp_path: Path) -> Iterator[IngressProcess]:
+    """Give a test an ingress with short patience."""
+    patience = {
+        "command_seconds": "1", "login_seconds": "3", "data_seconds": "1", "data_total_seconds": "2",
+        "handshake_seconds": "1", "strangers_per_address": "1000",
+    }  # fmt: skip
+    with running(bus, tmp_path, **patience) as process:
+        yield process
+
+
+def resident(ingress: IngressProcess) -> int:
+    """Return the octets of memory the process holds."""
+    return int(ingress.figure("process_resident_memory_bytes"))
+
+
+def test_endless_lines(bus: BusServer, tmp_path: Path) -> None:
+    """A hundred clients sending lines without an end, as commands and in DATA, cost next to no memory."""
+    with running(bus, tmp_path) as ingress:
+        _flood(ingress)
+
+
+def _flood(ingress: IngressProcess) -> None:
+    before = resident(ingress)
+    strangers = [socket.create_connection(("127.0.0.1", ingress.ports["public"]), WAIT_SECONDS) for _ in range(50)]
+    clients = [connect(ingress) for _ in range(50)]
+    for client in clients:
+        begin(client)
+        client.putcmd("data")
+        assert client.getreply()[0] == 354
+    noise = b"x" * 65_536
+
+    def flood(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(16):
+                sock.sendall(noise)
+
+    sockets = [*strangers, *(client.sock for client in clients if client.sock is not None)]
+    threads = [threading.Thread(target=flood, args=(sock,)) for sock in sockets]
+    for thread in threads:
+        thread.start()
+    peak = before
+    while any(thread.is_alive() for thread in threads):
+        peak = max(peak, resident(ingress))
+    for sock in strangers:
+        sock.close()
+    for client in clients:
+        client.close()
+    assert peak - before < 64 * MEGABYTE
+
+
+def test_slow_clients(ingress: IngressProcess) -> None:
+    """Silence ends with 421 4.4.2 in every phase: before and after login, in AUTH, in DATA; a trickle does not help."""
+    with socket.create_connection(("127.0.0.1", ingress.ports["public"]), WAIT_SECONDS) as silent:
+        lines = silent.makefile("rb").readlines()
+        assert lines[-1].startswith(b"421 4.4.2 Timed out waiting for the client")
+    idle = connect(ingress)
+    assert idle.getreply()[0] == 421
+    asked = connect(ingress)
+    begin(asked)
+    asked.putcmd("data")
+    assert asked.getreply()[0] == 354
+    trickle = threading.Event()
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            while not trickle.wait(0.2):
+                asked.send("x")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        assert asked.getreply()[0] == 421
+    finally:
+        trickle.set()
+        dripping.join()
+
+
+def test_handshakes_that_never_come(ingress: IngressProcess) -> None:
+    """Silence or garbage instead of a TLS handshake is hung up on, with STARTTLS and with implicit TLS."""
+    for octets in (b"", b"garbage\r\n" * 10, b"EHLO x\r\n"):
+        for where in ("public", "tls"):
+            with socket.create_connection(("127.0.0.1", ingress.ports[where]), WAIT_SECONDS) as client:
+                if where == "public":
+                    assert client.recv(1000).startswith(b"220")
+                    client.sendall(b"STARTTLS\r\n")
+                    assert client.recv(1000).startswith(b"220")
+                client.sendall(octets)
+                with contextlib.suppress(ConnectionResetError):
+                    while client.recv(1000):
+                        pass
+
+
+def test_guessers_do_not_stop_others(ingress: IngressProcess) -> None:
+    """While many guess passwords at once, a client that is logged in goes on sending, and a good login succeeds."""
+    client = connect(ingress)
+    codes: list[int] = []
+    guess = base64.b64encode(b"\0alice\0guess").decode()
+
+    def guesser() -> None:
+        with contextlib.suppress(OSError, ssl.SSLError):
+            sock = socket.create_connection(("127.0.0.1", ingress.ports["tls"]), WAIT_SECONDS)
+            with client_context().wrap_socket(sock) as secured:
+                secured.sendall(f"EHLO x\r\nAUTH PLAIN {guess}\r\n".encode())
+                for line in secured.makefile("rb"):
+                    if line[:3] in (b"535", b"454", b"421"):
+                        codes.append(int(line[:3]))
+                        return
+
+    threads = [threading.Thread(target=guesser) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        begin(client)
+        assert client.data(MAIL)[0] == 250
+    for thread in threads:
+        thread.join()
+    assert len(codes) == 60
+    assert set(codes) <= {535, 454}
+    assert connect(ingress).noop()[0] == 250
+
+
+FRAGMENTS = [
+    b"EHLO x\r\n",
+    b"HELO x\r\n",
+    b"MAIL FROM:<a@shop.example>\r\n",
+    b"RCPT TO:<b@y.example>\r\n",
+    b"DATA\r\n",
+    b"RSET\r\n",
+    b"NOOP\r\n",
+    b"VRFY x\r\n",
+    b"AUTH PLAIN\r\n",
+    b"AUTH LOGIN\r\n",
+    b"*\r\n",
+    b"=\r\n",
+    b"AGFsaWNlAGFsaWNlLXBhc3N3b3Jk\r\n",
+    b"STARTTLS\r\n",
+    b".\r\n",
+    b"\r\n.\r\n",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"From: a@shop.example\r\n\r\n",
+    b"text",
+    b"\0",
+    b"\xff\xfe",
+    b"MAIL FROM:<> SIZE=99999999999999999999\r\n",
+    b'RCPT TO:<"',
+    b" ",
+    b"\x16\x03\x01",
+    b"BDAT 5 LAST\r\n12345",
+    b"HELP\r\n",
+]
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IngressProcess]:
+    """Keep one ingress for all examples of the fuzzing test."""
+    directory = tmp_path_factory.mktemp("fuzzed")
+    (directory / "nats").mkdir()
+    server = started(directory / "nats", SMALL)
+    asyncio.run(seeded(server))
+    with running(server, directory, command_seconds="0.3", data_seconds="0.3") as process:
+        yield process
+    server.stop()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=20)), max_size=30),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_any_session(fuzzed: IngressProcess, fragments: list[bytes], login: bool, seed: int) -> None:
+    """Whatever is sent, in whatever pieces: every reply is well formed, and no fault of ours shows."""
+    dice = random.Random(seed)
+    sock = socket.create_connection(("127.0.0.1", fuzzed.ports["tls"]), WAIT_SECONDS)
+    with client_context().wrap_socket(sock) as client:
+        if login:
+            client.sendall(b"EHLO x\r\nAUTH PLAIN AGFsaWNlAGFsaWNlLXBhc3N3b3Jk\r\n")
+        octets = b"".join(fragments)
+        with contextlib.suppress(OSError):
+            while octets:
+                cut = dice.randint(1, len(octets))
+                client.sendall(octets[:cut])
+                octets = octets[cut:]
+            client.sendall(b"\r\n.\r\nQUIT\r\n")
+        answered = b""
+        with contextlib.suppress(OSError):
+            while received := client.recv(65_536):
+                answered += received
+    assert answered.startswith(b"220 ")
+    lines = answered.splitlines(keepends=True)
+    for line in lines:
+        assert REPLY.fullmatch(line), line
+        assert len(line) <= 512
+        assert not line.startswith(b"451 "), line
+
+
+def test_nothing_unasked_is_stored(bus: BusServer, ingress: IngressProcess) -> None:
+    """A smuggled message stays text: every variant of an end, cut at every octet, stores one message or none."""
+    smuggled = "MAIL FROM:<evil@shop.example>\r\nRCPT TO:<victim@y.example>\r\nDATA\r\nFrom: evil@shop.example\r\n\r\nx"
+    for end in ("\n.\n", "\r.\r", "\n.\r\n", "\r\n.\n", "\r\r\n.\r\r\n", "\n\r.\n\r", "\r\n.\r", "\r\n\0.\r\n"):
+        client = connect(ingress)
+        for cut in range(len(end) + 1):
+            begin(client)
+            client.putcmd("data")
+            assert client.getreply()[0] == 354
+            client.send(MAIL + "text" + end[:cut])
+            client.send(end[cut:] + smuggled + "\r\n.\r\n")
+            assert client.getreply()[0] == 550
+        client.quit()
+    assert stored(bus) == []
