@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+from services.sandbox.core.content import Content
 from services.sandbox.core.script import Script, script_of
 from services.sandbox.listener import Listener
 from services.sandbox.maildir import Deferrals, Delivery, Mailbox
@@ -296,23 +297,15 @@ class _Session:
                 await self._say(reply.BAD_SYNTAX)
 
     async def _content(self) -> bytes | None:
-        """Return the octets of a message, dots unstuffed; None if it is over the limit (it is read to its end)."""
-        received = bytearray(b"\r\n") + self._buffer  # so that a dot in the first line is found like any other
-        self._buffer.clear()
-        looked, too_large = 0, False
-        while (end := received.find(b"\r\n.\r\n", looked)) < 0:  # RFC 5321 §4.1.1.4: only CRLF.CRLF ends the data
-            looked = max(0, len(received) - 4)
-            if len(received) > self._settings.size_limit_bytes + 2:
-                too_large = True
-                del received[:looked]
-                looked = 0
-            await self._more()
-            received += self._buffer
+        """Return the octets of a message; None if it is over the limit (it is read to its end all the same)."""
+        content = Content(self._settings.size_limit_bytes)
+        behind = content.feed(bytes(self._buffer))
+        while behind is None:
             self._buffer.clear()
-        self._buffer += received[end + 5 :]
-        if too_large or end > self._settings.size_limit_bytes:
-            return None
-        return bytes(received[: end + 2]).replace(b"\r\n.", b"\r\n")[2:]  # RFC 5321 §4.5.2
+            await self._more()
+            behind = content.feed(bytes(self._buffer))
+        self._buffer[:] = behind
+        return content.whole()
 
     async def _more(self) -> None:
         async with asyncio.timeout(self._settings.idle_seconds):

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.tracker.core.projection import SOURCES, Fact, Source, read
 from services.tracker.settings import TrackerSettings
-from services.tracker.store import DatabaseAway, Store
-from shared.bus.client import Bus
+from services.tracker.store import DatabaseAway, Position, Store
+from shared.bus.client import Bus, StreamState
 from shared.bus.streams import PullConsumer, Taken
 from shared.contract.errors import BusUnavailable
 from shared.runtime import clock
@@ -72,20 +72,22 @@ class Projector:
                 await message.ack()
 
     async def _settle(self) -> None:
-        """Catch up once for each connection, before anything is written over it."""
+        """For each connection, before anything is written over it, see whether the streams are still the same.
+
+        The first time, read what the database lacks; afterwards the consumers hand out all that is missing.
+        """
         async with self._settling:
             epoch = self._bus.epoch
             if epoch == self._settled_epoch:
                 return
             for source in SOURCES:
-                await self._catch_up(source)
+                state = await self._bus.stream_state(source)
+                position = await self._store.run(self._store.position, source, state.created)
+                if self._settled_epoch == 0 and position.last_sequence < state.last_sequence:
+                    await self._catch_up(source, state, position)
             self._settled_epoch = epoch
 
-    async def _catch_up(self, source: Source) -> None:
-        state = await self._bus.stream_state(source)
-        position = await self._store.run(self._store.position, source, state.created)
-        if position.last_sequence >= state.last_sequence:
-            return
+    async def _catch_up(self, source: Source, state: StreamState, position: Position) -> None:
         start = max(state.first_sequence, position.last_sequence + 1 - self._settings.overlap_records, 1)
         log.info("reading %s from %d to %d", source, start, state.last_sequence, extra={"stream": source})
         batch: list[Fact] = []

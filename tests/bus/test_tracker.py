@@ -212,6 +212,26 @@ async def test_a_wiped_database_is_made_again_from_the_streams(system: System, t
     assert after == before
 
 
+async def test_a_database_put_back_from_a_copy_catches_up(system: System, tmp_path: Path) -> None:
+    """Events that were acked after the copy was made are read from the streams."""
+    async with system.tracker():
+        await system.publish(*(accepted(n) for n in range(1, 11)))
+        await system.until(10, lambda m: m.sender != "")
+    copy = (tmp_path / "tracker.sqlite").read_bytes()
+    async with system.tracker():
+        await system.publish(*(attempted(n, "delivered") for n in range(1, 11)), accepted(11))
+        await system.until(11, lambda m: m.sender != "")
+        await system.until(10, lambda m: m.status == "delivered")
+    wipe(tmp_path)
+    (tmp_path / "tracker.sqlite").write_bytes(copy)
+
+    async with system.tracker():
+        await system.until(11, lambda m: m.sender != "")
+        await system.until(10, lambda m: m.status == "delivered")
+        found = await system.search(status="delivered")
+    assert found.total == 10
+
+
 async def test_events_of_unknown_types_are_kept(system: System) -> None:
     """A record of a later version appears in the timeline and disturbs nothing."""
     unknown = {"type": "message.teleported.v9", "id": "x", "at": "2026-05-04T12:00:09Z", "queue_id": queue_id(1)}
