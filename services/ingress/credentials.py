@@ -46,7 +46,7 @@ class Credentials:
         self._waiting = 0
         self._pool = ThreadPoolExecutor(settings.login_threads, "argon2", initializer=_yield_to_mail)
         self._parameters = OWASP
-        self._dummy = _dummy(OWASP)
+        self.dummy = _dummy(OWASP)
         self.hits = 0
         self.verified = 0
 
@@ -80,7 +80,7 @@ class Credentials:
         self._waiting += 1
         try:
             matching = await asyncio.get_running_loop().run_in_executor(
-                self._pool, _matching, hashes or [self._dummy], attempt.password
+                self._pool, _matching, hashes or [self.dummy], attempt.password
             )
         finally:
             self._waiting -= 1
@@ -119,7 +119,7 @@ class Credentials:
             return
         if parameters != self._parameters:
             self._parameters = parameters
-            self._dummy = _dummy(parameters)
+            self.dummy = _dummy(parameters)
 
 
 def _hashes(accounts: tuple[Account, ...], at: datetime) -> frozenset[str]:

@@ -1,0 +1,156 @@
+"""Logins: the octets of AUTH, the patience with failures, the verification of passwords, and the rate afterwards."""
+
+import asyncio
+import datetime
+from base64 import b64encode
+from pathlib import Path
+
+import argon2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingress.core import quota, sasl
+from services.ingress.core.admission import Account
+from services.ingress.core.patience import Patience, PatiencePolicy
+from services.ingress.credentials import Busy, Credentials
+from services.ingress.settings import IngressSettings
+from shared.contract.records import Configuration, Password, User
+
+AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+SETTINGS = IngressSettings(tls_certificate_file=Path("x"), tls_key_file=Path("x"), login_threads=1, login_queue=2)
+CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.mark.parametrize(
+    ("message", "username", "usable"),
+    [
+        (b"\0alice\0secret", "alice", True),
+        (b"alice\0alice\0secret", "alice", True),
+        (b"bob\0alice\0secret", "alice", False),
+        (b"\0alice\0", "alice", False),
+        (b"\0\0secret", "", False),
+        (b"alice\0secret", "", False),
+        (b"\0alice\0sec\0ret", "", False),
+        (b"\0alice\0\xff", "alice", False),
+        (b"\0" + b"a" * 1025 + b"\0secret", "a" * 1025, False),
+        ("\0jürgen\0pässword".encode(), "jürgen", True),
+    ],
+)
+def test_plain(message: bytes, username: str, usable: bool) -> None:
+    """PLAIN is three parts, one identity, and neither part empty (RFC 4616)."""
+    attempt = sasl.plain(message)
+    assert (attempt.username, attempt.usable) == (username, usable)
+    assert "secret" not in repr(attempt)
+
+
+@given(st.binary(max_size=60))
+def test_any_exchange_is_answered(octets: bytes) -> None:
+    """No octets make the decoders fail, and what is base64 comes back."""
+    assert sasl.decode(octets) is None or isinstance(sasl.decode(octets), bytes)
+    assert sasl.decode(b64encode(octets)) == octets
+    assert isinstance(sasl.plain(octets), sasl.Attempt)
+    assert isinstance(sasl.login(octets, octets), sasl.Attempt)
+
+
+def test_empty_initial_response() -> None:
+    """`=` is the empty response (RFC 4954 §4), and nothing but base64 is taken."""
+    assert sasl.decode(b"=") == b""
+    assert sasl.decode(b"YQ") is None
+    assert sasl.decode(b"Y Q==") is None
+
+
+def test_patience_grows_and_forgets() -> None:
+    """After the free failures the delay doubles to its cap; with time the failures count less; keys do not mix."""
+    patience = Patience(PatiencePolicy(free=2, base_seconds=1, cap_seconds=8, half_life_seconds=100, keys=10))
+    delays = []
+    for _ in range(8):
+        delays.append(patience.delay(["a"], 0.0))
+        patience.failed(["a"], 0.0)
+    assert delays == [0, 0, 1, 2, 4, 8, 8, 8]
+    assert patience.delay(["b"], 0.0) == 0
+    assert patience.delay(["a", "b"], 0.0) == 8
+    assert patience.delay(["a"], 200.0) == 1  # eight failures count as two
+    patience.forget("a")
+    assert patience.delay(["a"], 0.0) == 0
+
+
+def test_patience_is_bounded() -> None:
+    """However many keys fail, only the latest are remembered."""
+    patience = Patience(PatiencePolicy(keys=10))
+    patience.failed([f"k{number}" for number in range(100)], 0.0)
+    assert patience.recent("k0", 0.0) == 0
+    assert patience.recent("k99", 0.0) == 1
+
+
+def test_quota() -> None:
+    """A full hour's share at most at once, then one message at a time, with the seconds until the next."""
+    level = quota.refill(None, 60, 0.0)
+    for _ in range(60):
+        assert quota.wait_seconds(level, 60) == 0
+        level = quota.Level(level.left - 1, level.at)
+    assert quota.wait_seconds(level, 60) == 60
+    level = quota.refill(level, 60, 30.0)
+    assert quota.wait_seconds(level, 60) == 30
+    assert quota.wait_seconds(quota.refill(level, 60, 61.0), 60) == 0
+    assert quota.refill(level, 60, 1e9).left == 60
+
+
+def account(hashed: str, username: str = "alice") -> Account:
+    """Make an account with one password."""
+    user = User(
+        id="u", instance="i", configuration="c", username=username, created_at=AT, updated_at=AT,
+        passwords=(Password(id="p", hash=hashed, created_at=AT),),
+    )  # fmt: skip
+    configuration = Configuration(
+        id="c", instance="i", name="c", domain="x.example", selector="s", dkim_value="", spf_value="",
+        created_at=AT, updated_at=AT,
+    )  # fmt: skip
+    return Account(user, configuration)
+
+
+async def test_verified_passwords_are_remembered_and_dropped() -> None:
+    """A right password is verified once, until its user changes; a wrong one never matches."""
+    credentials = Credentials(SETTINGS)
+    try:
+        alice = (account(CHEAP.hash("secret")),)
+        right, wrong = sasl.login(b"alice", b"secret"), sasl.login(b"alice", b"wrong")
+        assert credentials.cached(right, alice, AT) == frozenset()
+        matching = await credentials.verify(right, alice, AT)
+        assert matching == {alice[0].user.passwords[0].hash}
+        assert credentials.cached(right, alice, AT) == matching
+        assert await credentials.verify(wrong, alice, AT) == frozenset()
+        assert credentials.cached(wrong, alice, AT) == frozenset()
+        # Another hash in the directory: what was verified does not count, even before it is dropped.
+        assert credentials.cached(right, (account(CHEAP.hash("secret")),), AT) == frozenset()
+        credentials.drop("alice")
+        assert credentials.cached(right, alice, AT) == frozenset()
+    finally:
+        credentials.close()
+
+
+async def test_unknown_user_costs_a_verification() -> None:
+    """An unknown user is verified too, against a hash with the parameters of real ones."""
+    credentials = Credentials(SETTINGS)
+    try:
+        before = credentials.verified
+        assert await credentials.verify(sasl.login(b"nobody", b"x"), (), AT) == frozenset()
+        assert credentials.verified == before + 1
+        await credentials.verify(sasl.login(b"alice", b"x"), (account(CHEAP.hash("secret")),), AT)
+        assert argon2.extract_parameters(credentials.dummy).memory_cost == 8
+    finally:
+        credentials.close()
+
+
+async def test_queue_of_verifications_is_bounded() -> None:
+    """Beyond the queue a login is told to come back, at once."""
+    credentials = Credentials(SETTINGS)
+    try:
+        attempt = sasl.login(b"nobody", b"x")
+        waiting = [asyncio.ensure_future(credentials.verify(attempt, (), AT)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await credentials.verify(attempt, (), AT)
+        assert await asyncio.gather(*waiting) == [frozenset(), frozenset()]
+    finally:
+        credentials.close()
