@@ -58,7 +58,9 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
         bus.on_connection(lambda connected: room.ready("bus", connected, "" if connected else "the bus is away"))
         replica = settings.replica or secrets.token_hex(4)
         lease = timedelta(seconds=settings.lease_seconds)
-        rota = Rota(bus, replica, lease, settings.observations_kept, clock.now)
+        rota = Rota(
+            bus, replica, lease=lease, longest=settings.longest_wait, kept=settings.observations_kept, clock=clock.now
+        )
         checker = Checker(
             resolver,
             settings.egress_addresses,

@@ -57,6 +57,11 @@ class Checker:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
 
+    @property
+    def backlog_seconds(self) -> float:
+        """How long a DNS question waits for its turn now."""
+        return self._resolver.backlog_seconds
+
     async def inspect(self, configuration: Configuration, *, fresh: bool = False) -> Inspection:
         """Check both records; takes no longer than the configured time and never raises for what DNS does.
 

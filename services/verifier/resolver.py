@@ -59,6 +59,11 @@ class Pace:
         self._now = now
         self._next = now()
 
+    @property
+    def backlog_seconds(self) -> float:
+        """How long the next one would wait."""
+        return max(self._next - self._now(), 0.0)
+
     async def turn(self) -> None:
         """Wait for one's turn."""
         now = self._now()
@@ -88,6 +93,11 @@ class Resolver:
         self._slots = asyncio.Semaphore(self.limits.in_flight)
         self._cache: OrderedDict[Question, tuple[float, Answer]] = OrderedDict()
         self._flying: dict[Question, asyncio.Future[Answer]] = {}
+
+    @property
+    def backlog_seconds(self) -> float:
+        """How long a question waits for its turn now."""
+        return self._pace.backlog_seconds
 
     async def ask(self, question: Question, *, fresh: bool = False, first: int = 0) -> Answer:
         """Answer a question, from the cache unless `fresh`; `first` is the index of the server to begin with."""

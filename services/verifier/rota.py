@@ -6,6 +6,8 @@ holder lives, none is lost when it dies.
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -19,8 +21,14 @@ from shared.bus.kv import Bucket, Replica
 from shared.contract.errors import WrongSequence
 from shared.contract.records import Check, Observation, Sighting
 
+log = logging.getLogger("verifier")
+
 DEFERENCE_SECONDS = 0.5
 """A due check is taken up to so much later, by a hash of replica and configuration, so that replicas rarely race."""
+
+
+JUMP_SECONDS = 30.0
+"""A wall clock that moves so far against the monotonic one was set."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -35,34 +43,55 @@ class Lease(msgspec.Struct, frozen=True):
 class Rota:
     """The shared schedule as this replica sees it."""
 
-    def __init__(self, bus: Bus, replica: str, lease: timedelta, kept: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        replica: str,
+        *,
+        lease: timedelta,
+        longest: timedelta,
+        kept: int,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`longest` is the longest a check may lie ahead: one further away was planned by a wrong clock."""
         self._bucket: Bucket[Check] = Bucket(bus, "checks", Check)
         self._view: Replica[Check] = Replica(bus, "checks", Check, self._on_change)
-        self._agenda = Agenda()
+        self._agendas = {doubtful: Agenda() for doubtful in (False, True)}
         self._replica = replica
         self._lease = lease
+        self._longest = longest
         self._kept = kept
         self._clock = clock
+        self._monotonic = monotonic
+        self._started_at = self._wall_start()
         self._changed = asyncio.Event()
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Load the schedule and keep up with it."""
         await self._view.start(tasks)
 
-    def due(self, most: int) -> list[str]:
-        """Take up to `most` due configurations off the agenda; each is to be leased or put back with `later`."""
-        return self._agenda.take(self._clock(), most)
+    def due(self, most: int, *, doubtful: bool) -> list[str]:
+        """Take up to `most` due configurations off the agenda, those last found doubtful or the others.
+
+        Each is to be leased, or put back with `later`.
+        """
+        self._follow_clock()
+        return self._agendas[doubtful].take(self._clock(), most)
 
     def later(self, configuration: str, seconds: float) -> None:
         """Put a configuration back on this replica's agenda, because it could not be leased now."""
-        self._agenda.put(configuration, self._clock() + timedelta(seconds=seconds))
+        check = self._view.get(configuration)
+        at = self._clock() + timedelta(seconds=seconds)
+        self._agendas[check is not None and check.doubtful].put(configuration, at)
 
-    async def wait(self, longest_seconds: float) -> None:
+    async def wait(self, longest_seconds: float, *, doubtful_too: bool) -> None:
         """Wait until the next check is due, the schedule changes, or the time is over."""
-        next_at = self._agenda.next_at()
         seconds = longest_seconds
-        if next_at is not None:
-            seconds = min(seconds, max((next_at - self._clock()).total_seconds(), 0.01))
+        for doubtful, agenda in self._agendas.items():
+            next_at = agenda.next_at()
+            if next_at is not None and (doubtful_too or not doubtful):
+                seconds = min(seconds, max((next_at - self._clock()).total_seconds(), 0.01))
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -82,7 +111,7 @@ class Rota:
         if entry is None:
             return None
         # What this replica holds itself it may begin anew: it came to nothing, and each is on the agenda once.
-        if _free_at(entry.record) > now and entry.record.holder != self._replica:
+        if self._free_at(entry.record) > now and entry.record.holder != self._replica:
             self._enter(configuration, entry.record)
             return None
         held = msgspec.structs.replace(entry.record, holder=self._replica, held_until=now + self._lease)
@@ -94,13 +123,18 @@ class Rota:
         self._enter(configuration, held)
         return Lease(held, revision, was_abandoned=bool(entry.record.holder))
 
-    async def give_back(self, lease: Lease, due_at: datetime, seen: tuple[Observation, ...]) -> None:
+    async def give_back(self, lease: Lease, due_at: datetime, seen: tuple[Observation, ...], *, doubtful: bool) -> None:
         """Finish a leased check: it is due again at `due_at`; `seen` is kept where it differs from before.
 
         Errors: `BusUnavailable`, and the lease then runs out by itself.
         """
         check = msgspec.structs.replace(
-            lease.check, due_at=due_at, holder="", held_until=None, seen=remembered(lease.check.seen, seen, self._kept)
+            lease.check,
+            due_at=due_at,
+            holder="",
+            held_until=None,
+            doubtful=doubtful,
+            seen=remembered(lease.check.seen, seen, self._kept),
         )
         try:
             await self._bucket.update(check.configuration, check, lease.revision)
@@ -129,7 +163,7 @@ class Rota:
         if entry is None:
             await self.ensure(configuration, due_at)
             return
-        if entry.record.holder and _free_at(entry.record) > self._clock():
+        if entry.record.holder and self._free_at(entry.record) > self._clock():
             return  # being checked right now
         check = msgspec.structs.replace(
             entry.record,
@@ -165,12 +199,13 @@ class Rota:
 
     def overdue_seconds(self) -> float:
         """Return how late the schedule is: the age of the longest due check."""
-        next_at = self._agenda.next_at()
-        return max((self._clock() - next_at).total_seconds(), 0.0) if next_at else 0.0
+        nexts = [at for agenda in self._agendas.values() if (at := agenda.next_at()) is not None]
+        return max((self._clock() - min(nexts)).total_seconds(), 0.0) if nexts else 0.0
 
     def _on_change(self, configuration: str, check: Check | None) -> None:
         if check is None:
-            self._agenda.remove(configuration)
+            for agenda in self._agendas.values():
+                agenda.remove(configuration)
         else:
             self._enter(configuration, check)
         self._changed.set()
@@ -178,9 +213,25 @@ class Rota:
     def _enter(self, configuration: str, check: Check) -> None:
         """Put a check on this replica's agenda for when it may be taken."""
         share = crc32(f"{self._replica}.{configuration}".encode()) / 2**32
-        self._agenda.put(configuration, _free_at(check) + timedelta(seconds=DEFERENCE_SECONDS * share))
+        self._agendas[not check.doubtful].remove(configuration)
+        at = self._free_at(check) + timedelta(seconds=DEFERENCE_SECONDS * share)
+        self._agendas[check.doubtful].put(configuration, at)
 
+    def _free_at(self, check: Check) -> datetime:
+        """Return when a check may be taken: when it is due, or when its present holder must have died."""
+        at = check.held_until if check.holder and check.held_until is not None else check.due_at
+        now = self._clock()
+        return now if at > now + self._longest else at
 
-def _free_at(check: Check) -> datetime:
-    """Return when a check may be taken: when it is due, or when its present holder must have died."""
-    return check.held_until if check.holder and check.held_until is not None else check.due_at
+    def _follow_clock(self) -> None:
+        """Look at every check again if the wall clock was set: what lay ahead may be due, or was planned wrongly."""
+        started_at = self._wall_start()
+        if abs((started_at - self._started_at).total_seconds()) > JUMP_SECONDS:
+            log.warning("the clock was set by %s, the schedule is read again", started_at - self._started_at)
+            self._started_at = started_at
+            for configuration, check in self._view.items():
+                self._enter(configuration, check)
+
+    def _wall_start(self) -> datetime:
+        """Return what the wall clock showed when the monotonic one began: it stays, until somebody sets the clock."""
+        return self._clock() - timedelta(seconds=self._monotonic())

@@ -27,6 +27,11 @@ PREFIX = "configuration."
 IDLE_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 RECONCILE_SECONDS = 300.0
+BACKLOG_SECONDS = 0.5
+"""No check is begun while DNS questions wait longer than this for their turn, so that begun ones end in time."""
+BEGUN_AT_ONCE = 10
+BREATH_SECONDS = 0.05
+"""Between the beginnings of so many checks, to see what they ask."""
 BATCH = 50
 """Configurations brought in step at the same time."""
 
@@ -56,8 +61,8 @@ class Rounds:
         self._checker = checker
         self._advice = advice
         self._measures = measures
-        self._free = at_once
-        self._freed = asyncio.Event()
+        self._free = {False: at_once, True: max(at_once // 4, 1)}
+        """Checks that may be begun; domains last found doubtful have a part of their own, for they are slow."""
         self._first_spread = first_spread
         self._unknown_alarm = unknown_alarm
         self._clock = clock
@@ -77,15 +82,18 @@ class Rounds:
         """Do due checks until told to stop, then finish those in hand."""
         async with asyncio.TaskGroup() as in_hand:
             while not stopping.is_set():
-                for configuration in self._rota.due(self._free):
-                    self._free -= 1
-                    in_hand.create_task(self._turn(configuration), name=f"check of {configuration}")
+                begun = 0
+                if self._checker.backlog_seconds < BACKLOG_SECONDS:
+                    for doubtful, free in self._free.items():
+                        for configuration in self._rota.due(min(free, BEGUN_AT_ONCE), doubtful=doubtful):
+                            self._free[doubtful] -= 1
+                            begun += 1
+                            in_hand.create_task(self._turn(configuration, doubtful), name=f"check of {configuration}")
                 self._measures.overdue_seconds.set(self._rota.overdue_seconds())
-                if self._free:
-                    await self._rota.wait(IDLE_SECONDS)
+                if begun or not self._free[False] or self._checker.backlog_seconds >= BACKLOG_SECONDS:
+                    await asyncio.sleep(BREATH_SECONDS)
                 else:
-                    self._freed.clear()
-                    await self._freed.wait()
+                    await self._rota.wait(IDLE_SECONDS, doubtful_too=self._free[True] > 0)
 
     async def keep_in_step(self) -> None:
         """Follow the directory: new configurations get a standing and a place on the rota, deleted ones lose them."""
@@ -150,7 +158,7 @@ class Rounds:
             )
         return configuration
 
-    async def _turn(self, configuration_id: str) -> None:
+    async def _turn(self, configuration_id: str, doubtful: bool) -> None:
         """Lease one check, do it, give it back. Bus trouble leaves it to the lease to run out."""
         try:
             lease = await self._rota.lease(configuration_id)
@@ -163,8 +171,7 @@ class Rounds:
             log.error("the check of %s is put off, a record cannot be read: %s", configuration_id, fault)
             self._rota.later(configuration_id, RECONCILE_SECONDS)
         finally:
-            self._free += 1
-            self._freed.set()
+            self._free[doubtful] += 1
 
     async def _leased(self, lease: Lease) -> None:
         configuration_id = lease.check.configuration
@@ -180,7 +187,8 @@ class Rounds:
         present = self._directory.get(PREFIX + configuration_id)
         if isinstance(present, Configuration) and _key_of(present) != _key_of(configuration):
             due_at = self._clock()  # its key was changed while the old one was looked for
-        await self._rota.give_back(lease, due_at, _seen(noted.standing))
+        doubtful = any(seen.verdict == "unknown" for seen in _seen(noted.standing))
+        await self._rota.give_back(lease, due_at, _seen(noted.standing), doubtful=doubtful)
 
     async def _check(self, configuration: Configuration, *, fresh: bool) -> Noted:
         found = await self._checker.inspect(configuration, fresh=fresh)

@@ -73,7 +73,9 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
         int, Meta(description="most DNS questions to evaluate one SPF record; beyond it nothing is decided", ge=20)
     ] = 60
 
-    checks_at_once: Annotated[int, Meta(description="most checks at the same time in this replica", ge=1)] = 100
+    checks_at_once: Annotated[
+        int, Meta(description="most checks at the same time in this replica; a quarter more of silent domains", ge=1)
+    ] = 100
     check_timeout_seconds: Annotated[float, Meta(description="longest time one check may take", gt=0)] = 10
     lease_seconds: Annotated[
         float, Meta(description="how long a replica holds a check; when it dies another takes over then", gt=0)
@@ -116,6 +118,12 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
             verified=timedelta(seconds=self.verified_seconds),
             degraded=timedelta(seconds=self.degraded_seconds),
         )
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """The longest a check can lie ahead, by any of the intervals and their jitter."""
+        seconds = max(self.pending_at_most_seconds, self.verified_seconds, self.degraded_seconds, self.lease_seconds)
+        return timedelta(seconds=2 * seconds + self.first_check_spread_seconds)
 
     @property
     def query_limits(self) -> QueryLimits:

@@ -296,6 +296,8 @@ class Check(Record, frozen=True, kw_only=True, tag="check.v1"):
     holder: str = ""
     """The replica that is checking now."""
     held_until: datetime | None = None
+    doubtful: bool = False
+    """The last check found nothing out; such checks take long and get only a part of the verifier's capacity."""
     seen: tuple[Sighting, ...] = ()
     """What was seen, newest first, one entry per change of what was seen."""
 

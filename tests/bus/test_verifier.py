@@ -342,3 +342,23 @@ async def test_records_are_described_with_what_to_publish_and_what_changed(world
     assert told.changes[0].startswith("tenant.example lost include:spf.postlane.example between ")
     assert told.authorities == ()
     assert told.history[0].observation.values == ("v=spf1 mx ~all",)
+
+
+async def test_domains_whose_name_servers_are_silent_do_not_delay_the_others(world: World) -> None:
+    """Twenty silent domains, four checks at a time: a domain that answers is still checked at its interval."""
+    for number in range(20):
+        world.dns.fail(f"dead{number}.example", "TIMEOUT")
+        await world.directory.create(
+            f"configuration.dead{number}", configuration(f"dead{number}", f"dead{number}.example")
+        )
+    await world.directory.create("configuration.c-1", configuration())
+    await world.verifier(CHECKS_AT_ONCE="4", DNS_TIMEOUT_SECONDS="60", CHECK_TIMEOUT_SECONDS="0.5")
+    await world.until("c-1", "verified")
+    for number in range(20):
+        async with asyncio.timeout(30):
+            while (present := await world.present(f"dead{number}")) is None or present.spf is None:
+                await asyncio.sleep(0.05)
+
+    await world.checked_again("c-1", times=10, seconds=12)
+
+    assert (await world.until("dead0", "pending")).state == "pending"

@@ -128,7 +128,10 @@ def _moved(standing: Standing, state: StandingState, found: Inspection) -> Step:
 
 
 def _explained(standing: Standing, found: Inspection) -> Standing:
-    return msgspec.structs.replace(standing, reason=reason(found))
+    told = reason(found)
+    if standing.state == "pending":
+        told += " A change in DNS may take up to 72 hours to be seen everywhere."
+    return msgspec.structs.replace(standing, reason=told)
 
 
 def reason(found: Inspection) -> str:

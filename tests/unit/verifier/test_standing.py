@@ -72,7 +72,7 @@ def test_a_pending_configuration_stays_pending_while_it_fails() -> None:
     """What never verified is not suspended."""
     steps = run(standing("pending"), *FAILING * 20)
     assert {step.state for step in steps} == {"pending"}
-    assert steps[-1].reason == "SPF fail."
+    assert steps[-1].reason == "SPF fail. A change in DNS may take up to 72 hours to be seen everywhere."
 
 
 def test_a_run_suspends_only_with_enough_failures_and_enough_time() -> None:
