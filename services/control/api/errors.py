@@ -117,8 +117,8 @@ def _validation(fault: ValidationException) -> tuple[Fault, ...]:
         if isinstance(item, dict):
             field = str(item.get("key", ""))
             text = str(item.get("message", "it is not valid"))
-            if field == "data":
-                text, field = "the body must be a JSON object", ""
+            if field == "data":  # the body as a whole; without any the framework says just this word
+                text, field = ("the body must be a JSON object" if text == "'data'" else f"the body: {text}"), ""
             found.append(Fault("invalid_field", f"{field}: {text}" if field else text, field))
     return tuple(found) or (Fault("invalid_request", fault.detail),)
 
@@ -142,6 +142,11 @@ def on_contention(request: Http, _fault: WrongSequence) -> Response[ErrorBody]:
     return answer(request, 409, Fault("changed_meanwhile", "somebody else changed the object: read it, then try again"))
 
 
+def on_unreadable(request: Http, _fault: UnicodeDecodeError | RecursionError) -> Response[ErrorBody]:
+    """Answer a body that the JSON decoder chokes on: not UTF-8, or nested without end."""
+    return answer(request, 400, Fault("invalid_request", "the body is not JSON in UTF-8, or is nested too deeply"))
+
+
 def on_fault(request: Http, fault: Exception) -> Response[ErrorBody]:
     """Answer our own faults without their text; the log has it under the trace."""
     log.error(
@@ -156,5 +161,7 @@ HANDLERS: dict[Any, Any] = {
     RequestFailed: on_request_failed,
     BusUnavailable: on_bus_unavailable,
     WrongSequence: on_contention,
+    UnicodeDecodeError: on_unreadable,
+    RecursionError: on_unreadable,
     Exception: on_fault,
 }
