@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -74,6 +74,7 @@ class Reception:
             MimeLimits(settings.mime_depth, settings.mime_parts),
         )
         self._levels: dict[str, quota.Level] = {}
+        self._held: dict[str, tuple[datetime | None, int]] = {}
 
     def open(
         self, session: SubmissionSession, login: Login, sender: Sender
@@ -123,6 +124,9 @@ class Reception:
         if outcome != "stored":
             text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT
             return Refusal(text, f"the bus did not store it: {outcome}", configuration.instance, configuration.id)
+        if admitted.held:
+            count = self._held_so_far(configuration.id, admitted) + 1
+            self._held[configuration.id] = (admitted.held_since, count)
         self._announce(session, envelope)
         self._metrics.accepted.labels(envelope.lane).inc()
         self._metrics.accepted_bytes.inc(envelope.size)
@@ -155,6 +159,13 @@ class Reception:
         admitted = admission.gate(configuration, self._directory.gates(configuration.id))
         if isinstance(admitted, Refusal):
             return admitted
+        if admitted.held and self._held_so_far(configuration.id, admitted) >= configuration.hold_cap:
+            return Refusal(
+                reply.HOLD_FULL.with_(domain=configuration.domain),
+                f"{configuration.hold_cap} messages are held already, the cap of the configuration",
+                configuration.instance,
+                configuration.id,
+            )
         wait = self._wait_seconds(configuration.id, admitted)
         if wait:
             return Refusal(
@@ -164,6 +175,11 @@ class Reception:
                 configuration.id,
             )
         return account, admitted
+
+    def _held_so_far(self, configuration: str, admitted: Admitted) -> int:
+        """Return the messages this process has accepted since the present suspension of a configuration began."""
+        since, count = self._held.get(configuration, (None, 0))
+        return count if since == admitted.held_since else 0
 
     def _wait_seconds(self, configuration: str, admitted: Admitted, take: bool = False) -> int:
         rate = admitted.messages_per_hour

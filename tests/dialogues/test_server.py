@@ -447,3 +447,22 @@ def test_rate(bus: BusServer, tmp_path: Path) -> None:
         code, text = client.mail("a@shop.example")
         assert (code, text[:5]) == (450, b"4.7.1")
         assert client.mail("a@second.example")[0] == 250
+
+
+def test_cap_of_held_mail(bus: BusServer, tmp_path: Path) -> None:
+    """While suspended for DNS, mail beyond the configuration's cap is told 452."""
+
+    async def cap(tenants: Tenants) -> None:
+        entry = await tenants.directory.get("configuration.held")
+        assert entry is not None
+        await tenants.directory.put("configuration.held", msgspec.structs.replace(entry.record, hold_cap=2))
+
+    with_tenants(bus, cap)
+    with running(bus, tmp_path) as ingress, connect(ingress, "hal") as client:
+        for _ in range(2):
+            assert client.mail("a@held.example")[0] == 250
+            assert client.rcpt("b@y.example")[0] == 250
+            assert client.data(MAIL.replace("shop", "held"))[0] == 250
+        code, text = client.mail("a@held.example")
+        assert (code, text[:5]) == (452, b"4.3.1")
+        assert b"held.example until its DNS is repaired" in text

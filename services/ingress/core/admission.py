@@ -40,6 +40,8 @@ class Admitted(msgspec.Struct, frozen=True):
     held: bool = False
     messages_per_hour: int = 0
     """The approved rate; 0 is unlimited."""
+    held_since: datetime | None = None
+    """When the suspension began that holds the mail."""
 
 
 def live_hashes(user: User, at: datetime) -> frozenset[str]:
@@ -88,7 +90,8 @@ def gate(configuration: Configuration, gates: Gates) -> Admitted | Refusal:
         return refused(reply.NOT_VERIFIED.with_(domain=domain, missing=lacking[:DETAIL_LIMIT]), lacking)
     if state == "suspended" and configuration.when_suspended == "refuse":
         return refused(reply.SUSPENDED_DNS.with_(domain=domain, missing=lacking[:DETAIL_LIMIT]), lacking)
-    return Admitted(gates.authorization.lane, state == "suspended", gates.authorization.messages_per_hour)
+    since = gates.standing.since if gates.standing and state == "suspended" else None
+    return Admitted(gates.authorization.lane, since is not None, gates.authorization.messages_per_hour, since)
 
 
 def missing(gates: Gates) -> str:

@@ -86,7 +86,8 @@ def test_gates(
     )
     found = admission.gate(configuration(when_suspended=when_suspended), gates)
     if outcome in ("open", "held"):
-        assert found == Admitted("marketing", outcome == "held", 100)
+        held = outcome == "held"
+        assert found == Admitted("marketing", held, 100, AT if held else None)
     else:
         assert isinstance(found, Refusal)
         assert (found.reply.code, found.reply.enhanced) == (550, "5.7.1")
