@@ -66,12 +66,13 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         return worker is None or not worker.cut
 
     commits = Commits(bus, patient)
+    courier = Courier(settings)
     carrier = Carrier(
         settings=settings,
         bus=bus,
         gates=gates,
         signer=Signer(keys, master_key),
-        dispatch=Dispatch(settings, Exchangers(settings), Courier(settings)),
+        dispatch=Dispatch(settings, Exchangers(settings), courier),
         suppressions=suppressions,
         metrics=metrics,
         commits=commits,
@@ -96,3 +97,4 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     here.ready("open", False, "the room is draining")
     await answering.close()
     await worker.drain()
+    courier.close()

@@ -17,7 +17,8 @@ import msgspec
 from services.delivery.core import outcome
 from services.delivery.core.outcome import Deferred, Delivered, Outcome, Phase
 from services.delivery.core.route import TRIES_LIMIT, Door
-from services.delivery.session import Limits, Reply, Session, Stopped
+from services.delivery.pool import Pool, Spot
+from services.delivery.session import Limits, Reply, Session, Stopped, command
 from services.delivery.settings import DeliverySettings
 from shared.contract.envelope import Envelope, Recipient
 from shared.contract.events import ExchangerTried
@@ -56,7 +57,7 @@ class _Ended(Exception):
 
 
 class Courier:
-    """Makes attempts; holds no connection between them."""
+    """Makes attempts; keeps connections open for a while between them. Closed by its owner."""
 
     def __init__(self, settings: DeliverySettings) -> None:
         self._settings = settings
@@ -66,11 +67,16 @@ class Courier:
             settings.data_write_timeout_seconds,
             settings.final_reply_timeout_seconds,
         )
+        self.pool = Pool(settings)
         self._verifying = ssl.create_default_context()
         self._tolerant = _tolerant()
         self._egress = [ipaddress.ip_address(text) for text in settings.egress_addresses]
         self._unverifiable: dict[str, float] = {}
         self._tls_broken: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Close the connections kept open."""
+        self.pool.close()
 
     async def attempt(
         self,
@@ -180,6 +186,7 @@ class _Visit:
         self._started = asyncio.get_running_loop().time()
         self._tls = ""
         self._verified = False
+        self._spot = Spot(door.host, door.address, courier.source(parcel.envelope.configuration, door.address))
         self.dots = 0
 
     async def run(self) -> dict[int, Outcome]:
@@ -189,6 +196,9 @@ class _Visit:
         result: Outcome
         try:
             async with asyncio.timeout_at(self._deadline) as self._timer:
+                session = self._courier.pool.take(self._spot)
+                if session is not None and await self._continued(session, decided):
+                    return decided
                 session = await self._connected()
                 await self._transaction(session, decided)
                 return decided
@@ -204,7 +214,7 @@ class _Visit:
             result = self._lost(_said(fault))
         finally:
             if session is not None:
-                session.leave()
+                self._courier.pool.give(self._spot, session)
         return {r.number: decided.get(r.number, result) for r in self._recipients}
 
     def record(self, decided: dict[int, Outcome]) -> ExchangerTried:
@@ -226,14 +236,30 @@ class _Visit:
             milliseconds=round((asyncio.get_running_loop().time() - self._started) * 1000),
         )
 
+    async def _continued(self, session: Session, decided: dict[int, Outcome]) -> bool:
+        """Use a session that was open; False if it turned out to be dead before anything was decided on it."""
+        self._tls, self._verified = session.tls, session.tls_verified
+        try:
+            await self._transaction(session, decided)
+        except (aiosmtplib.SMTPException, OSError):
+            if self.dots or decided or self._phase != "mail":
+                raise
+        except _Ended as ended:
+            if self._phase != "mail" or not (isinstance(ended.result, Deferred) and ended.result.elsewhere):
+                raise
+        else:
+            return True
+        session.abort()
+        self._tls, self._verified = "", False
+        return False
+
     async def _connected(self) -> Session:
         """Connect, greet and encrypt if the server offers it; in clear only if TLS cannot be had (RFC 7435)."""
         while True:
             session = self._courier.session()
             try:
                 self._phase = "connect"
-                source = self._courier.source(self._parcel.envelope.configuration, self._door.address)
-                await session.dial(self._door.address, self._courier.port, source)
+                await session.dial(self._door.address, self._courier.port, self._spot.source)
                 self._phase = "greeting"
                 await session.greeting()
                 self._phase = "ehlo"
@@ -263,6 +289,7 @@ class _Visit:
             else:
                 self._courier.learn(self._door.host, broken=True)
             return False
+        session.tls_verified = verifies
         self._tls, self._verified = session.tls, verifies
         return True
 
@@ -272,31 +299,38 @@ class _Visit:
         recipients = self._suitable(session, decided)
         if not recipients:
             return
-        reply = await session.command(b"MAIL", b"FROM:" + _path(envelope.sender), *self._mail_parameters(session))
-        if reply.code != 250:
-            raise _Ended(self._judged(reply))
-        self._phase = "rcpt"
-        accepted: list[int] = []
-        for recipient, written in recipients:
-            reply = await session.command(b"RCPT", b"TO:" + written, *_rcpt_parameters(session, recipient))
-            if reply.code in (250, 251):
-                accepted.append(recipient.number)
-                continue
-            decided[recipient.number] = result = self._judged(reply)
-            if not session.is_connected:
-                raise _Ended(result)
-        if not accepted:
-            return  # nothing is sent without a recipient, whatever the server says to DATA
-        self._phase = "data"
-        reply = await session.command(b"DATA")
-        if reply.code != 354:
-            result = self._judged(reply)
-            if 200 <= reply.code <= 399:
-                session.close()  # it does not wait for a message: the session is out of step
-            raise _Ended(result)
+        words = [command(b"MAIL", b"FROM:" + _path(envelope.sender), *self._mail_parameters(session))]
+        words += [command(b"RCPT", b"TO:" + path, *_rcpt_parameters(session, r)) for r, path in recipients]
+        mail, *rcpts, data = session.send([*words, b"DATA"])
+        try:
+            reply = await mail
+            if reply.code != 250:
+                raise _Ended(self._judged(reply))
+            self._phase = "rcpt"
+            accepted: list[int] = []
+            for (recipient, _), rcpt in zip(recipients, rcpts, strict=True):
+                reply = await rcpt
+                if reply.code in (250, 251):
+                    accepted.append(recipient.number)
+                    continue
+                decided[recipient.number] = result = self._judged(reply)
+                if not session.is_connected:
+                    raise _Ended(result)
+            if not accepted:
+                session.abort()  # nothing is sent without a recipient, whatever the server says to DATA
+                return
+            self._phase = "data"
+            reply = await data
+            if reply.code != 354:
+                raise _Ended(self._judged(reply))
+        except BaseException:
+            session.abort()  # replies may still be on their way, or a body be waited for
+            raise
+        finally:
+            for unasked in (mail, *rcpts, data):
+                unasked.close()
         reply = await session.content(self._parcel.mail, self._may_finish, self._on_dot)
-        result = self._judged(reply)
-        decided.update(dict.fromkeys(accepted, result))
+        decided.update(dict.fromkeys(accepted, self._judged(reply)))
 
     def _suitable(self, session: Session, decided: dict[int, Outcome]) -> list[tuple[Recipient, bytes]]:
         """Return the recipients this session can serve with their paths, and decide the others."""

@@ -1,20 +1,25 @@
 """An SMTP session with an exchanger: aiosmtplib for connection, TLS and capabilities, extended in this one file.
 
-What is added: the connection goes to a validated address, time limits per phase, and a DATA that knows whether the
-final dot has been sent, stops before it when told to, and feels back-pressure.
+What is added: the connection goes to a validated address, time limits per phase, commands in one write where the
+server allows it (RFC 2920), reuse, and a DATA that knows whether the final dot has been sent, stops before it when told
+to, and feels back-pressure.
 """
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from typing import NamedTuple
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
+from aiosmtplib.response import SMTPResponse
 
 CHUNK_BYTES = 1 << 16
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class Reply(NamedTuple):
@@ -37,6 +42,68 @@ class Limits(NamedTuple):
     final: float
 
 
+class Line(SMTPProtocol):
+    """The protocol of a session: as aiosmtplib's until `expect` is used, then any number of replies may be due."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection_lost_callback: Callable[[SMTPProtocol], None]
+    ) -> None:
+        super().__init__(loop=loop, connection_lost_callback=connection_lost_callback)
+        self._due: deque[asyncio.Future[SMTPResponse]] = deque()
+        self.disturbed = False
+        """Something came that nobody asked for: this session is not used again."""
+
+    def expect(self, replies: int) -> list[asyncio.Future[SMTPResponse]]:
+        """Return futures of the next replies; call it before the commands are written."""
+        if self._buffer and not self._due:
+            self.disturbed = True  # it came behind the last reply and belongs to nothing
+            del self._buffer[:]
+        futures = [self._loop.create_future() for _ in range(replies)]
+        self._due.extend(futures)
+        return futures
+
+    def data_received(self, data: bytes) -> None:
+        """Pair replies with what is due, in order; what is not due is discarded and remembered as a disturbance."""
+        if not self._due:
+            if not self._response_pending:
+                self.disturbed = True
+            super().data_received(data)
+            return
+        self._buffer.extend(data)
+        try:
+            while self._due and (response := self._read_response_from_buffer()) is not None:
+                self._settle(self._due.popleft(), response)
+            if len(self._buffer) > MAX_RESPONSE_LENGTH:
+                raise aiosmtplib.SMTPResponseException(-1, "Response too long")
+        except aiosmtplib.SMTPResponseException as fault:
+            self._fail(fault)
+        if not self._due and self._buffer:
+            self.disturbed = True
+            del self._buffer[:]
+
+    def eof_received(self) -> bool:
+        """Fail what is still due."""
+        self._fail(aiosmtplib.SMTPServerDisconnected("Unexpected EOF received"))
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what is still due."""
+        self._fail(aiosmtplib.SMTPServerDisconnected("Connection lost"))
+        super().connection_lost(exc)
+
+    def _settle(self, future: asyncio.Future[SMTPResponse], response: SMTPResponse) -> None:
+        if not future.done():
+            future.set_result(response)
+
+    def _fail(self, fault: Exception) -> None:
+        self.disturbed = True
+        while self._due:
+            future = self._due.popleft()
+            if not future.done():
+                future.set_exception(fault)
+                future.exception()  # perhaps nobody waits for it any more: that is no fault
+
+
 class Session(aiosmtplib.SMTP):
     """One session; closed by whoever made it. Every method raises `aiosmtplib.SMTPException` when the line fails."""
 
@@ -44,7 +111,9 @@ class Session(aiosmtplib.SMTP):
         super().__init__(local_hostname=ehlo_name, timeout=limits.command, start_tls=False)
         self.limits = limits
         self.tls = ""
-        self.dot_sent = False
+        self.tls_verified = False
+        self.messages = 0
+        """Messages whose final dot was answered."""
 
     async def dial(self, address: str, port: int, source: str = "") -> None:
         """Make the TCP connection to an address (never a name), from `source` if it is given.
@@ -98,14 +167,60 @@ class Session(aiosmtplib.SMTP):
         value = self.esmtp_extensions.get("size", "").strip()
         return int(value) if value.isdigit() and int(value) > 0 else None
 
-    async def command(self, *words: bytes) -> Reply:
-        """Send a command and return the reply, code -1 for one that cannot be read (the session is then closed)."""
+    @property
+    def reusable(self) -> bool:
+        """Whether another transaction can begin on it."""
+        return self.is_connected and isinstance(self.protocol, Line) and not self.protocol.disturbed
+
+    def send(self, commands: Sequence[bytes]) -> list[Coroutine[None, None, Reply]]:
+        """Send commands; return their replies, to be awaited in order.
+
+        All go out at once if the server knows PIPELINING, else each when its reply is awaited. A reply that cannot be
+        read has the code -1, and the session is then closed.
+        """
+        if not self.supports_extension("pipelining"):
+            return [self._one(command) for command in commands]
+        protocol = self._line()
+        futures = protocol.expect(len(commands))
+        protocol.write(b"".join(command + b"\r\n" for command in commands))
+        return [self._reply(future, self.limits.command) for future in futures]
+
+    async def _one(self, command: bytes) -> Reply:
+        protocol = self._line()
+        (future,) = protocol.expect(1)
+        protocol.write(command + b"\r\n")
+        return await self._reply(future, self.limits.command)
+
+    async def _reply(self, future: asyncio.Future[SMTPResponse], seconds: float) -> Reply:
         try:
-            response = await self.execute_command(*words)
+            async with asyncio.timeout(seconds):
+                response = await future
+        except TimeoutError as fault:
+            self.abort()  # a late reply must not be taken for that of another command
+            raise aiosmtplib.SMTPTimeoutError("Timed out waiting for server response") from fault
         except aiosmtplib.SMTPResponseException as fault:
-            self.close()  # what follows could not be paired with our commands any more
+            self.abort()
             return Reply(-1, str(fault.message))
+        if response.code == 421:  # RFC 5321 §3.8: the server is closing
+            self.abort()
         return Reply(response.code, response.message)
+
+    def _line(self) -> Line:
+        if not isinstance(self.protocol, Line):
+            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+        return self.protocol
+
+    async def _create_connection(self, timeout: float | None) -> SMTPResponse:  # noqa: ASYNC109 - its signature
+        """Replace aiosmtplib's way to connect: on the socket that was dialled, with `Line` as its protocol."""
+        loop = asyncio.get_running_loop()
+        line = Line(loop, self._on_connection_lost)
+        sock, self.sock = self.sock, None
+        transport, _ = await loop.create_connection(lambda: line, sock=sock)
+        self.protocol, self.transport = line, transport
+        response = await line.read_response(timeout=timeout)
+        if response.code != 220:
+            raise aiosmtplib.SMTPConnectResponseError(response.code, response.message)
+        return response
 
     async def content(self, mail: bytes, may_finish: Callable[[], bool], on_dot: Callable[[], None]) -> Reply:
         """Send the octets of a mail after a 354 reply, and the final dot; return the reply to it.
@@ -113,9 +228,7 @@ class Session(aiosmtplib.SMTP):
         `may_finish` is asked just before the dot; if it says no, the session is cut and `Stopped` raised. `on_dot` is
         called at the moment from which on the server may have the message.
         """
-        protocol = self.protocol
-        if protocol is None:
-            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
+        protocol = self._line()
         stuffed = stuff(mail)
         try:
             for start in range(0, len(stuffed), CHUNK_BYTES):
@@ -124,16 +237,14 @@ class Session(aiosmtplib.SMTP):
             if not may_finish():
                 raise Stopped("the hold on the message ran out before the final dot")
             on_dot()
-            self.dot_sent = True
+            (future,) = protocol.expect(1)
             protocol.write(b".\r\n")
-            response = await protocol.read_response(timeout=self.limits.final)
-        except aiosmtplib.SMTPResponseException as fault:
-            self.close()
-            return Reply(-1, str(fault.message))
+            reply = await self._reply(future, self.limits.final)
         except BaseException:
-            self._abort()
+            self.abort()
             raise
-        return Reply(response.code, response.message)
+        self.messages += 1
+        return reply
 
     def leave(self) -> None:
         """Say QUIT without waiting for the answer, and close."""
@@ -151,12 +262,20 @@ class Session(aiosmtplib.SMTP):
         except ConnectionError as fault:
             raise aiosmtplib.SMTPServerDisconnected("Connection lost") from fault
 
-    def _abort(self) -> None:
-        """Cut the connection at once, so that nothing still buffered is sent."""
+    def abort(self) -> None:
+        """Cut the connection at once, so that nothing still buffered is sent and nothing more is read."""
         abort = getattr(self.transport, "abort", None)
         if abort is not None:
             abort()
         self.close()
+
+
+def command(*words: bytes) -> bytes:
+    """Join the words of a command. Errors: `ValueError` for a control character, which could start another command."""
+    line = b" ".join(words)
+    if _CONTROL.search(line):
+        raise ValueError("a command must not contain control characters")
+    return line
 
 
 def stuff(mail: bytes) -> bytes:

@@ -47,6 +47,11 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     final_reply_timeout_seconds: Annotated[
         float, Meta(description="time for the reply to the final dot; less makes duplicates", gt=0)
     ] = 600.0  # RFC 5321 §4.5.3.2.6
+    connection_idle_seconds: Annotated[
+        float, Meta(description="how long a connection is kept for the next message; 0: not at all", ge=0)
+    ] = 10.0
+    connection_messages: Annotated[int, Meta(description="messages sent over one connection at most", ge=1)] = 100
+    connections_kept: Annotated[int, Meta(description="idle connections kept in all", ge=0)] = 500
     attempt_timeout_seconds: Annotated[
         float, Meta(description="time for all connections of one attempt to one destination, up to the dot", gt=0)
     ] = 900.0

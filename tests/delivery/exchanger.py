@@ -44,6 +44,7 @@ class Exchanger:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.changed = asyncio.Event()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Self:
@@ -75,6 +76,16 @@ class Exchanger:
                 self.changed.clear()
                 await self.changed.wait()
 
+    async def disturb(self, words: bytes | None) -> None:
+        """Say something unasked on every open session, or cut them (None); returns when the client can have seen it."""
+        for writer in list(self._writers):
+            if words is None:
+                writer.transport.abort()
+            else:
+                writer.write(words)
+                await writer.drain()
+        await asyncio.sleep(0.1)  # there is no sign of what a client has read
+
     def uses(self, verb: bytes) -> list[bytes]:
         """Return the commands with this verb, in order."""
         return [line for line in self.commands if line.split(b" ", 1)[0].upper() == verb]
@@ -83,6 +94,7 @@ class Exchanger:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.connections += 1
         self.changed.set()
         try:
@@ -91,6 +103,7 @@ class Exchanger:
             pass
         finally:
             self._tasks.discard(task)
+            self._writers.discard(writer)
             with contextlib.suppress(Exception):
                 writer.close()
 

@@ -34,7 +34,8 @@ class Field:
         self.dns = dns
         values = {"resolvers": (dns.where,), "mx_port": port, **settings}
         made = delivery_settings(directory, **values)
-        self.dispatch = Dispatch(made, Exchangers(made), Courier(made))
+        self.courier = Courier(made)
+        self.dispatch = Dispatch(made, Exchangers(made), self.courier)
 
     async def send(
         self, *addresses: str | Recipient, mail: bytes = MAIL, may_finish: bool = True, **envelope: Any
@@ -59,7 +60,9 @@ async def field(directory: Path, exchanger: Exchanger, **settings: Any) -> Async
         dns.set("rcpt.test", "MX", "10 mx.rcpt.test.")
         dns.set("mx.rcpt.test", "A", "127.0.0.1")
         values: dict[str, Any] = {"command_timeout_seconds": 2.0, "final_reply_timeout_seconds": 2.0, **settings}
-        yield Field(dns, directory, exchanger.port, **values)
+        made = Field(dns, directory, exchanger.port, **values)
+        yield made
+        made.courier.close()
 
 
 def only(attempted: Attempted) -> Outcome:
@@ -362,6 +365,7 @@ async def test_bad_certificates_are_tolerated(kind: str, tmp_path: Path) -> None
     async with field(tmp_path, exchanger) as made:
         first = await made.send("x@rcpt.test")
         connections = exchanger.connections
+        made.courier.close()  # else the open connection would be used
         second = await made.send("x@rcpt.test")
     assert isinstance(only(first), Delivered)
     assert isinstance(only(second), Delivered)
@@ -415,3 +419,63 @@ async def test_slow_destination_does_not_hold_up_another(tmp_path: Path) -> None
         assert not sending.done()
         attempted = await sending
     assert isinstance(attempted.outcomes[1], Deferred)
+
+
+async def test_connections_are_reused(tmp_path: Path) -> None:
+    """Messages to one exchanger share a connection up to its number of uses, and TLS stays recorded."""
+    exchanger = await Exchanger(tls=server_context(tmp_path)).start()
+    async with field(tmp_path, exchanger, connection_messages=3) as made:
+        attempts = [await made.send("x@rcpt.test") for _ in range(7)]
+    assert all(attempt.tried[0].tls for attempt in attempts)
+    assert exchanger.connections == 4  # one more for the certificate that could not be verified
+    assert len(exchanger.received) == 7
+
+
+@pytest.mark.parametrize("death", ["cut", "421", "chatter"])
+async def test_dead_connection_is_replaced(death: str, tmp_path: Path) -> None:
+    """A kept connection that has died, says 421 or has talked out of turn costs nothing: a new one is made."""
+    exchanger = await Exchanger().start()
+    async with field(tmp_path, exchanger) as made:
+        await made.send("x@rcpt.test")
+        if death == "421":
+            exchanger.script["MAIL"] = [(b"421 4.4.2 idle too long\r\n", None), (OK,)]
+        else:
+            await exchanger.disturb(None if death == "cut" else b"250 2.1.0 forged\r\n")
+        attempted = await made.send("x@rcpt.test")
+    assert isinstance(only(attempted), Delivered)
+    assert exchanger.connections == 2
+    assert len(exchanger.received) == 2
+
+
+async def test_idle_connections_are_closed(tmp_path: Path) -> None:
+    """A connection nobody needs is ended with QUIT."""
+    exchanger = await Exchanger().start()
+    async with field(tmp_path, exchanger, connection_idle_seconds=0.05) as made:
+        await made.send("x@rcpt.test")
+        await exchanger.until(lambda: exchanger.uses(b"QUIT") != [])
+
+
+PIPELINED: dict[str, tuple[dict[str, list[tuple[Action, ...]]], list[type], int]] = {
+    "all well": ({}, [Delivered, Delivered], 1),
+    "one refused": ({"RCPT": [(b"550 5.1.1 no\r\n",), (OK,)]}, [Bounced, Delivered], 1),
+    "all refused, DATA accepted anyway": ({"RCPT": [(b"550 5.1.1 no\r\n",)]}, [Bounced, Bounced], 0),
+    "MAIL refused": (
+        {"MAIL": [(b"550 5.7.1 no\r\n",)], "RCPT": [(b"503 5.5.1 MAIL first\r\n",)]}, [Bounced, Bounced], 0,
+    ),
+    "DATA refused": ({"DATA": [(b"451 4.3.0 later\r\n",)]}, [Deferred, Deferred], 0),
+    "421 between": ({"RCPT": [(OK,), (b"421 4.7.0 enough\r\n", None)]}, [Deferred, Deferred], 0),
+    "cut between": ({"RCPT": [(OK,), (None,)]}, [Deferred, Deferred], 0),
+    "replies in pieces": ({"MAIL": [(b"250-a\r\n25", 0.05, b"0 b\r", 0.05, b"\n")]}, [Delivered, Delivered], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PIPELINED)
+async def test_pipelining(case: str, tmp_path: Path) -> None:
+    """Commands sent in one write get the same outcomes as one by one, and no body goes without a recipient."""
+    script, kinds, stored = PIPELINED[case]
+    exchanger = Exchanger(extensions=("PIPELINING", "8BITMIME"))
+    exchanger.script = {verb: list(uses) for verb, uses in script.items()}
+    async with field(tmp_path, await exchanger.start()) as made:
+        attempted = await made.send("a@rcpt.test", "b@rcpt.test")
+    assert [type(attempted.outcomes[n]) for n in (1, 2)] == kinds
+    assert len(exchanger.seen) == stored
