@@ -19,6 +19,7 @@ from services.ingress.proof import Proof
 from services.ingress.reception import Reception
 from services.ingress.refusals import Refusals
 from services.ingress.settings import IngressSettings
+from services.ingress.siblings import Siblings
 from services.ingress.spool import Spool
 from shared.bus.client import connect
 from shared.bus.settings import BusSettings, Topology
@@ -73,11 +74,13 @@ async def serve(
         )
         directory = Directory(bus, credentials.drop)
         spool = Spool(bus, proof, settings, topology.shards)
+        authentication = Authentication(directory, credentials, metrics, settings)
+        siblings = Siblings(bus, authentication.patience, settings.failed_login_half_life_seconds)
         desk = Desk(
             settings=settings,
             certificate=certificate,
             connections=Connections(settings),
-            authentication=Authentication(directory, credentials, metrics, settings),
+            authentication=authentication,
             reception=Reception(directory, spool, accepted, metrics, settings, topology.slots),
             refusals=Refusals(refused, settings),
             proof=proof,
@@ -91,6 +94,7 @@ async def serve(
         )
         await directory.start(room.tasks)
         room.ready("directory", True)
+        await siblings.start(room.tasks)
         room.tasks.create_task(proof.run(), name="proof")
         room.tasks.create_task(spool.watch_fill(), name="fill of the mail streams")
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
@@ -103,6 +107,7 @@ async def serve(
         room.ready("accepting", False, "told to stop")
         listeners.close()
         await drain(desk)
+        await siblings.leave()
         for journal in (accepted, refused):
             if not await journal.settle(SETTLE_SECONDS):
                 room.log.error("events are left unpublished", extra={"journal": journal.name, "left": journal.waiting})

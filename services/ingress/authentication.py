@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 
 from services.ingress.core.access import IpAddress, network_of
 from services.ingress.core.patience import Patience, PatiencePolicy
@@ -18,6 +19,8 @@ from shared.mail import reply
 from shared.runtime import clock
 
 FAMILIAR_PAIRS = 100_000
+DIGEST_BYTES = 12
+"""Size of the digests failures are counted under: what strangers type is not passed on."""
 
 
 class Authentication:
@@ -32,7 +35,7 @@ class Authentication:
         self._metrics = metrics
         self._floor = settings.failed_login_seconds
         self._at_once = settings.logins_per_key
-        self._patience = Patience(
+        self.patience = Patience(
             PatiencePolicy(
                 base_seconds=settings.failed_login_delay_seconds,
                 cap_seconds=settings.failed_login_delay_cap_seconds,
@@ -64,8 +67,8 @@ class Authentication:
                 denial = self._denial(session, attempt, verified)
                 if verified and not denial:
                     return self._succeeded(session, attempt, verified)
-            delay = self._patience.delay(keys, started)
-            self._patience.failed(keys, started)
+            delay = self.patience.delay(keys, started)
+            self.patience.failed(keys, started)
             await asyncio.sleep(max(0.0, started + self._floor + delay - loop.time()))
         self._metrics.logins.labels("failed").inc()
         owner = accounts[0].configuration if accounts else None
@@ -109,7 +112,7 @@ class Authentication:
             keys.append(f"network {network_of(address)}")
         familiar = (username, text) in self._familiar
         keys.append(f"user {username} from {text}" if familiar else f"user {username}")
-        return tuple(keys)
+        return tuple(blake2b(key.encode("utf-8", "replace"), digest_size=DIGEST_BYTES).hexdigest() for key in keys)
 
     @contextmanager
     def _counted(self, keys: tuple[str, ...]) -> Iterator[None]:

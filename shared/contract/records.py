@@ -312,4 +312,14 @@ class Suppression(Record, frozen=True, kw_only=True, tag="suppression.v1"):
     at: datetime
 
 
+class LoginFailures(Record, frozen=True, kw_only=True, tag="login-failures.v1"):
+    """Recent failed logins one ingress process has seen. Bucket `logins`, key `<process>`; read by its siblings."""
+
+    process: str
+    at: datetime
+    """When the counts were true; with age they count less."""
+    failures: dict[str, float]
+    """Digest of a user, an address or a network to its recent failures."""
+
+
 DirectoryRecord = Instance | Configuration | DomainClaim | User | Zone | Rule | Authorization | Suspension | Roster

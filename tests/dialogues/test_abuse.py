@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.bus.kv import Bucket
+from shared.contract.records import LoginFailures
 from tests.bus_server import BusServer, started
 from tests.conftest import SMALL
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, running, stored
@@ -239,3 +242,45 @@ def test_nothing_unasked_is_stored(bus: BusServer, ingress: IngressProcess) -> N
             assert client.getreply()[0] == 550
         client.quit()
     assert stored(bus) == []
+
+
+def test_guesses_count_at_every_replica(bus: BusServer, tmp_path: Path) -> None:
+    """Failures at one ingress delay the next failure at another one."""
+    slow = {"failed_login_delay_seconds": "0.4", "failed_login_delay_cap_seconds": "0.8", "failed_logins": "10"}
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with running(bus, tmp_path / "one", **slow) as one, running(bus, tmp_path / "two", **slow) as two:
+        assert _seconds_of_failures(two, 1) < 0.4
+        _seconds_of_failures(one, 5)
+        asyncio.run(_told(bus, 5.0))
+        # Two more failures of its own would not delay anything yet.
+        assert max(_seconds_of_failures(two, 1, user=user) for user in ("nobody", "somebody")) >= 0.4
+
+
+async def _told(bus: BusServer, failures: float) -> None:
+    """Wait until an ingress has told its siblings about almost so many failures."""
+    connection = await bus.connect("ingress")
+    try:
+        bucket: Bucket[LoginFailures] = Bucket(connection, "logins", LoginFailures)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not any(
+                max(entry.record.failures.values(), default=0.0) > failures - 0.5 for entry in await bucket.entries()
+            ):
+                await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
+def _seconds_of_failures(ingress: IngressProcess, count: int, user: str = "alice") -> float:
+    sock = socket.create_connection(("127.0.0.1", ingress.ports["tls"]), WAIT_SECONDS)
+    with client_context().wrap_socket(sock) as client:
+        lines = client.makefile("rb")
+        client.sendall(b"EHLO x\r\n")
+        while not lines.readline().startswith(b"250 "):
+            pass
+        began = time.monotonic()
+        for number in range(count):
+            client.sendall(b"AUTH PLAIN " + base64.b64encode(f"\0{user}\0guess{number}".encode()) + b"\r\n")
+            while not lines.readline().startswith(b"535"):
+                pass
+        return time.monotonic() - began

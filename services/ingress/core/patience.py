@@ -1,10 +1,19 @@
-"""How long a failed login is kept waiting: exponential in recent failures, forgotten with time, bounded in memory."""
+"""How long a failed login is kept waiting: exponential in recent failures, forgotten with time, bounded in memory.
+
+Failures that sibling processes have seen count like our own.
+"""
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from heapq import nlargest
+from operator import itemgetter
 
 import msgspec
+
+SIBLINGS = 64
+WORTH_TELLING = 0.5
+"""Failures below this are not told to siblings."""
 
 
 class PatiencePolicy(msgspec.Struct, frozen=True):
@@ -26,11 +35,12 @@ class Patience:
         """Start with no failures."""
         self._policy = policy
         self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._siblings: dict[str, tuple[Mapping[str, float], float]] = {}
 
     def failed(self, keys: Iterable[str], at: float) -> None:
         """Count a failure for each key."""
         for key in keys:
-            self._failures[key] = (self.recent(key, at) + 1.0, at)
+            self._failures[key] = (self._decayed(*self._failures.get(key, (0.0, at)), at) + 1.0, at)
             self._failures.move_to_end(key)
         while len(self._failures) > self._policy.keys:
             self._failures.popitem(last=False)
@@ -39,10 +49,25 @@ class Patience:
         """Forget a key's failures, after a success."""
         self._failures.pop(key, None)
 
+    def heard(self, sibling: str, failures: Mapping[str, float] | None, at: float) -> None:
+        """Take up what a sibling has seen at a time; None: it is gone."""
+        self._siblings.pop(sibling, None)
+        if failures is not None and len(self._siblings) < SIBLINGS:
+            self._siblings[sibling] = (failures, at)
+
+    def worst(self, most: int, at: float) -> dict[str, float]:
+        """Return the keys with the most failures of our own, for the siblings."""
+        counts = ((key, self._decayed(*entry, at)) for key, entry in self._failures.items())
+        return dict(
+            nlargest(most, ((key, count) for key, count in counts if count >= WORTH_TELLING), key=itemgetter(1))
+        )
+
     def recent(self, key: str, at: float) -> float:
         """Return the failures of a key, each counting less with its age."""
-        count, last = self._failures.get(key, (0.0, at))
-        return count * math.pow(0.5, max(0.0, at - last) / self._policy.half_life_seconds)
+        own = self._decayed(*self._failures.get(key, (0.0, at)), at)
+        return own + sum(
+            self._decayed(failures[key], then, at) for failures, then in self._siblings.values() if key in failures
+        )
 
     def delay(self, keys: Iterable[str], at: float) -> float:
         """Return the seconds the next failure of these keys waits: that of the worst key."""
@@ -50,3 +75,6 @@ class Patience:
         if worst < 0:
             return 0.0
         return min(self._policy.cap_seconds, self._policy.base_seconds * math.pow(2.0, min(worst, 60.0)))
+
+    def _decayed(self, count: float, last: float, at: float) -> float:
+        return count * math.pow(0.5, max(0.0, at - last) / self._policy.half_life_seconds)

@@ -75,6 +75,24 @@ def test_patience_grows_and_forgets() -> None:
     assert patience.delay(["a"], 0.0) == 0
 
 
+def test_failures_seen_by_siblings_count() -> None:
+    """What other processes have seen adds to our own, counts less with age, and goes with them."""
+    ours, theirs = (Patience(PatiencePolicy(free=2, base_seconds=1, half_life_seconds=100)) for _ in range(2))
+    for _ in range(4):
+        theirs.failed(["a", "b"], 0.0)
+    theirs.failed(["c"], 0.0)
+    assert theirs.worst(2, 0.0) == {"a": 4.0, "b": 4.0}
+    assert theirs.worst(9, 1000.0) == {}
+    ours.failed(["a"], 0.0)
+    ours.heard("s1", theirs.worst(2, 0.0), 0.0)
+    assert ours.recent("a", 0.0) == 5
+    assert ours.recent("a", 100.0) == 2.5
+    assert ours.delay(["b"], 0.0) == 4
+    assert ours.worst(9, 0.0) == {"a": 1.0}
+    ours.heard("s1", None, 0.0)
+    assert ours.recent("a", 0.0) == 1
+
+
 def test_patience_is_bounded() -> None:
     """However many keys fail, only the latest are remembered."""
     patience = Patience(PatiencePolicy(keys=10))
