@@ -56,6 +56,8 @@ def why(situation: Situation, standing: Standing | None, now: datetime) -> str:
             sentence = f"Dropped{by} at {moment(s.updated_at)}{reason}"
         case other:
             sentence = f"{other.capitalize()}: {_plain(s.explanation) or 'no more is known'}"
+    if any(r.possible_duplicate for r in s.recipients):
+        sentence += "; an attempt was broken off when its outcome was not known, so a copy may have arrived twice"
     return sentence + _share(s)
 
 

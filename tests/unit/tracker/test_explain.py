@@ -83,6 +83,12 @@ def test_a_suspension_is_named_where_no_event_names_it() -> None:
     assert "suspended" not in why(situation("queued"), verified, NOON)
 
 
+def test_a_possible_duplicate_is_told() -> None:
+    """Whoever asks learns that a copy may have arrived twice."""
+    twice = msgspec.structs.replace(state(1, "delivered"), possible_duplicate=True)
+    assert "may have arrived twice" in why(situation("delivered", twice), None, NOON)
+
+
 def test_a_sentence_is_one_line_whatever_a_server_said() -> None:
     """Line ends in a remote server's text do not get through."""
     wild = Diagnosis(code=450, enhanced="4.2.0", text="a\r\nb\n\tc", host="mx.example")
