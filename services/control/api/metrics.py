@@ -19,6 +19,8 @@ from shared.contract.records import Configuration
 
 KEYS = ("bounced", "deferred", "opened", "success", "submitted")
 CUSTOM_EMAIL = "smtp_custom"
+FOREIGN_FILTERS = ("destination_id", "subscription_id", "source_id", "notification_id")
+"""Filters of IBM's by things that do not exist here."""
 
 Gte = Annotated[str, Parameter(query="gte", description="from this time on, UTC, for example 2026-01-31T00:00:00Z")]
 Lte = Annotated[str, Parameter(query="lte", description="up to this time")]
@@ -82,7 +84,10 @@ def _asked(
         raise bad_request(*(fault for fault in found if isinstance(fault, Fault)))
     since, until = found[0], found[1] + timedelta(seconds=1)  # lte includes its second
     if configuration_id:
-        return configuration_of(desk.directory, caller, instance_id, configuration_id), since, until
+        configuration = configuration_of(desk.directory, caller, instance_id, configuration_id)
+        if any(request.query_params.get(name) for name in FOREIGN_FILTERS):
+            return None, since, until  # no message here came from such a thing
+        return configuration, since, until
     if destination_type != CUSTOM_EMAIL:
         raise bad_request(
             Fault("smtp_config_id_missing", "name the configuration to count: smtp_config_id", "smtp_config_id")
@@ -102,6 +107,11 @@ async def get_metrics(
 ) -> Metrics:
     """Count the recipients of a configuration by outcome over time; opening of mail is not tracked, so 0."""
     configuration, since, until = _asked(request, desk, instance_id, gte, lte, smtp_config_id, destination_type)
+    for name in ("email_to", "subject"):
+        if request.query_params.get(name):
+            raise bad_request(
+                Fault("unsupported_filter", f"counts cannot be narrowed by {name}; the list of bounces can", name)
+            )
     buckets: tuple[requests.CountBucket, ...] = ()
     if configuration is not None:
         wish = requests.CountMessages(
