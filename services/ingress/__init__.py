@@ -1,6 +1,7 @@
 """Ingress: the door strangers' bytes come through. It admits mail, makes it durable and answers with a queue ID.
 
-Owns: queue IDs; writes MAIL (fresh mail), ACCEPTED and REFUSALS.
+Owns: queue IDs, and the decision whether a message comes in.
+Writes: MAIL (fresh mail), ACCEPTED, REFUSALS; the bucket `logins`, where its processes tell each other of failures.
 Reads: the buckets `directory` and `standing`, as live local snapshots.
 Never: asks another room while a client waits, looks anything up in DNS, delivers, or answers 250 before the bus has
 the message on disk.

@@ -209,8 +209,10 @@ class Reception:
             return refusal
         at = clock.now()
         queue_id = new_queue_id(int(at.timestamp() * 1000), secrets.token_bytes(RANDOM_BYTES))
+        # Asked for by many clients just in case; a message that does not need it can go to any exchanger.
+        smtputf8 = sender.smtputf8 and _needs_utf8(transaction, parsed)
         trace = Trace(self._host, session.client_name, session.address, session.tls, login.username)
-        finished = content.finish(parsed, configuration.domain, trace, queue_id, at, sender.smtputf8)
+        finished = content.finish(parsed, configuration.domain, trace, queue_id, at, smtputf8)
         lifetime = configuration.lifetime_seconds
         envelope = Envelope(
             queue_id=queue_id,
@@ -232,7 +234,7 @@ class Reception:
             user=account.user.id,
             header_from=finished.header_from,
             eight_bit=finished.eight_bit,
-            smtputf8=sender.smtputf8,
+            smtputf8=smtputf8,
             ret=sender.ret,
             envid=sender.envid,
         )
@@ -264,6 +266,14 @@ class Reception:
         subject = subjects.accepted(envelope.instance, envelope.configuration, envelope.queue_id)
         # Not awaited: a reconciler re-creates what a crash may lose between here and the bus.
         self._accepted.post(Posting(subject, "ACCEPTED", envelope.queue_id, msgspec.json.encode(event)))
+
+
+def _needs_utf8(transaction: Transaction, parsed: content.Parsed) -> bool:
+    """Whether an address or the header has octets that only SMTPUTF8 carries (RFC 6531 §3.3)."""
+    addresses = [each.address for each in transaction.recipients]
+    if transaction.sender and transaction.sender.address:
+        addresses.append(transaction.sender.address)
+    return not (all(each.is_ascii for each in addresses) and all(field.raw.isascii() for field in parsed.fields))
 
 
 def _owned(refusal: Refusal, account: Account | None) -> Refusal:
