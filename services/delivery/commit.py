@@ -15,7 +15,7 @@ import msgspec
 from shared.bus.client import Bus, Stored
 from shared.contract import subjects
 from shared.contract.envelope import Carriage, Envelope, Progress, pack
-from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
+from shared.contract.errors import UNREADABLE, BusUnavailable, StoreFull, WrongSequence
 from shared.contract.events import AnyStatus
 from shared.contract.subjects import Place
 
@@ -174,5 +174,5 @@ def _retry(place: Place) -> str:
 def _decoded(stored: Stored) -> AnyStatus:
     try:
         return _decoder.decode(stored.payload)
-    except msgspec.MsgspecError as fault:
+    except UNREADABLE as fault:
         raise StatusUnreadable(f"the status record at {stored.sequence} cannot be read: {fault}") from fault

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from services.delivery.core import outcome, reach, route
+from services.delivery.core import breaker, outcome, reach, route
 from services.delivery.core.outcome import Outcome
 from services.delivery.core.route import Door
 from services.delivery.courier import Courier, Parcel, Visits
@@ -16,6 +16,8 @@ from services.delivery.session import stray_line_end
 from services.delivery.settings import DeliverySettings
 from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
+
+BREAKERS_KEPT = 20_000
 
 
 class Attempted(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,12 @@ class Dispatch:
         self._allowed = reach.networks(settings.allowed_networks)
         self._refused = reach.networks((*settings.refused_networks, *settings.egress_addresses))
         self._dice = random.SystemRandom()
+        self._breakers: dict[tuple[str, ...], breaker.Breaker] = {}
+        self._breaker_limits = breaker.Limits(
+            failures=settings.breaker_failures,
+            first_pause=settings.breaker_pause_seconds,
+            longest_pause=settings.breaker_longest_pause_seconds,
+        )
         self._destinations: dict[str, tuple[asyncio.Semaphore, int]] = {}
 
     async def attempt(
@@ -53,7 +61,7 @@ class Dispatch:
 
         async def serve(hosts: tuple[str, ...], members: list[Recipient]) -> Visits:
             async with gate, self._destination(hosts[0]):
-                return await self._serve(hosts, members, parcel, may_finish)
+                return await self._unless_paused(hosts, members, parcel, may_finish)
 
         async with asyncio.TaskGroup() as tasks:
             served = [tasks.create_task(serve(hosts, members)) for hosts, members in groups.items()]
@@ -93,6 +101,34 @@ class Dispatch:
             else:
                 outcomes.update({r.number: found for r in members})
         return groups
+
+    async def _unless_paused(
+        self, hosts: tuple[str, ...], members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
+    ) -> Visits:
+        """Serve the members unless the breaker of their destination is open."""
+        loop = asyncio.get_running_loop()
+        state = self._breakers.get(hosts, breaker.CLOSED)
+        if not breaker.may_try(state, loop.time()):
+            said = f"{hosts[0]} does not answer ({state.reason}); its mail waits without being tried for a while"
+            paused = outcome.lost(said, "policy", "4.4.1", host=hosts[0])
+            return Visits(outcomes=dict.fromkeys((r.number for r in members), paused), tried=[])
+        self._remember(hosts, breaker.trying(state))
+        results: list[Outcome] = []
+        try:
+            visits = await self._serve(hosts, members, parcel, may_finish)
+            results = list(visits.outcomes.values())
+            return visits
+        finally:
+            state = self._breakers.get(hosts, breaker.CLOSED)
+            self._remember(hosts, breaker.after(state, results, loop.time(), self._breaker_limits))
+
+    def _remember(self, hosts: tuple[str, ...], state: breaker.Breaker) -> None:
+        if state == breaker.CLOSED:
+            self._breakers.pop(hosts, None)
+            return
+        if len(self._breakers) >= BREAKERS_KEPT and hosts not in self._breakers:
+            self._breakers.pop(next(iter(self._breakers)))  # the oldest; it is found out again if it matters
+        self._breakers[hosts] = state
 
     async def _serve(
         self, hosts: tuple[str, ...], members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]

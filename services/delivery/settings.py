@@ -79,6 +79,13 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="how long a queue may be blocked by busy tenants before their mail is put aside", gt=0)
     ] = 2.0
     domain_concurrency: Annotated[int, Meta(description="transactions with one recipient domain at a time", ge=1)] = 20
+    breaker_failures: Annotated[
+        int, Meta(description="attempts in a row a destination must leave unanswered to be paused", ge=1)
+    ] = 10
+    breaker_pause_seconds: Annotated[float, Meta(description="first pause of such a destination; it doubles", gt=0)] = (
+        30.0
+    )
+    breaker_longest_pause_seconds: Annotated[float, Meta(description="longest pause of a destination", gt=0)] = 600.0
     message_groups: Annotated[int, Meta(description="destinations of one message served at a time", ge=1)] = 8
     buffer_bytes: Annotated[int, Meta(description="octets of messages pulled and not yet finished", ge=1)] = 256 << 20
     pull_batch: Annotated[int, Meta(description="messages pulled at once from one consumer", ge=1)] = 20

@@ -479,3 +479,18 @@ async def test_pipelining(case: str, tmp_path: Path) -> None:
         attempted = await made.send("a@rcpt.test", "b@rcpt.test")
     assert [type(attempted.outcomes[n]) for n in (1, 2)] == kinds
     assert len(exchanger.seen) == stored
+
+
+async def test_silent_destination_is_paused(tmp_path: Path) -> None:
+    """After some unanswered attempts mail for a destination is deferred without a connection; others go on."""
+    dead = await Exchanger().start("127.0.0.2", 0)
+    alive = await Exchanger().start("127.0.0.1", dead.port)
+    dead.script["GREETING"] = [(None,)]
+    async with dead, field(tmp_path, alive, breaker_failures=3, breaker_pause_seconds=60.0) as made:
+        made.dns.set("dead.test", "MX", "10 mx.dead.test.")
+        made.dns.set("mx.dead.test", "A", "127.0.0.2")
+        results = [only(await made.send("x@dead.test")) for _ in range(5)]
+        assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+    assert dead.connections == 3
+    assert {type(result) for result in results} == {Deferred}
+    assert "without being tried" in results[-1].diagnosis.text

@@ -35,7 +35,7 @@ async def made(server: BusServer, directory: Path) -> AsyncIterator[World]:
     tenant = Tenant(server)
     await tenant.open()
     bus = await server.connect("delivery")
-    async with DnsServer() as dns, Exchanger() as exchanger:
+    async with DnsServer() as dns, Exchanger(extensions=("PIPELINING", "8BITMIME", "SMTPUTF8")) as exchanger:
         dns.set("rcpt.test", "MX", "10 mx.rcpt.test.")
         dns.set("mx.rcpt.test", "A", "127.0.0.1")
         yield World(server, tenant, Watcher(bus, server), dns, exchanger, directory)

@@ -1,0 +1,63 @@
+"""Leaves a destination alone that does not answer, so that its mail does not use up the places of all other mail.
+
+After some failures in a row the breaker opens: mail for the destination is deferred without a connection. When the
+pause is over one message probes; if it gets through the breaker closes, else it opens for longer.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
+
+_UNREACHED = frozenset({"connect", "greeting", "ehlo"})
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """When a breaker opens, and for how long; times in seconds."""
+
+    failures: int
+    first_pause: float
+    longest_pause: float
+
+
+class Breaker(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one destination; times are seconds of any steady clock."""
+
+    failures: int = 0
+    open_until: float = 0.0
+    pause: float = 0.0
+    probing: bool = False
+    reason: str = ""
+    """What the last failure said."""
+
+
+CLOSED = Breaker()
+
+
+def may_try(breaker: Breaker, now: float) -> bool:
+    """Return whether a message may go to the destination."""
+    return not breaker.pause or (now >= breaker.open_until and not breaker.probing)
+
+
+def trying(breaker: Breaker) -> Breaker:
+    """Return the state while a message that may go is on its way: the first one after a pause is the only one."""
+    return msgspec.structs.replace(breaker, probing=True) if breaker.pause else breaker
+
+
+def after(breaker: Breaker, outcomes: Iterable[Outcome], now: float, limits: Limits) -> Breaker:
+    """Return the state after an attempt that was on its way."""
+    results = list(outcomes)
+    unreached = [r for r in results if isinstance(r, Deferred) and r.diagnosis.phase in _UNREACHED]
+    if not results or len(unreached) < len(results):
+        if any(isinstance(r, Delivered | Bounced) or r.diagnosis.code for r in results):
+            return CLOSED  # it speaks: what it says to single recipients is no matter of the connection
+        return msgspec.structs.replace(breaker, probing=False)
+    failures = breaker.failures + 1
+    reason = unreached[0].diagnosis.text
+    if failures < limits.failures and not breaker.pause:
+        return msgspec.structs.replace(breaker, failures=failures, reason=reason)
+    if breaker.pause and not breaker.probing:
+        return msgspec.structs.replace(breaker, reason=reason)  # began before the breaker opened
+    pause = min(breaker.pause * 2 or limits.first_pause, limits.longest_pause)
+    return Breaker(failures=failures, open_until=now + pause, pause=pause, reason=reason)
