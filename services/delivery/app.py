@@ -23,7 +23,14 @@ from shared.bus.client import Bus, connect
 from shared.bus.kv import Replica
 from shared.bus.settings import BusSettings, Topology
 from shared.contract.records import DkimKey
-from shared.contract.requests import QUEUE_ACT, QUEUE_LIST, ListQueue, QueueAction
+from shared.contract.requests import (
+    QUEUE_ACT,
+    QUEUE_LIST,
+    SUPPRESSION_REMOVE,
+    ListQueue,
+    QueueAction,
+    RemoveSuppression,
+)
 from shared.runtime.lifecycle import Room, health_settings, run
 from shared.runtime.sealing import read_master_key
 from shared.runtime.settings import load
@@ -86,8 +93,12 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     answering = await service.serve(
         bus,
         "delivery",
-        "Queue operations",
-        {QUEUE_LIST: (ListQueue, queue.list), QUEUE_ACT: (QueueAction, queue.act)},
+        "Queue operations and suppressions",
+        {
+            QUEUE_LIST: (ListQueue, queue.list),
+            QUEUE_ACT: (QueueAction, queue.act),
+            SUPPRESSION_REMOVE: (RemoveSuppression, suppressions.remove),
+        },
     )
     worker = Worker(settings, topology, bus, carrier, metrics)
     worker.start(here.tasks)

@@ -8,6 +8,7 @@ from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract.errors import BusUnavailable, WrongSequence
 from shared.contract.records import Suppression
+from shared.contract.requests import RemoveSuppression, SuppressionRemoved
 from shared.mail.address import Address, parse_address
 
 log = logging.getLogger("delivery")
@@ -37,13 +38,18 @@ class Suppressions:
         except BusUnavailable as fault:
             log.warning("a suppression could not be entered: %s", fault, extra={"queue_id": queue_id})
 
-    async def remove(self, configuration: str, address: str) -> bool:
-        """Take an address off the list; False if it was not on it."""
-        name = key(configuration, address)
-        if await self._bucket.get(name) is None:
-            return False
+    async def remove(self, wish: RemoveSuppression) -> SuppressionRemoved:
+        """Take an address off a list, for control.
+
+        Errors: `BusUnavailable`.
+        """
+        name = key(wish.configuration, wish.address)
+        entry = await self._bucket.get(name)
+        if entry is None:
+            return SuppressionRemoved(removed=False)
         await self._bucket.delete(name)
-        return True
+        log.info("taken off the suppression list", extra={"configuration": wish.configuration, "by": wish.by})
+        return SuppressionRemoved(removed=True)
 
 
 def key(configuration: str, address: str) -> str:

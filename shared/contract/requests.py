@@ -246,6 +246,23 @@ class QueueActed(Request, frozen=True, kw_only=True):
     sentence: str
 
 
+class RemoveSuppression(Request, frozen=True, kw_only=True):
+    """Take an address off a configuration's list. Subject `postlane.delivery.suppression.remove`.
+
+    The reply is `SuppressionRemoved`.
+    """
+
+    configuration: str
+    address: str
+    by: str
+
+
+class SuppressionRemoved(Request, frozen=True, kw_only=True):
+    """Whether the address was on the list."""
+
+    removed: bool
+
+
 VERIFY = "postlane.verifier.verify"
 RECORDS = "postlane.verifier.records"
 MESSAGE = "postlane.tracker.message"
@@ -255,3 +272,4 @@ COUNT = "postlane.tracker.count"
 BOUNCES = "postlane.tracker.bounces"
 QUEUE_LIST = "postlane.delivery.queue.list"
 QUEUE_ACT = "postlane.delivery.queue.act"
+SUPPRESSION_REMOVE = "postlane.delivery.suppression.remove"

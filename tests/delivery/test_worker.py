@@ -5,8 +5,10 @@ from typing import Any
 
 import dkim
 
+from shared.bus import service
 from shared.contract.envelope import Recipient
 from shared.contract.events import MessageAttempted, MessageExpired, MessageHeld, MessageReleased
+from shared.contract.requests import SUPPRESSION_REMOVE, RemoveSuppression, SuppressionRemoved
 from tests.delivery.house import Tenant, delivering, dkim_answer
 from tests.delivery.world import World
 
@@ -95,17 +97,25 @@ async def test_bounce_is_reported_to_the_sender(world: World) -> None:
 
 
 async def test_hard_bounce_suppresses(world: World) -> None:
-    """After a mailbox bounce the next message to that address is suppressed without a connection."""
+    """After a mailbox bounce the next message to that address is suppressed, until it is taken off the list."""
     world.exchanger.by_recipient = {"gone@rcpt.test": [(b"550 5.1.1 unknown\r\n",)]}
     async with delivering(world.server, world.settings()):
         first = await world.tenant.accept("gone@rcpt.test", sender="")
         await world.watcher.until(first, "bounced")
         await world.watcher.until_empty()
         before = world.exchanger.connections
+        assert before == 1
         second = await world.tenant.accept("gone@RCPT.test", sender="")
         event = await world.watcher.until(second, "suppressed", "bounced")
-    assert event.status == "suppressed"
-    assert world.exchanger.connections == before
+        assert event.status == "suppressed"
+        assert world.exchanger.connections == before
+        assert world.tenant.control is not None
+        wish = RemoveSuppression(configuration=second.configuration, address="gone@rcpt.test", by="op")
+        removed = await service.ask(world.tenant.control, SUPPRESSION_REMOVE, wish, SuppressionRemoved)
+        again = await service.ask(world.tenant.control, SUPPRESSION_REMOVE, wish, SuppressionRemoved)
+        assert (removed.removed, again.removed) == (True, False)
+        third = await world.tenant.accept("gone@rcpt.test", sender="")
+        await world.watcher.until(third, "bounced")
 
 
 async def test_expires_with_a_report(world: World) -> None:
