@@ -66,7 +66,7 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
     """Serve the API until the room is stopping; requests in hand are finished."""
     master_key = read_master_key(settings.master_key_file)
     room.ready("directory", False, "waiting for the bus")
-    bus = await connect(bus_settings, "control")
+    bus = await room.unless_stopped(connect(bus_settings, "control"))
     bus.on_connection(lambda connected: room.ready("bus", connected, "the bus cannot be reached"))
     directory = Directory(bus, settings.lapse_seconds)
     await directory.start(room.tasks)

@@ -53,7 +53,7 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
     resolver = Resolver(servers, settings.query_limits)
     measures = Measures(room.metrics, resolver.counters)
     chance = random.SystemRandom().random
-    bus = await connect(bus_settings, "verifier")
+    bus = await room.unless_stopped(connect(bus_settings, "verifier"))
     try:
         bus.on_connection(lambda connected: room.ready("bus", connected, "" if connected else "the bus is away"))
         replica = settings.replica or secrets.token_hex(4)
