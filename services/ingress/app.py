@@ -57,6 +57,7 @@ async def serve(
     trusts = _balancers(settings.proxy_networks)
     certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file)
     metrics = Metrics(room.metrics)
+    metrics.certificate_expires.set_function(lambda: certificate.expires.timestamp())
     room.ready("durability", False, "not proven yet")
     room.ready("directory", False, "not loaded yet")
     bus = await connect(bus_settings, "ingress")

@@ -59,14 +59,14 @@ class Authentication:
         if any(self._under_way[key] >= self._at_once for key in keys):
             return self._busy("too many logins at once for this user or from this address")
         with self._counted(keys):
-            if not verified:
-                try:
-                    verified = await self._credentials.verify(attempt, accounts, at)
-                except Busy:
-                    return self._busy("the queue of logins to verify is full")
-                denial = self._denial(session, attempt, verified)
-                if verified and not denial:
-                    return self._succeeded(session, attempt, verified)
+            try:
+                # Verified also if the cache knows it: a right password from a disallowed address must not be quicker.
+                verified = await self._credentials.verify(attempt, accounts, at)
+            except Busy:
+                return self._busy("the queue of logins to verify is full")
+            denial = self._denial(session, attempt, verified)
+            if verified and not denial:
+                return self._succeeded(session, attempt, verified)
             delay = self.patience.delay(keys, started)
             self.patience.failed(keys, started)
             await asyncio.sleep(max(0.0, started + self._floor + delay - loop.time()))

@@ -3,11 +3,18 @@
 import asyncio
 import logging
 import ssl
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+
 from shared.contract.errors import SettingsFault
+from shared.runtime import clock
 
 log = logging.getLogger("ingress")
+
+WARNING = timedelta(days=30)
+"""Life left from which on each look at a new certificate, and each start, raises an alarm."""
 
 # Mozilla's intermediate set for TLS 1.2; TLS 1.3 has its own.
 CIPHERS = (
@@ -36,9 +43,11 @@ class Certificate:
         self._seen = _stamp(self._files)
         try:
             self.context = server_context(certificate, key)
-        except OSError as fault:
+            self._look_at_expiry()
+        except (OSError, ValueError) as fault:
+            why = getattr(fault, "strerror", None) or fault
             raise SettingsFault(
-                f"the TLS certificate {certificate} or its key {key} cannot be used: {fault.strerror or fault}; "
+                f"the TLS certificate {certificate} or its key {key} cannot be used: {why}; "
                 "set POSTLANE_INGRESS_TLS_CERTIFICATE_FILE and POSTLANE_INGRESS_TLS_KEY_FILE to matching PEM files"
             ) from fault
 
@@ -48,16 +57,29 @@ class Certificate:
             await asyncio.sleep(interval_seconds)
             self.refresh()
 
+    @property
+    def expires(self) -> datetime:
+        """When the present certificate ends."""
+        return self._expires
+
+    def _look_at_expiry(self) -> None:
+        self._expires = x509.load_pem_x509_certificate(self._files[0].read_bytes()).not_valid_after_utc
+        left = self._expires - clock.now()
+        if left < WARNING:
+            log.error("the TLS certificate ends on %s, renew it", self._expires.date())
+
     def refresh(self) -> bool:
         """Take up changed files now; return whether there is a new certificate. The old one stays on a fault."""
         stamp = _stamp(self._files)
         if stamp == self._seen:
             return False
         try:
-            self.context = server_context(*self._files)
-        except OSError as fault:
+            context = server_context(*self._files)
+            self._look_at_expiry()
+        except (OSError, ValueError) as fault:
             log.error("the new TLS certificate cannot be used, the old one stays: %s", fault)
             return False
+        self.context = context
         self._seen = stamp
         log.info("a new TLS certificate is in use")
         return True

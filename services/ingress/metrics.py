@@ -22,3 +22,6 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge("postlane_ingress_in_flight_bytes", "Octets of messages in hand", registry=registry)
+        self.certificate_expires = Gauge(
+            "postlane_ingress_certificate_expires_seconds", "End of the TLS certificate, Unix time", registry=registry
+        )

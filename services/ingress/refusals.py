@@ -39,7 +39,8 @@ class Refusals:
     def record(self, refusal: Refusal, phase: str, party: Party) -> str:
         """Mint a reference for a refusal and publish what happened; return the reference."""
         reference = new_reference(secrets.token_bytes(7))
-        if not refusal.instance and not self._spare(party.client_address):
+        stranger = not refusal.instance or phase == "auth"
+        if stranger and not self._spare(party.client_address):
             self.withheld += 1
             return reference
         event = SubmissionRefused(

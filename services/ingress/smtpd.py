@@ -150,9 +150,10 @@ class Conversation(smtp.SMTP):
                 desk.connections.leave(self.session.address, stranger=self.session.login is None)
             self._write_out()
             if self.transport is not None:
+                if self.transport.get_write_buffer_size():
+                    # A client that never reads must not keep the socket.
+                    self.loop.call_later(self.settings.reply_seconds, self.transport.abort)
                 self.transport.close()
-                # A client that never reads must not keep the socket.
-                self.loop.call_later(self.settings.reply_seconds, self.transport.abort)
             self._log_session()
 
     async def _converse(self) -> None:
