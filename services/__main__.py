@@ -173,7 +173,8 @@ def _mount_sandbox() -> None:
     from services.command.profile import read_profile
     from services.sandbox.cli import app as sandbox
 
-    if directory := read_profile().get("sandbox_directory"):
+    # Only for its own verbs: the rooms of `up` and `demo` inherit the environment, and have a sandbox of their own.
+    if sys.argv[1:2] == ["sandbox"] and (directory := read_profile().get("sandbox_directory")):
         os.environ.setdefault("POSTLANE_SANDBOX_DIRECTORY", directory)
     app.add_typer(sandbox, name="sandbox")
 
