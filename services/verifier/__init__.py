@@ -1,7 +1,7 @@
 """The verifier vouches: it checks that each configuration's SPF and DKIM records are in DNS, again and again.
 
-Owns and alone writes: the bucket `standing`, the bucket `checks` (who checks what when, and what was seen), the
-broadcast `postlane.suspension.<configuration>`.
+Owns: standings, DNS observations, the schedule of checks.
 Reads: the bucket `directory` (configurations), DNS.
+Writes: the buckets `standing` and `checks`, the broadcast `postlane.suspension.<configuration>`.
 Never: changes a configuration, touches mail, suspends anybody because a question went unanswered.
 """
