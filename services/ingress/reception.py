@@ -95,13 +95,15 @@ class Reception:
         login, sender = session.login, transaction.sender
         if login is None or sender is None:
             raise RuntimeError("a message without a login or a sender")
-        parsed = await _work(len(message), partial(content.parse, message, self._limits, self._host))
-        if isinstance(parsed, Refusal):
-            return _owned(parsed, transaction.account)
         # Decided again: the standing may have moved, and the null sender is decided only here.
         accounts = self._entitled(session, login)
         if isinstance(accounts, Refusal):
             return accounts
+        parsed = await _work(len(message), partial(content.parse, message, self._limits, self._host))
+        if isinstance(parsed, Refusal):
+            if transaction.account is None:
+                return msgspec.structs.replace(parsed, instance=accounts[0].configuration.instance)
+            return _owned(parsed, transaction.account)
         domain = transaction.account.configuration.domain if transaction.account else parsed.author.domain
         chosen = self._choose(accounts, domain, reply.HEADER_FROM_NOT_ALLOWED)
         if isinstance(chosen, Refusal):
@@ -276,13 +278,10 @@ def _needs_utf8(transaction: Transaction, parsed: content.Parsed) -> bool:
     return not (all(each.is_ascii for each in addresses) and all(field.raw.isascii() for field in parsed.fields))
 
 
-def _owned(refusal: Refusal, account: Account | None) -> Refusal:
+def _owned(refusal: Refusal, account: Account) -> Refusal:
     """Put a refusal of content into the feed of the tenant it belongs to."""
-    if account is None:
-        return refusal
-    return msgspec.structs.replace(
-        refusal, instance=account.configuration.instance, configuration=account.configuration.id
-    )
+    configuration = account.configuration
+    return msgspec.structs.replace(refusal, instance=configuration.instance, configuration=configuration.id)
 
 
 async def _work(size: int, act: Callable[[], R]) -> R:
