@@ -37,6 +37,10 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     argon2_memory_kib: Annotated[int, Meta(description="memory of one Argon2id hash, in KiB", ge=8)] = 19_456
     argon2_parallelism: Annotated[int, Meta(description="lanes of Argon2id", ge=1)] = 1
     hashing_threads: Annotated[int, Meta(description="threads that hash passwords and make DKIM keys", ge=1)] = 2
+    rotation_seconds: Annotated[
+        int,
+        Meta(description="how long the old password of a rotated user goes on working", ge=0),
+    ] = 7 * 86_400
     lapse_seconds: Annotated[
         float, Meta(description="after this time an unfinished creation no longer holds its place or domain", gt=0)
     ] = 60

@@ -2,6 +2,8 @@
 
 import secrets
 import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -9,13 +11,15 @@ from services.control.caller import Caller
 from services.control.core import credentials
 from services.control.core.fault import Fault, text_fault
 from services.control.directory import Directory
-from services.control.refusal import bad_request, unknown
+from services.control.refusal import bad_request, conflict, unknown
 from services.control.settings import ControlSettings
 from services.control.workshop import Workshop
 from shared.contract.records import Configuration, Password, User
 from shared.runtime.clock import now
 
 DESCRIPTION_LENGTH = 250
+LIVE_PASSWORDS = 2
+"""Passwords of a user that work at the same time, so that a client can be changed without an interruption."""
 
 
 class Users:
@@ -25,6 +29,7 @@ class Users:
         self._directory = directory
         self._workshop = workshop
         self._most = settings.users_per_configuration
+        self._keep = settings.rotation_seconds
 
     async def create(
         self, caller: Caller, configuration: Configuration, description: str, clone_of: str | None
@@ -93,9 +98,41 @@ class Users:
                 return present
             return msgspec.structs.replace(present, description=description, updated_at=now())
 
-        found = await self._directory.change(
-            f"user.{user.configuration}.{user.id}", User, edited, caller.name, user.instance
-        )
+        return await self._edit(caller, user, edited)
+
+    async def rotate(self, caller: Caller, user: User, keep_seconds: int | None) -> tuple[str, User]:
+        """Give a user, with its clones, a second password; the first one ends after a while. Return it, shown once.
+
+        Errors: `Refused` (409) while two passwords live already: end the old one first.
+        """
+        at = now()
+        until = at + timedelta(seconds=self._keep if keep_seconds is None else keep_seconds)
+        password = credentials.new_password(secrets.token_bytes(credentials.PASSWORD_RANDOM_BYTES))
+        fresh = Password(id=str(uuid.uuid4()), hash=await self._workshop.hash(password), created_at=at)
+
+        def rotated(present: User) -> User:
+            live = _live(present, at)
+            if len(live) >= LIVE_PASSWORDS and until > at:
+                first = min(p.expires_at or until for p in live)
+                raise conflict(
+                    "too_many_passwords",
+                    f"{present.username} has {LIVE_PASSWORDS} passwords that work, the older one ends at "
+                    f"{first:%Y-%m-%dT%H:%M:%SZ}; to end them now, rotate without keeping",
+                )
+            ending = tuple(
+                msgspec.structs.replace(p, expires_at=min(until, p.expires_at or until)) for p in live if until > at
+            )
+            return msgspec.structs.replace(present, passwords=(*ending, fresh), updated_at=at)
+
+        changed = await self._edit(caller, user, rotated)
+        for clone in self._directory.all("user.", User):
+            if clone.username == user.username and clone.instance == user.instance and clone.id != user.id:
+                await self._edit(caller, clone, rotated)
+        return password, changed
+
+    async def _edit(self, caller: Caller, user: User, edit: Callable[[User], User]) -> User:
+        key = f"user.{user.configuration}.{user.id}"
+        found = await self._directory.change(key, User, edit, caller.name, user.instance)
         if found is None:
             raise unknown("user", user.id)
         return found[0]
@@ -104,3 +141,7 @@ class Users:
         """Remove a user; its credentials end within a second."""
         await self._directory.delete(f"user.{user.configuration}.{user.id}", caller.name, user.instance)
         await self._directory.leave_seat(f"roster.users.{user.configuration}", f"user.{user.configuration}.{user.id}")
+
+
+def _live(user: User, at: datetime) -> list[Password]:
+    return [p for p in user.passwords if p.expires_at is None or p.expires_at > at]

@@ -14,6 +14,7 @@ import pytest
 from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+from openapi_spec_validator import validate
 
 from services.control.keys import add_operator_key
 from shared.bus.kv import Bucket
@@ -297,6 +298,51 @@ def test_a_clone_shares_username_and_password(world: World, tenant: Tenant) -> N
     refused(tenant.manager.post(path, json={}, params=foreign), 404, "user_not_found")
 
 
+def test_a_rotated_user_has_two_passwords_for_a_while(world: World, tenant: Tenant) -> None:
+    """The old password gets an end, the new one has none; a third waits, unless the old ones end at once."""
+    path = f"{tenant.own}/users/{tenant.user['id']}/rotate"
+    rotated = tenant.manager.made(path, {"keep_seconds": 3600}, 200)
+    key = f"user.{tenant.configuration}.{tenant.user['id']}"
+    record = world.records()[key]
+    assert isinstance(record, User)
+    assert [password.expires_at is None for password in record.passwords] == [False, True]
+    for password, text in zip(record.passwords, (tenant.user["password"], rotated["password"]), strict=True):
+        assert PasswordHasher().verify(password.hash, text)
+    assert "ends at 20" in refused(tenant.manager.post(path, json={}), 409, "too_many_passwords")[0]
+    last = tenant.manager.made(path, {"keep_seconds": 0}, 200)
+    record = world.records()[key]
+    assert isinstance(record, User)
+    assert len(record.passwords) == 1
+    assert PasswordHasher().verify(record.passwords[0].hash, last["password"])
+
+
+def test_a_rotation_reaches_the_clones(world: World, tenant: Tenant) -> None:
+    """A clone goes on sharing the password of its original."""
+    other = tenant.manager.configuration(tenant.id, f"twin.{tenant.domain}")
+    query = {"username_to_clone": tenant.user["username"]}
+    clone = tenant.manager.post(
+        f"/v1/instances/{tenant.id}/smtp/config/{other}/users", json={}, params=query
+    ).json()  # fmt: skip
+    tenant.manager.made(f"{tenant.own}/users/{tenant.user['id']}/rotate", {}, 200)
+    records = world.records()
+    original, copy = (
+        records[f"user.{c}.{u}"] for c, u in ((tenant.configuration, tenant.user["id"]), (other, clone["id"]))
+    )
+    assert isinstance(original, User)
+    assert isinstance(copy, User)
+    assert original.passwords == copy.passwords
+
+
+def test_the_openapi_document_is_valid_and_complete(tenant: Tenant) -> None:
+    """The document validates, names every operation once, and every operation says how it fails."""
+    document = tenant.reader.get("/v1/postlane/openapi.json").json()
+    validate(document)
+    named = [operation for methods in document["paths"].values() for operation in methods.values()]
+    assert len({operation["operationId"] for operation in named}) == len(named)
+    assert all("default" in operation["responses"] for operation in named)
+    assert document["openapi"].startswith("3.1")
+
+
 def test_removing_a_configuration_leaves_nothing_behind(world: World, tenant: Tenant) -> None:
     """Users, decision, suspension, claim, key and roster go with it."""
     tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS).raise_for_status()
@@ -452,6 +498,7 @@ def operations(victim: Tenant) -> list[tuple[str, str, Any]]:
         ("PUT", f"{victim.own}/authorization", ANSWERS),
         ("POST", f"{victim.own}/authorization/approve", {}),
         ("POST", f"{victim.own}/authorization/reject", {"reason": "x"}),
+        ("POST", f"{victim.own}/users/{user}/rotate", {}),
         ("POST", f"{victim.own}/suspend", {"reason": "x"}),
         ("POST", f"{victim.own}/resume", None),
         ("POST", "/v1/postlane/keys", {"role": "reader", "instance": victim.id}),

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.command.admin.client import Client, InstanceOption, ibm_path_of
+from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
 from services.command.admin.exits import UNKNOWN, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
 
@@ -38,6 +38,27 @@ def add(
                 say("the password cannot be shown again")
 
 
+@app.command()
+def rotate(
+    domain: Domain,
+    user: Annotated[str, typer.Argument(help="username or ID")],
+    keep_hours: Annotated[
+        float, typer.Option(help="how long the present password goes on working; 0: not at all", min=0)
+    ] = 168,
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Give a user a new password, shown this once; the present one goes on working for a while."""
+    with Client() as client:
+        where = client.instance(instance)
+        configuration = client.configuration(where, domain)["id"]
+        found = _find(client, where, configuration, user, domain)
+        path = f"{path_of(where, configuration)}/users/{found['id']}/rotate"
+        made = client.call("POST", path, json={"keep_seconds": int(keep_hours * 3600)})
+        fields(made, output, ["username", "password", "old_password_ends_at"])
+        say("the password cannot be shown again", Form.json)
+
+
 @app.command("ls")
 def list_(domain: Domain, instance: InstanceOption = "", output: Output = Form.table) -> None:
     """List the users of a domain."""
@@ -58,13 +79,17 @@ def remove(
     with Client() as client:
         where = client.instance(instance)
         configuration = client.configuration(where, domain)["id"]
-        for each in _users(client, where, configuration):
-            if user in (each["username"], each["id"]):
-                confirm(f"Remove user {each['username']} of {each['domain']}?", yes)
-                client.call("DELETE", f"{ibm_path_of(where, configuration)}/users/{each['id']}")
-                say(f"removed {each['username']}", Form.json)
-                return
-        raise failure(UNKNOWN, f"there is no user {user!r} in {domain}; see `postlane user ls {domain}`")
+        found = _find(client, where, configuration, user, domain)
+        confirm(f"Remove user {found['username']} of {found['domain']}?", yes)
+        client.call("DELETE", f"{ibm_path_of(where, configuration)}/users/{found['id']}")
+        say(f"removed {found['username']}", Form.json)
+
+
+def _find(client: Client, instance: str, configuration: str, user: str, domain: str) -> dict[str, Any]:
+    for each in _users(client, instance, configuration):
+        if user in (each["username"], each["id"]):
+            return each
+    raise failure(UNKNOWN, f"there is no user {user!r} in {domain}; see `postlane user ls {domain}`")
 
 
 def _users(client: Client, instance: str, configuration: str) -> list[dict[str, Any]]:

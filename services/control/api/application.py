@@ -5,9 +5,6 @@ from typing import Any
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 
 from services.control.api import (
     configurations,
@@ -24,11 +21,11 @@ from services.control.api import (
 )
 from services.control.api.authentication import authenticated
 from services.control.api.desk import Desk
+from services.control.api.document import make_config
 from services.control.api.edge import Edge
 from services.control.api.errors import HANDLERS
 
 MODULES = (configurations, users, metrics, zones, rules, tenants, messages, queue, keys, endpoints)
-VERSION = "1.0.0"
 
 
 def make_application(desk: Desk) -> Any:
@@ -44,14 +41,7 @@ def make_application(desk: Desk) -> Any:
         exception_handlers=HANDLERS,
         state=State({"desk": desk}),
         request_max_body_size=desk.settings.request_bytes,
-        openapi_config=OpenAPIConfig(
-            title="Postlane management API",
-            version=VERSION,
-            path="/v1/postlane",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-            components=Components(security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")}),
-            security=[{"apiKey": []}],
-        ),
+        openapi_config=make_config(),
         logging_config=None,
         debug=False,
     )

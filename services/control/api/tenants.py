@@ -84,10 +84,10 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     records: tuple[RecordAdvice, ...]
     when_suspended: Literal["hold", "refuse"]
     hold_cap: int
-    lifetime_seconds: int | UnsetType
     reply_to: str
     attachments_allowed: bool
     updated_at: datetime
+    lifetime_seconds: int | UnsetType = UNSET
     standing: Standing | UnsetType = UNSET
     authorization: Authorization | UnsetType = UNSET
     suspension: Suspension | UnsetType = UNSET

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from litestar import delete, get, patch, post
 from litestar.params import Parameter
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, Limit, Link, Offset, Search, base_url
@@ -65,6 +65,22 @@ class UsersList(msgspec.Struct, frozen=True, kw_only=True):
     first: Link
     previous: Link | UnsetType = UNSET
     next: Link | UnsetType = UNSET
+
+
+class Rotate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to rotate."""
+
+    keep_seconds: Annotated[int, Meta(ge=0, le=365 * 86_400)] | UnsetType = UNSET
+    """How long the present password goes on working; 0: not at all."""
+
+
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    """The new password: the only time it is shown."""
+
+    id: str
+    username: str
+    password: str
+    old_password_ends_at: datetime | UnsetType = UNSET
 
 
 def shown(user: User, configuration: Configuration) -> SmtpUser:
@@ -171,4 +187,23 @@ async def delete_user(request: Http, desk: Desk, instance_id: str, configuration
     await desk.users.remove(caller, user)
 
 
-HANDLERS = [create_user, list_users, get_user, update_user, delete_user]
+@post(
+    "/v1/postlane/instances/{instance_id:str}/configurations/{configuration_id:str}/users/{user_id:str}/rotate",
+    status_code=200,
+    tags=["smtp users"],
+)
+async def rotate_user(
+    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, data: Rotate
+) -> Rotated:
+    """Make a second password, shown this once; the present one goes on working for a while. Clones get it too."""
+    caller = caller_of(request)
+    user, _ = _found(desk, caller, instance_id, configuration_id, user_id, write=True)
+    keep = None if data.keep_seconds is UNSET else data.keep_seconds
+    password, changed = await desk.users.rotate(caller, user, keep)
+    ends = [each.expires_at for each in changed.passwords if each.expires_at is not None]
+    return Rotated(
+        id=user.id, username=user.username, password=password, old_password_ends_at=max(ends) if ends else UNSET
+    )
+
+
+HANDLERS = [create_user, list_users, get_user, update_user, delete_user, rotate_user]

@@ -1,0 +1,163 @@
+"""A new user's path from an empty system to a first message, with commands only; exit statuses and output forms."""
+
+import json
+import re
+import smtplib
+import tomllib
+
+import pytest
+import typer.testing
+
+from services.__main__ import _mount_administration, app
+from services.command.admin.exits import CONFLICT, INVALID, NEGATIVE, NOT_ALLOWED, OPEN, UNKNOWN, UNREACHABLE
+from tests.system import System, eventually, queue_id_of
+
+DOMAIN = "newcomer.example"
+
+
+def lines(system: System, *arguments: str) -> list[dict[str, object]]:
+    """Run a verb with JSON output; return its objects."""
+    return [json.loads(line) for line in system.postlane(*arguments, "-o", "json").stdout.splitlines()]
+
+
+def inside(system: System, *arguments: str) -> typer.testing.Result:
+    """Run a verb in this process: as the command does, without the start of an interpreter."""
+    if not any(group.name == "domain" for group in app.registered_groups):
+        _mount_administration()
+    return typer.testing.CliRunner().invoke(app, arguments, env=system._environment)
+
+
+def publish(system: System, name: str, value: str) -> None:
+    """Publish a TXT record in the sandbox's DNS."""
+    system.postlane(
+        "sandbox", "dns", "set", "--directory", system.ready["sandbox"]["directory"], name.rstrip("."), "TXT", value
+    )
+
+
+def answers(system: System) -> str:
+    """Return the file of a filled-in questionnaire, made from the template."""
+    template = system.postlane("domain", "authorize", "--example").stdout
+    assert tomllib.loads(template)["only_to_requesters"] is False
+    file = system.directory / "answers.toml"
+    file.write_text(template.replace('= ""', '= "As usual"').replace("= false", "= true"))
+    return str(file)
+
+
+def test_from_an_empty_tenant_to_a_delivered_message(system: System) -> None:
+    """Instance, domain, records, verification, authorization, user, zone, rule, message: each with one command."""
+    (instance,) = lines(system, "instance", "add", "newcomer")
+    where = ("--instance", "newcomer")
+    text = system.postlane("domain", "add", DOMAIN, *where).stdout
+    assert "domain wait" in text
+    records = {str(each["kind"]): each for each in lines(system, "domain", "records", DOMAIN, *where)}
+    assert {kind: record["state"] for kind, record in records.items()}.keys() == {"dkim", "spf", "dmarc"}
+    assert system.postlane("domain", "verify", DOMAIN, *where, check=False).returncode == NEGATIVE
+    zone_file = system.postlane("domain", "records", DOMAIN, *where, "-o", "zone").stdout
+    for line in zone_file.splitlines():
+        if match := re.fullmatch(r'(\S+) 3600 IN TXT ("[^"]{1,255}"(?: "[^"]{1,255}")*)', line):
+            publish(system, match[1], "".join(re.findall(r'"([^"]*)"', match[2])))
+    assert "verified" in system.postlane("domain", "wait", DOMAIN, *where, "--timeout", "30").stdout
+    assert (
+        "domain approve"
+        in system.postlane("domain", "authorize", DOMAIN, "--from-file", answers(system), *where).stdout
+    )
+    system.postlane("domain", "approve", DOMAIN, "--rate", "1000", *where)
+    system.postlane("domain", "wait", DOMAIN, "--sending", "--timeout", "30", *where)
+    (user,) = lines(system, "user", "add", DOMAIN, "--description", "newcomer", *where)
+    system.postlane("zone", "add", "home", "127.0.0.0/8", *where)
+    system.postlane("rule", "add", "--zone", "home", *where)
+
+    def accepted() -> str:
+        with smtplib.SMTP("127.0.0.1", system.ready["smtp"]["port"], timeout=30) as session:
+            session.starttls(context=system.trust())
+            try:
+                session.login(str(user["username"]), str(user["password"]))
+            except smtplib.SMTPAuthenticationError:
+                return ""
+            session.mail(f"app@{DOMAIN}")
+            session.rcpt("delivered@inbox.example")
+            message = f"From: app@{DOMAIN}\r\nTo: delivered@inbox.example\r\nSubject: newcomer\r\n\r\nHello.\r\n"
+            code, reply = session.data(message)
+            return queue_id_of(reply.decode()) if code == 250 else ""
+
+    queue_ids: list[str] = []
+
+    def sent() -> bool:
+        queue_ids.append(accepted())
+        return bool(queue_ids[-1])
+
+    eventually("the rule is in force", sent, 10)
+    followed = system.postlane("track", queue_ids[-1], "--follow", "-o", "json").stdout.splitlines()
+    assert [json.loads(line)["type"] for line in followed] == ["message.accepted.v1", "message.attempted.v1"]
+    assert queue_ids[-1] in system.postlane("search", "--domain", DOMAIN, *where).stdout
+    assert instance["id"] == lines(system, "domain", "show", DOMAIN, *where)[0]["overview"]["instance"]  # type: ignore[index]
+
+
+def test_lists_are_tables_for_people_and_lines_for_programs(system: System) -> None:
+    """Each list has both forms, and they agree."""
+    for noun, column in (("domain", "domain"), ("zone", "name"), ("rule", "id"), ("key", "id"), ("instance", "name")):
+        listed = [json.loads(line) for line in inside(system, noun, "ls", "-o", "json").stdout.splitlines()]
+        table = inside(system, noun, "ls").stdout
+        assert listed, noun
+        assert all(str(each[column]) in table for each in listed), noun
+    (endpoint,) = lines(system, "endpoints")
+    assert endpoint["public"] == f"127.0.0.1:{system.ready['smtp']['port']}"
+
+
+def test_each_kind_of_failure_has_its_status_and_a_sentence(system: System) -> None:
+    """Unknown, invalid, conflicting, not allowed, unreachable: one sentence on standard error, never a traceback."""
+    domain = system.tenant["domain"]
+    cases = [
+        (UNKNOWN, ("domain", "show", "nobody.example")),
+        (UNKNOWN, ("track", "0" * 30)),
+        (UNKNOWN, ("refused", "R-0000000000")),
+        (UNKNOWN, ("user", "rm", domain, "nobody", "--yes")),
+        (UNKNOWN, ("domain", "ls", "--instance", "nobody")),
+        (INVALID, ("domain", "add", "no_domain")),
+        (INVALID, ("zone", "add", "x", "192.0.2.7/24")),
+        (INVALID, ("domain", "authorize", domain, "--from-file", "/nowhere")),
+        (INVALID, ("key", "rm", "pl_abc")),
+        (CONFLICT, ("domain", "add", domain)),
+        (CONFLICT, ("zone", "rm", "demo clients", "--yes")),
+        (OPEN, ("zone", "rm", "demo clients")),
+        (NEGATIVE, ("domain", "wait", "late.example", "--timeout", "0")),
+    ]
+    system.postlane("domain", "add", "late.example")
+    for status, arguments in cases:
+        result = inside(system, *arguments)
+        assert result.exit_code == status, (arguments, result.stdout, result.stderr)
+        assert result.stderr.startswith("postlane: ") or status == NEGATIVE, arguments
+        assert "Traceback" not in result.stderr
+    system.postlane("domain", "rm", "late.example", "--yes")
+
+
+def test_without_key_or_server_the_command_says_what_to_do(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key, a wrong one, a server that does not answer."""
+    environment = system._environment
+    monkeypatch.setitem(environment, "POSTLANE_PROFILE", str(system.directory / "none.toml"))
+    result = system.postlane("domain", "ls", check=False)
+    assert (result.returncode, "POSTLANE_API_KEY" in result.stderr) == (NOT_ALLOWED, True)
+    monkeypatch.setitem(environment, "POSTLANE_API_KEY", "wrong")
+    monkeypatch.setitem(environment, "POSTLANE_URL", system.ready["http"])
+    result = system.postlane("domain", "ls", check=False)
+    assert (result.returncode, "API key" in result.stderr) == (NOT_ALLOWED, True)
+    monkeypatch.setitem(environment, "POSTLANE_URL", "http://127.0.0.1:1")
+    result = system.postlane("domain", "ls", check=False)
+    assert (result.returncode, "does not answer" in result.stderr) == (UNREACHABLE, True)
+
+
+def test_keys_of_a_manager_reach_one_instance(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key made by the command works by environment, needs no --instance, and ends when it is revoked."""
+    (made,) = lines(system, "key", "add", "--role", "reader", "--instance", system.tenant["instance_id"])
+    environment = system._environment
+    with monkeypatch.context() as patch:
+        patch.setitem(environment, "POSTLANE_PROFILE", str(system.directory / "none.toml"))
+        patch.setitem(environment, "POSTLANE_URL", system.ready["http"])
+        patch.setitem(environment, "POSTLANE_API_KEY", str(made["api_key"]))
+        assert system.tenant["domain"] in system.postlane("domain", "ls").stdout
+        result = system.postlane("domain", "add", "reader.example", check=False)
+        assert (result.returncode, "may only read" in result.stderr) == (NOT_ALLOWED, True)
+    system.postlane("key", "rm", str(made["id"]), "--yes")
+    (listed,) = [each for each in lines(system, "key", "ls") if each["id"] == made["id"]]
+    assert listed["state"] == "revoked"
+    assert "key." + str(made["id"]) in system.postlane("audit").stdout
