@@ -8,29 +8,28 @@ import logging
 import random
 from collections import OrderedDict
 from datetime import datetime
-from hashlib import sha256
-from typing import Protocol
 from uuid import uuid4
 
 import msgspec
 
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import dkim, outcome, retry, step
+from services.delivery.core import dkim, outcome, record, retry, step
 from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Deferred, Outcome
-from services.delivery.courier import Parcel
 from services.delivery.dispatch import Attempted, Dispatch
 from services.delivery.gates import Gates
+from services.delivery.message import InHand, Message, opened
 from services.delivery.metrics import Metrics
 from services.delivery.reports import Reports
 from services.delivery.settings import DeliverySettings
 from services.delivery.signer import NoKey, Signer
 from services.delivery.suppressions import Suppressions
+from services.delivery.visit import Parcel
 from shared.bus.client import Bus
-from shared.contract.envelope import FINAL, Carriage, Diagnosis, RecipientState, Undecodable, unpack
+from shared.contract.envelope import FINAL, RecipientState, Undecodable
 from shared.contract.errors import BusUnavailable
-from shared.contract.events import AnyStatus, MessageAttempted, MessageExpired, MessageHeld
-from shared.contract.subjects import Place, parse_place
+from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
+from shared.contract.subjects import Place
 from shared.runtime import clock
 
 log = logging.getLogger("delivery")
@@ -40,44 +39,6 @@ ROUNDS = 5
 RETURNED_KEPT = 10_000
 AWAY_SECONDS = 5.0
 UNREADABLE_SECONDS = 300.0
-
-
-class InHand(Protocol):
-    """A message taken from a consumer, as `worker` holds it."""
-
-    @property
-    def subject(self) -> str:
-        """Where it lay."""
-
-    @property
-    def payload(self) -> bytes:
-        """Carriage and mail."""
-
-    @property
-    def sequence(self) -> int:
-        """Its sequence in its stream."""
-
-    @property
-    def deliveries(self) -> int:
-        """How often the server has handed it out, as far as the server knows."""
-
-    async def ack(self) -> None:
-        """Let it go."""
-
-    async def give_back(self, delay_seconds: float) -> None:
-        """Return it, to be offered again."""
-
-    def may_finish(self) -> bool:
-        """Whether the hold on it is certain enough to send the final dot."""
-
-
-class _Message(msgspec.Struct):
-    held: InHand
-    place: Place
-    carriage: Carriage
-    mail: bytes
-    dots: int = 0
-    """Final dots sent for it: from the first on, giving it back is no longer harmless."""
 
 
 class Carrier:
@@ -109,9 +70,8 @@ class Carrier:
 
     async def carry(self, held: InHand) -> None:
         """Take the next step of a message. Never raises but for cancellation; on any doubt the message comes back."""
-        place = parse_place(held.subject)
         try:
-            message = _opened(held, place)
+            message = opened(held)
         except Undecodable as fault:
             await self._quarantine(held, str(fault))
             return
@@ -139,7 +99,7 @@ class Carrier:
     async def park(self, held: InHand) -> None:
         """Put a message aside for a while, untried, because its tenant has no place. Never raises."""
         try:
-            message = _opened(held, parse_place(held.subject))
+            message = opened(held)
         except Undecodable as fault:
             await self._quarantine(held, str(fault))
             return
@@ -154,7 +114,7 @@ class Carrier:
         self._metrics.moves.labels("parked").inc()
         await held.ack()
 
-    async def _steps(self, message: _Message) -> None:
+    async def _steps(self, message: Message) -> None:
         for _ in range(ROUNDS):
             try:
                 await self._step(message)
@@ -163,7 +123,7 @@ class Carrier:
                 continue  # read again and decide again
         await message.held.give_back(AWAY_SECONDS)
 
-    async def _step(self, message: _Message) -> None:
+    async def _step(self, message: Message) -> None:
         envelope, now = message.carriage.envelope, clock.now()
         last, sequence = await self._commits.last(envelope)
         state = step.known(message.carriage, last, sequence)
@@ -192,7 +152,7 @@ class Carrier:
             case step.Attempt():
                 await self._attempt(message, state, expires_at)
 
-    async def _lies_elsewhere(self, message: _Message, state: step.Known) -> bool:
+    async def _lies_elsewhere(self, message: Message, state: step.Known) -> bool:
         """Return whether another copy of this message will go on instead of this one.
 
         Copies yield in one direction only: ready to due, older due to newer due, both to scheduled and held; so one
@@ -211,24 +171,14 @@ class Carrier:
             return other is not None and (not from_due or other.sequence > message.held.sequence)
         return False
 
-    async def _keep(self, message: _Message, state: step.Known, hold: Hold, until: datetime, committed: bool) -> None:
+    async def _keep(self, message: Message, state: step.Known, hold: Hold, until: datetime, committed: bool) -> None:
         envelope, now = message.carriage.envelope, clock.now()
         sequence, recipients = state.sequence, state.recipients
         if not committed:
-            recipients = step.closed(state, "held", now)
-            event = MessageHeld(
-                id=str(uuid4()),
-                at=now,
-                queue_id=envelope.queue_id,
-                instance=envelope.instance,
-                configuration=envelope.configuration,
-                status=step.status_of(recipients),
-                attempt=state.attempt,
-                recipients=recipients,
-                explanation=f"{hold.sentence} The message is held and goes on by itself when that changes.",
-                reason=hold.reason,
-                until=until,
+            event = record.held(
+                envelope, state, hold, until, event_id=str(uuid4()), now=now, advice="It goes on by itself after that."
             )
+            recipients = event.recipients
             sequence = await self._commits.record(envelope, event, state.sequence)
             self._metrics.moves.labels("held").inc()
             log.info("held: %s", hold.sentence, extra={"queue_id": envelope.queue_id})
@@ -237,28 +187,16 @@ class Carrier:
         await self._commits.put_held(message.place, envelope, progress, message.mail, until)
         await message.held.ack()
 
-    async def _expire(self, message: _Message, state: step.Known) -> None:
+    async def _expire(self, message: Message, state: step.Known) -> None:
         envelope, now = message.carriage.envelope, clock.now()
-        unspoken = Diagnosis(code=0, enhanced="4.4.7", text="the message was never tried before it expired")
-        recipients = step.closed(state, "expired", now, unspoken)
-        event = MessageExpired(
-            id=str(uuid4()),
-            at=now,
-            queue_id=envelope.queue_id,
-            instance=envelope.instance,
-            configuration=envelope.configuration,
-            status=step.status_of(recipients),
-            attempt=state.attempt,
-            recipients=recipients,
-            explanation="The lifetime of the message is over; it will not be tried again.",
-        )
+        event = record.expired(envelope, state, event_id=str(uuid4()), now=now)
         await self._commits.record(envelope, event, state.sequence)
         self._metrics.recipients.labels("expired").inc(len(state.open))
         log.info("expired", extra={"queue_id": envelope.queue_id})
         await self._consequences(message, state.recipients, event)
         await message.held.ack()
 
-    async def _attempt(self, message: _Message, state: step.Known, expires_at: datetime) -> None:
+    async def _attempt(self, message: Message, state: step.Known, expires_at: datetime) -> None:
         envelope, started = message.carriage.envelope, clock.now()
         attempted = await self._outcomes(message, state)
         if attempted is None:
@@ -269,7 +207,16 @@ class Carrier:
         now, before, held_meanwhile = clock.now(), state.recipients, None
         recipients = step.apply(state, attempted.outcomes, now, repeated=unsure)
         while True:
-            event = self._attempt_event(message, state.attempt + 1, recipients, attempted, expires_at, now, started)
+            event = record.attempted(
+                envelope,
+                recipients,
+                attempt=state.attempt + 1,
+                event_id=str(uuid4()),
+                now=now,
+                started=started,
+                next_at=self._next_at(recipients, state.attempt + 1, attempted, now, expires_at),
+                tried=attempted.tried,
+            )
             try:
                 sequence = await self._commits.record(envelope, event, state.sequence)
                 break
@@ -295,7 +242,7 @@ class Carrier:
             await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
         await message.held.ack()
 
-    async def _outcomes(self, message: _Message, state: step.Known) -> Attempted | None:
+    async def _outcomes(self, message: Message, state: step.Known) -> Attempted | None:
         """Make the attempt; None if it stopped before anything was decided, so that nothing is to be committed."""
         envelope = message.carriage.envelope
         wanted = {r.number for r in state.open}
@@ -325,39 +272,23 @@ class Carrier:
             return None
         return msgspec.structs.replace(attempted, outcomes=decided | attempted.outcomes)
 
-    def _attempt_event(
+    def _next_at(
         self,
-        message: _Message,
-        attempt: int,
         recipients: tuple[RecipientState, ...],
+        attempt: int,
         attempted: Attempted,
-        expires_at: datetime,
         now: datetime,
-        started: datetime,
-    ) -> MessageAttempted:
-        envelope = message.carriage.envelope
-        next_at = None
-        if any(r.status not in FINAL for r in recipients):
-            hint = max((o.wait_seconds for o in attempted.outcomes.values() if isinstance(o, Deferred)), default=0)
-            chance = random.random()  # noqa: S311 - spreads load, guards nothing
-            next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint)
-            next_at = max(min(next_at, expires_at), now)
-        return MessageAttempted(
-            id=str(uuid4()),
-            at=now,
-            queue_id=envelope.queue_id,
-            instance=envelope.instance,
-            configuration=envelope.configuration,
-            status=step.status_of(recipients),
-            attempt=attempt,
-            recipients=recipients,
-            next_attempt_at=next_at,
-            explanation=step.explain(recipients, next_at),
-            exchangers=attempted.tried,
-            milliseconds=round((now - started).total_seconds() * 1000),
-        )
+        expires_at: datetime,
+    ) -> datetime | None:
+        """Return when the open recipients are tried again, None if there are none."""
+        if all(r.status in FINAL for r in recipients):
+            return None
+        hint = max((o.wait_seconds for o in attempted.outcomes.values() if isinstance(o, Deferred)), default=0)
+        chance = random.random()  # noqa: S311 - spreads load, guards nothing
+        next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint)
+        return max(min(next_at, expires_at), now)
 
-    async def _consequences(self, message: _Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
+    async def _consequences(self, message: Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
         """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""
         failed = step.reportable(before, event)
         if not failed:
@@ -372,7 +303,7 @@ class Carrier:
 
     def _count(
         self,
-        message: _Message,
+        message: Message,
         before: tuple[RecipientState, ...],
         event: MessageAttempted,
         attempted: Attempted,
@@ -407,7 +338,7 @@ class Carrier:
             return
         await held.ack()
 
-    async def _back(self, message: _Message, delay_seconds: float) -> None:
+    async def _back(self, message: Message, delay_seconds: float) -> None:
         """Give a message back; if no final dot was sent, remember that its next attempt repeats nothing."""
         if message.dots == 0:
             self._returned[message.carriage.envelope.queue_id] = None
@@ -418,13 +349,3 @@ class Carrier:
 
 def _all_open(attempted: Attempted) -> bool:
     return all(isinstance(result, Deferred) for result in attempted.outcomes.values())
-
-
-def _opened(held: InHand, place: Place | None) -> _Message:
-    carriage, mail = unpack(held.payload)
-    envelope = carriage.envelope
-    if place is None or (place.queue_id, place.configuration) != (envelope.queue_id, envelope.configuration):
-        raise Undecodable("the envelope does not belong to its subject")
-    if sha256(mail).hexdigest() != envelope.sha256:
-        raise Undecodable("the mail does not match the hash in its envelope")
-    return _Message(held, place, carriage, mail)

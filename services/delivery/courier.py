@@ -1,43 +1,27 @@
 """One attempt at one destination: visits the doors of its exchangers until every recipient is decided.
 
-Every way a visit can end is a value of `core.outcome`; after the final dot without a reply the outcome is ambiguous
-and no other door is tried.
+After the final dot without a reply the outcome is ambiguous and no other door is tried.
 """
 
 import asyncio
 import ipaddress
-import ssl
-import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from zlib import crc32
 
-import aiosmtplib
 import msgspec
 
-from services.delivery.core import outcome
-from services.delivery.core.outcome import Deferred, Delivered, Outcome, Phase
+from services.delivery.core.outcome import Deferred, Delivered, Outcome
 from services.delivery.core.route import TRIES_LIMIT, Door
-from services.delivery.pool import Pool, Spot
-from services.delivery.session import Limits, Reply, Session, Stopped, command
+from services.delivery.encryption import Encryption
+from services.delivery.pool import Pool
+from services.delivery.session import Limits, Session
 from services.delivery.settings import DeliverySettings
-from shared.contract.envelope import Envelope, Recipient
+from services.delivery.visit import Parcel, Visit
+from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
-from shared.mail.address import Address, parse_address
 
 RECIPIENTS_LIMIT = 100
 """Recipients of one transaction: every server must take that many (RFC 5321 §4.5.3.1.8)."""
-UNVERIFIED_SECONDS = 3600.0
-"""How long it is remembered that an exchanger's certificate cannot be verified."""
-BROKEN_SECONDS = 60.0
-"""How long an exchanger whose STARTTLS failed is spoken to in clear; short, for TLS is tried whenever it may work."""
-REMEMBERED_HOSTS = 10_000
-
-
-class Parcel(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes out: the envelope and the signed octets."""
-
-    envelope: Envelope
-    mail: bytes
 
 
 class Visits(msgspec.Struct, kw_only=True):
@@ -47,13 +31,6 @@ class Visits(msgspec.Struct, kw_only=True):
     tried: list[ExchangerTried] = []
     dots: int = 0
     """Final dots sent."""
-
-
-class _Ended(Exception):
-    """A visit is over for all recipients it has not decided."""
-
-    def __init__(self, result: Outcome) -> None:
-        self.result = result
 
 
 class Courier:
@@ -68,11 +45,9 @@ class Courier:
             settings.final_reply_timeout_seconds,
         )
         self.pool = Pool(settings)
-        self._verifying = ssl.create_default_context()
-        self._tolerant = _tolerant()
+        self.encryption = Encryption()
+        self.port = settings.mx_port
         self._egress = [ipaddress.ip_address(text) for text in settings.egress_addresses]
-        self._unverifiable: dict[str, float] = {}
-        self._tls_broken: dict[str, float] = {}
 
     def close(self) -> None:
         """Close the connections kept open."""
@@ -122,7 +97,7 @@ class Courier:
         may_finish: Callable[[], bool],
         deadline: float,
     ) -> dict[int, Outcome]:
-        visit = _Visit(self, door, parcel, recipients, may_finish, deadline)
+        visit = Visit(self, door, parcel, recipients, may_finish, deadline)
         decided = await visit.run()
         visits.dots += visit.dots
         visits.tried.append(visit.record(decided))
@@ -134,274 +109,9 @@ class Courier:
         pool = [str(egress) for egress in self._egress if egress.version == version]
         return pool[crc32(configuration.encode()) % len(pool)] if pool else ""
 
-    def tls_context(self, host: str) -> ssl.SSLContext | None:
-        """Return how to encrypt towards a host: verifying if that may work, else tolerant; None if TLS is broken."""
-        now = asyncio.get_running_loop().time()
-        if self._tls_broken.get(host, 0) > now:
-            return None
-        return self._tolerant if self._unverifiable.get(host, 0) > now else self._verifying
-
-    def verifies(self, context: ssl.SSLContext) -> bool:
-        """Return whether a handshake with this context proves the exchanger's name."""
-        return context is self._verifying
-
-    def learn(self, host: str, *, unverifiable: bool = False, broken: bool = False) -> None:
-        """Remember what a host's TLS cannot do, for a while."""
-        now = asyncio.get_running_loop().time()
-        if unverifiable:
-            _remember(self._unverifiable, host, now + UNVERIFIED_SECONDS)
-        if broken:
-            _remember(self._tls_broken, host, now + BROKEN_SECONDS)
-
-    @property
-    def port(self) -> int:
-        """The port of exchangers."""
-        return self._settings.mx_port
-
     def session(self) -> Session:
         """Return a new session, not yet connected."""
         return Session(self._settings.ehlo_name, self._limits)
-
-
-class _Visit:
-    """One door, up to two connections (a second one if TLS fails), one transaction."""
-
-    def __init__(
-        self,
-        courier: Courier,
-        door: Door,
-        parcel: Parcel,
-        recipients: Sequence[Recipient],
-        may_finish: Callable[[], bool],
-        deadline: float,
-    ) -> None:
-        self._courier = courier
-        self._door = door
-        self._parcel = parcel
-        self._recipients = recipients
-        self._may_finish = may_finish
-        self._deadline = deadline
-        self._phase: Phase = "connect"
-        self._timer: asyncio.Timeout | None = None
-        self._started = asyncio.get_running_loop().time()
-        self._tls = ""
-        self._verified = False
-        self._spot = Spot(door.host, door.address, courier.source(parcel.envelope.configuration, door.address))
-        self.dots = 0
-
-    async def run(self) -> dict[int, Outcome]:
-        """Return the outcome of every recipient of this visit."""
-        decided: dict[int, Outcome] = {}
-        session: Session | None = None
-        result: Outcome
-        try:
-            async with asyncio.timeout_at(self._deadline) as self._timer:
-                session = self._courier.pool.take(self._spot)
-                if session is not None and await self._continued(session, decided):
-                    return decided
-                session = await self._connected()
-                await self._transaction(session, decided)
-                return decided
-        except _Ended as ended:
-            result = ended.result
-        except Stopped as stopped:
-            result = outcome.ours("4.3.2", str(stopped))
-        except TimeoutError as fault:  # also aiosmtplib's
-            result = self._lost(str(fault) or "the server was too slow")
-        except aiosmtplib.SMTPResponseException as fault:
-            result = self._judged(Reply(fault.code, str(fault.message)))
-        except (aiosmtplib.SMTPException, OSError) as fault:
-            result = self._lost(_said(fault))
-        finally:
-            if session is not None:
-                self._courier.pool.give(self._spot, session)
-        return {r.number: decided.get(r.number, result) for r in self._recipients}
-
-    def record(self, decided: dict[int, Outcome]) -> ExchangerTried:
-        """Return what is recorded of this visit."""
-        results = [decided[r.number] for r in self._recipients]
-        worst = next((o for o in results if not isinstance(o, Delivered)), results[0])
-        names = {"Delivered": "delivered", "Deferred": "deferred", "Bounced": "bounced"}
-        return ExchangerTried(
-            host=self._door.host,
-            address=self._door.address,
-            recipients=tuple(r.number for r in self._recipients),
-            outcome=names[type(worst).__name__],
-            code=worst.diagnosis.code,
-            enhanced=worst.diagnosis.enhanced,
-            text=worst.diagnosis.text,
-            phase=worst.diagnosis.phase,
-            tls=self._tls,
-            tls_verified=self._verified,
-            milliseconds=round((asyncio.get_running_loop().time() - self._started) * 1000),
-        )
-
-    async def _continued(self, session: Session, decided: dict[int, Outcome]) -> bool:
-        """Use a session that was open; False if it turned out to be dead before anything was decided on it."""
-        self._tls, self._verified = session.tls, session.tls_verified
-        try:
-            await self._transaction(session, decided)
-        except (aiosmtplib.SMTPException, OSError):
-            if self.dots or decided or self._phase != "mail":
-                raise
-        except _Ended as ended:
-            if self._phase != "mail" or not (isinstance(ended.result, Deferred) and ended.result.elsewhere):
-                raise
-        else:
-            return True
-        session.abort()
-        self._tls, self._verified = "", False
-        return False
-
-    async def _connected(self) -> Session:
-        """Connect, greet and encrypt if the server offers it; in clear only if TLS cannot be had (RFC 7435)."""
-        while True:
-            session = self._courier.session()
-            try:
-                self._phase = "connect"
-                await session.dial(self._door.address, self._courier.port, self._spot.source)
-                self._phase = "greeting"
-                await session.greeting()
-                self._phase = "ehlo"
-                await session.hello()
-                context = self._courier.tls_context(self._door.host)
-                if context is None or not session.supports_extension("starttls"):
-                    return session
-                self._phase = "starttls"
-                if await self._encrypted(session, context):
-                    return session
-            except BaseException:
-                session.close()
-                raise
-            session.close()  # one thing less is expected of this host now: connect again
-
-    async def _encrypted(self, session: Session, context: ssl.SSLContext) -> bool:
-        verifies = self._courier.verifies(context)
-        try:
-            await session.encrypt(self._door.host, context)
-        except ssl.SSLCertVerificationError:
-            self._courier.learn(self._door.host, unverifiable=True)
-            return False
-        except (aiosmtplib.SMTPException, OSError) as fault:
-            refused = isinstance(fault, aiosmtplib.SMTPResponseException)
-            if verifies and not refused:
-                self._courier.learn(self._door.host, unverifiable=True)  # perhaps only too old: try tolerantly
-            else:
-                self._courier.learn(self._door.host, broken=True)
-            return False
-        session.tls_verified = verifies
-        self._tls, self._verified = session.tls, verifies
-        return True
-
-    async def _transaction(self, session: Session, decided: dict[int, Outcome]) -> None:
-        envelope = self._parcel.envelope
-        self._phase = "mail"
-        recipients = self._suitable(session, decided)
-        if not recipients:
-            return
-        words = [command(b"MAIL", b"FROM:" + _path(envelope.sender), *self._mail_parameters(session))]
-        words += [command(b"RCPT", b"TO:" + path, *_rcpt_parameters(session, r)) for r, path in recipients]
-        mail, *rcpts, data = session.send([*words, b"DATA"])
-        try:
-            reply = await mail
-            if reply.code != 250:
-                raise _Ended(self._judged(reply))
-            self._phase = "rcpt"
-            accepted: list[int] = []
-            for (recipient, _), rcpt in zip(recipients, rcpts, strict=True):
-                reply = await rcpt
-                if reply.code in (250, 251):
-                    accepted.append(recipient.number)
-                    continue
-                decided[recipient.number] = result = self._judged(reply)
-                if not session.is_connected:
-                    raise _Ended(result)
-            if not accepted:
-                session.abort()  # nothing is sent without a recipient, whatever the server says to DATA
-                return
-            self._phase = "data"
-            reply = await data
-            if reply.code != 354:
-                raise _Ended(self._judged(reply))
-        except BaseException:
-            session.abort()  # replies may still be on their way, or a body be waited for
-            raise
-        finally:
-            for unasked in (mail, *rcpts, data):
-                unasked.close()
-        reply = await session.content(self._parcel.mail, self._may_finish, self._on_dot)
-        decided.update(dict.fromkeys(accepted, self._judged(reply)))
-
-    def _suitable(self, session: Session, decided: dict[int, Outcome]) -> list[tuple[Recipient, bytes]]:
-        """Return the recipients this session can serve with their paths, and decide the others."""
-        envelope, host = self._parcel.envelope, self._door.host
-        size = len(self._parcel.mail)
-        refusal: Outcome | None = None
-        if session.size_limit is not None and size > session.size_limit:
-            said = f"the message has {size} octets, {host} takes at most {session.size_limit}"
-            refusal = outcome.refused("5.3.4", said, "mail", "size", host=host)
-        elif envelope.eight_bit and not session.supports_extension("8bitmime"):
-            said = f"{host} does not take 8-bit content and converting it would break its signature"
-            refusal = outcome.refused("5.6.3", said, "mail", "content", host=host)  # RFC 6152 §3
-        elif (envelope.smtputf8 or not envelope.sender.isascii()) and not session.supports_extension("smtputf8"):
-            said = f"{host} does not support internationalised mail (SMTPUTF8)"
-            refusal = outcome.refused("5.6.7", said, "mail", "content", host=host)  # RFC 6531 §3.2
-        suitable: list[tuple[Recipient, bytes]] = []
-        for recipient in self._recipients:
-            path = None if refusal is not None else _recipient_path(recipient, session.supports_extension("smtputf8"))
-            if path is not None:
-                suitable.append((recipient, path))
-            else:
-                said = f"{host} does not support internationalised addresses (SMTPUTF8)"
-                decided[recipient.number] = refusal or outcome.refused("5.6.7", said, "rcpt", "content", host=host)
-        return suitable
-
-    def _mail_parameters(self, session: Session) -> list[bytes]:
-        envelope = self._parcel.envelope
-        words: list[bytes] = []
-        if session.supports_extension("size"):
-            words.append(b"SIZE=%d" % len(self._parcel.mail))
-        if envelope.eight_bit and session.supports_extension("8bitmime"):
-            words.append(b"BODY=8BITMIME")
-        if session.supports_extension("smtputf8") and (
-            envelope.smtputf8
-            or not envelope.sender.isascii()
-            or not all(recipient.address.isascii() for recipient in self._recipients)
-        ):
-            words.append(b"SMTPUTF8")
-        if session.supports_extension("dsn"):
-            words += [
-                name + value.encode("ascii")
-                for name, value in ((b"RET=", envelope.ret), (b"ENVID=", envelope.envid))
-                if value and value.isascii()
-            ]
-        return words
-
-    def _on_dot(self) -> None:
-        """From here on the server may have the message: only its own time limit ends the wait for its reply."""
-        self._phase = "final"
-        self.dots += 1
-        if self._timer is not None:
-            self._timer.reschedule(None)
-
-    def _judged(self, reply: Reply) -> Outcome:
-        return outcome.from_reply(reply.code, reply.text, self._phase, host=self._door.host, address=self._door.address)
-
-    def _lost(self, what: str) -> Deferred:
-        return outcome.lost(
-            what,
-            self._phase,
-            "4.4.1" if self._phase == "connect" else "4.4.2",
-            host=self._door.host,
-            address=self._door.address,
-            ambiguous=self._phase == "final",
-        )
-
-
-def _remember(known: dict[str, float], host: str, until: float) -> None:
-    if len(known) >= REMEMBERED_HOSTS:
-        known.clear()
-    known[host] = until
 
 
 def _again(result: Outcome) -> bool:
@@ -411,45 +121,3 @@ def _again(result: Outcome) -> bool:
 def _in_another_transaction(result: Outcome) -> bool:
     """Return whether the server only had enough recipients for one transaction (RFC 5321 §4.5.3.1.10)."""
     return isinstance(result, Deferred) and (result.diagnosis.phase, result.diagnosis.enhanced) == ("rcpt", "4.5.3")
-
-
-def _path(address: str) -> bytes:
-    return b"<" + address.encode() + b">"
-
-
-def _recipient_path(recipient: Recipient, utf8: bool) -> bytes | None:
-    """Return the path for RCPT, in A-labels where only the domain is not ASCII; None if SMTPUTF8 would be needed."""
-    if utf8 or recipient.address.isascii():
-        return _path(recipient.address)
-    parsed = parse_address(recipient.address)
-    if isinstance(parsed, Address) and parsed.local.isascii():
-        return _path(f"{parsed.local}@{parsed.domain}")
-    return None
-
-
-def _rcpt_parameters(session: Session, recipient: Recipient) -> list[bytes]:
-    if not session.supports_extension("dsn"):
-        return []
-    return [
-        name + value.encode("ascii")
-        for name, value in ((b"NOTIFY=", recipient.notify), (b"ORCPT=", recipient.orcpt))
-        if value and value.isascii()
-    ]
-
-
-def _said(fault: Exception) -> str:
-    if isinstance(fault, aiosmtplib.SMTPException):
-        return str(fault.message)
-    return (fault.strerror if isinstance(fault, OSError) else "") or type(fault).__name__
-
-
-def _tolerant() -> ssl.SSLContext:
-    """Return a context that encrypts with whatever the other side can do: better than in clear (RFC 7435 §3)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # old on purpose
-        context.minimum_version = ssl.TLSVersion.TLSv1
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    return context

@@ -10,10 +10,11 @@ import msgspec
 from services.delivery.core import breaker, outcome, reach, route
 from services.delivery.core.outcome import Outcome
 from services.delivery.core.route import Door
-from services.delivery.courier import Courier, Parcel, Visits
+from services.delivery.courier import Courier, Visits
 from services.delivery.exchangers import Exchangers
 from services.delivery.session import stray_line_end
 from services.delivery.settings import DeliverySettings
+from services.delivery.visit import Parcel
 from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
 

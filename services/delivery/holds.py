@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 import msgspec
 
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import step
+from services.delivery.core import record, step
 from services.delivery.core.gate import BY_OPERATOR
 from services.delivery.gates import Gates
 from services.delivery.metrics import Metrics
@@ -128,7 +128,9 @@ class Holds:
             last, sequence = await self._commits.last(envelope)
             state = step.known(carriage, last, sequence)
             if not isinstance(last, MessageReleased) and state.open:
-                event = _event(carriage, state, now, at, by)
+                event = record.released(
+                    envelope, state, event_id=str(uuid4()), now=now, next_at=at, by=by, reason=carriage.progress.hold
+                )
                 sequence = await self._commits.record(envelope, event, sequence)
                 state = msgspec.structs.replace(state, recipients=event.recipients)
         except Overtaken:
@@ -147,22 +149,3 @@ class Holds:
         if moved:
             self._metrics.moves.labels("released").inc()
         return moved
-
-
-def _event(carriage: Carriage, state: step.Known, now: datetime, at: datetime, by: str) -> MessageReleased:
-    envelope = carriage.envelope
-    recipients = step.closed(state, "queued", now)
-    said = f"{by} released the message" if by else "Sending is allowed again"
-    return MessageReleased(
-        id=str(uuid4()),
-        at=now,
-        queue_id=envelope.queue_id,
-        instance=envelope.instance,
-        configuration=envelope.configuration,
-        status=step.status_of(recipients),
-        attempt=state.attempt,
-        recipients=recipients,
-        next_attempt_at=at,
-        explanation=f"{said}; the message goes on its way at {at:%H:%M:%S} UTC.",
-        reason=f"released by {by}" if by else carriage.progress.hold,
-    )

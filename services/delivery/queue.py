@@ -11,8 +11,8 @@ from uuid import uuid4
 import msgspec
 
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import retry, step
-from services.delivery.core.gate import BY_OPERATOR
+from services.delivery.core import record, retry, step
+from services.delivery.core.gate import BY_OPERATOR, Hold
 from services.delivery.gates import Gates
 from services.delivery.holds import Holds
 from services.delivery.settings import DeliverySettings
@@ -20,7 +20,6 @@ from shared.bus.client import Bus
 from shared.contract import errors
 from shared.contract.envelope import Carriage, Undecodable, unpack
 from shared.contract.errors import RequestFailed, StoreFull
-from shared.contract.events import AnyStatus, MessageDropped, MessageHeld
 from shared.contract.requests import ListQueue, QueueActed, QueueAction, QueueEntry, QueueListing
 from shared.contract.subjects import Place, parse_place, shard_of
 from shared.mail.ids import parse_queue_id
@@ -134,22 +133,10 @@ class Queue:
         configuration = self._gates.configuration(envelope.configuration)
         lifetime = (configuration.lifetime_seconds if configuration else None) or self._settings.lifetime_seconds
         until = retry.expiry(envelope.received_at, envelope.expires_at, lifetime)
-        recipients = step.closed(state, "held", now)
-        event = MessageHeld(
-            id=str(uuid4()),
-            at=now,
-            queue_id=queue_id,
-            instance=envelope.instance,
-            configuration=envelope.configuration,
-            status=step.status_of(recipients),
-            attempt=state.attempt,
-            recipients=recipients,
-            explanation=f"{wish.by} holds the message: {wish.reason or 'no reason given'}.",
-            reason=BY_OPERATOR,
-            until=until,
-        )
+        hold = Hold(BY_OPERATOR, f"{wish.by} holds the message: {wish.reason or 'no reason given'}.")
+        event = record.held(envelope, state, hold, until, event_id=str(uuid4()), now=now)
         sequence = await self._commits.record(envelope, event, sequence)
-        progress = step.progress(recipients, state.attempt, sequence, until)
+        progress = step.progress(event.recipients, state.attempt, sequence, until)
         progress = msgspec.structs.replace(progress, hold=BY_OPERATOR)
         await self._commits.put_held(found.place, envelope, progress, found.mail, until)
         return QueueActed(sentence=f"Message {queue_id} is held until {until:%Y-%m-%d %H:%M} UTC or until released.")
@@ -168,20 +155,7 @@ class Queue:
         last, sequence = await self._commits.last(envelope)
         state = step.known(found.carriage, last, sequence)
         self._must_be_open(state, queue_id)
-        recipients = step.closed(state, "dropped", now)
-        event: AnyStatus = MessageDropped(
-            id=str(uuid4()),
-            at=now,
-            queue_id=queue_id,
-            instance=envelope.instance,
-            configuration=envelope.configuration,
-            status=step.status_of(recipients),
-            attempt=state.attempt,
-            recipients=recipients,
-            explanation=f"{wish.by} dropped the message: {wish.reason or 'no reason given'}.",
-            by=wish.by,
-            reason=wish.reason,
-        )
+        event = record.dropped(envelope, state, event_id=str(uuid4()), now=now, by=wish.by, reason=wish.reason)
         await self._commits.record(envelope, event, sequence)
         if found.where in ("later", "held"):
             await self._now(found)  # its copy falls due, is seen to be decided and goes

@@ -1,0 +1,110 @@
+"""The records of STATUS, made from what is known of a message and what has just happened to it."""
+
+from datetime import datetime
+from typing import Any
+
+from services.delivery.core import step
+from services.delivery.core.gate import Hold
+from shared.contract.envelope import Diagnosis, Envelope, RecipientState
+from shared.contract.events import (
+    ExchangerTried,
+    MessageAttempted,
+    MessageDropped,
+    MessageExpired,
+    MessageHeld,
+    MessageReleased,
+)
+
+NEVER_TRIED = Diagnosis(code=0, enhanced="4.4.7", text="the message was never tried before it expired")
+
+
+def attempted(
+    envelope: Envelope,
+    recipients: tuple[RecipientState, ...],
+    *,
+    attempt: int,
+    event_id: str,
+    now: datetime,
+    started: datetime,
+    next_at: datetime | None,
+    tried: tuple[ExchangerTried, ...],
+) -> MessageAttempted:
+    """Return the record of an attempt; it commits the outcome."""
+    return MessageAttempted(
+        **_common(envelope, recipients, attempt, event_id, now),
+        next_attempt_at=next_at,
+        explanation=step.explain(recipients, next_at),
+        exchangers=tried,
+        milliseconds=round((now - started).total_seconds() * 1000),
+    )
+
+
+def held(
+    envelope: Envelope,
+    state: step.Known,
+    hold: Hold,
+    until: datetime,
+    *,
+    event_id: str,
+    now: datetime,
+    advice: str = "",
+) -> MessageHeld:
+    """Return the record of a hold; `advice` says what would end it."""
+    recipients = step.closed(state, "held", now)
+    return MessageHeld(
+        **_common(envelope, recipients, state.attempt, event_id, now),
+        explanation=f"{hold.sentence} {advice}".rstrip(),
+        reason=hold.reason,
+        until=until,
+    )
+
+
+def released(
+    envelope: Envelope, state: step.Known, *, event_id: str, now: datetime, next_at: datetime, by: str, reason: str
+) -> MessageReleased:
+    """Return the record of a release, by an operator (`by`) or because the gate has opened."""
+    recipients = step.closed(state, "queued", now)
+    said = f"{by} released the message" if by else "Sending is allowed again"
+    return MessageReleased(
+        **_common(envelope, recipients, state.attempt, event_id, now),
+        next_attempt_at=next_at,
+        explanation=f"{said}; the message goes on its way at {next_at:%H:%M:%S} UTC.",
+        reason=f"released by {by}" if by else reason,
+    )
+
+
+def expired(envelope: Envelope, state: step.Known, *, event_id: str, now: datetime) -> MessageExpired:
+    """Return the record of a lifetime's end."""
+    recipients = step.closed(state, "expired", now, NEVER_TRIED)
+    return MessageExpired(
+        **_common(envelope, recipients, state.attempt, event_id, now),
+        explanation="The lifetime of the message is over; it will not be tried again.",
+    )
+
+
+def dropped(
+    envelope: Envelope, state: step.Known, *, event_id: str, now: datetime, by: str, reason: str
+) -> MessageDropped:
+    """Return the record of a message an operator took out of the queue."""
+    recipients = step.closed(state, "dropped", now)
+    return MessageDropped(
+        **_common(envelope, recipients, state.attempt, event_id, now),
+        explanation=f"{by} dropped the message: {reason or 'no reason given'}.",
+        by=by,
+        reason=reason,
+    )
+
+
+def _common(
+    envelope: Envelope, recipients: tuple[RecipientState, ...], attempt: int, event_id: str, now: datetime
+) -> dict[str, Any]:
+    return {
+        "id": event_id,
+        "at": now,
+        "queue_id": envelope.queue_id,
+        "instance": envelope.instance,
+        "configuration": envelope.configuration,
+        "status": step.status_of(recipients),
+        "attempt": attempt,
+        "recipients": recipients,
+    }
