@@ -1,0 +1,122 @@
+"""The compose project under a name, networks and ports of its own."""
+
+import json
+import os
+import shutil
+import smtplib
+import ssl
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bus_server import free_port
+from tests.system import System
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "postlane-test"
+COUNT_SUBJECTS = (
+    "import pathlib\n"
+    "for f in pathlib.Path('/var/lib/postlane/sandbox/Maildir/new').iterdir():\n"
+    "    for line in f.read_bytes().partition(b'\\r\\n\\r\\n')[0].split(b'\\r\\n'):\n"
+    "        if line.lower().startswith(b'subject: '): print(line[9:].decode())\n"
+)
+
+
+def why_not() -> str:
+    """Return why the stack cannot be tried here, "" if it can."""
+    if shutil.which("docker") is None:
+        return "there is no docker client"
+    engine = subprocess.run(["docker", "info"], capture_output=True, check=False)
+    if engine.returncode != 0:
+        return "no container engine answers"
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+        return "docker has no compose plugin"
+    return ""
+
+
+class Stack(System):
+    """A running stack, spoken to as a client on the host."""
+
+    def __init__(self) -> None:
+        self._ports = {"smtp": free_port(), "smtps": free_port(), "http": free_port(), "nats": free_port()}
+        self._compose_environment = {
+            **os.environ,
+            "POSTLANE_PUBLISH_SUBMISSION": f"127.0.0.1:{self._ports['smtp']}",
+            "POSTLANE_PUBLISH_SUBMISSIONS": f"127.0.0.1:{self._ports['smtps']}",
+            "POSTLANE_PUBLISH_API": f"127.0.0.1:{self._ports['http']}",
+            "POSTLANE_PUBLISH_NATS": f"127.0.0.1:{self._ports['nats']}",
+            "POSTLANE_RETRY_WAITS_SECONDS": "2,4,8",
+            "POSTLANE_BACK_SUBNET": "172.31.240.0/24",
+            "POSTLANE_ALLOWED_NETWORKS": "172.31.240.0/24",
+            "POSTLANE_SANDBOX_ADDRESS": "172.31.240.53",
+            "POSTLANE_RESOLVERS": "172.31.240.53:5353",
+            "POSTLANE_EDGE_SUBNET": "172.31.241.0/24",
+            "POSTLANE_BALANCER_ADDRESS": "172.31.241.2",
+        }
+        self._ca = ""
+
+    def compose(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run docker compose on this project."""
+        return subprocess.run(
+            ["docker", "compose", "--project-name", PROJECT, "--profile", "sandbox", *arguments],
+            cwd=ROOT,
+            env=self._compose_environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def up(self, scale: Sequence[str]) -> None:
+        """Build, start and wait until everything is healthy."""
+        scaled = [part for item in scale for part in ("--scale", item)]
+        result = self.compose("up", "-d", "--build", "--wait", *scaled, seconds=600)
+        assert result.returncode == 0, result.stderr[-3000:] + self.compose("ps", "-a").stdout
+        profile = tomllib.loads(self.guide("cat", "/var/lib/postlane/guide/profile.toml"))
+        self._ca = self.guide("cat", "/run/postlane/public/ca.pem")
+        self.ready = {
+            "smtp": {"host": "127.0.0.1", "port": self._ports["smtp"]},
+            "http": f"http://127.0.0.1:{self._ports['http']}",
+            "operator": {"api_key": profile["api_key"]},
+            "tenant": profile,
+        }
+
+    def down(self) -> None:
+        """Remove containers, networks and volumes."""
+        self.compose("down", "--volumes", "--timeout", "20", seconds=300)
+
+    def guide(self, *command: str) -> str:
+        """Run a command in the guide's container."""
+        result = self.compose("exec", "-T", "guide", *command)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def kill_container(self, name: str) -> None:
+        """End a container as a crash would, and have the engine start it again."""
+        subprocess.run(["docker", "kill", f"{PROJECT}-{name}"], capture_output=True, check=True, timeout=60)
+        subprocess.run(["docker", "start", f"{PROJECT}-{name}"], capture_output=True, check=True, timeout=60)
+
+    def login(self) -> smtplib.SMTP:
+        """Return a session through the balancer, logged in."""
+        session = smtplib.SMTP("127.0.0.1", self._ports["smtp"], timeout=30)
+        try:
+            context = ssl.create_default_context(cadata=self._ca)
+            session.starttls(context=context)
+            session.login(self.tenant["username"], self.tenant["password"])
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def subjects(self) -> list[str]:
+        """Return the markers that arrived at the sandbox."""
+        result = self.compose("exec", "-T", "sandbox", "python", "-c", COUNT_SUBJECTS)
+        return result.stdout.split()
+
+    def client_address(self, queue_id: str) -> str:
+        """Return the client's address as ingress saw it."""
+        answer = self.api("GET", f"/v1/postlane/messages/{queue_id}").json()
+        return str(
+            answer.get("client_address") or json.loads(json.dumps(answer["timeline"][0]["event"]))["client_address"]
+        )
