@@ -6,6 +6,8 @@ import msgspec
 
 from shared.contract.records import Observation, Sighting
 
+SHOWN_LENGTH = 120
+
 
 def remembered(before: tuple[Sighting, ...], seen: tuple[Observation, ...], kept: int) -> tuple[Sighting, ...]:
     """Add what was seen to a history, newest first: a repeated sight lengthens its sighting, a new one is put in front.
@@ -50,13 +52,18 @@ def _change(before: Sighting, after: Sighting) -> str:
     when = f"between {_clock(before.until)} and {_clock(after.observation.at)}"
     name = after.observation.name
     if not after.observation.values:
-        return f"{name} lost its record {when}; it was: {'; '.join(before.observation.values)}"
+        return f"{name} lost its record {when}; it was: {_shown(before)}"
     if not before.observation.values:
-        return f"{name} got a record {when}: {'; '.join(after.observation.values)}"
+        return f"{name} got a record {when}: {_shown(after)}"
     was, now = _terms(before.observation.values), _terms(after.observation.values)
     lost, gained = [t for t in was if t not in now], [t for t in now if t not in was]
     parts = [f"{verb} {', '.join(terms)}" for verb, terms in (("lost", lost), ("gained", gained)) if terms]
     return f"{name} {' and '.join(parts) or 'changed the order of its terms'} {when}"
+
+
+def _shown(sighting: Sighting) -> str:
+    text = "; ".join(sighting.observation.values)
+    return text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "…"
 
 
 def _terms(values: tuple[str, ...]) -> list[str]:
@@ -73,4 +80,4 @@ def _same(one: Observation, other: Observation) -> bool:
 
 
 def _clock(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -42,9 +42,9 @@ def test_a_change_is_told_with_its_terms_and_times() -> None:
         seen(0, "pass", GOOD), seen(5, "unknown"), seen(7, "fail", BAD), seen(9, "fail"), seen(12, "pass", GOOD),
     )  # fmt: skip
     assert changes(told) == (
-        f"d.example got a record between 2026-11-01 02:09 UTC and 2026-11-01 02:12 UTC: {GOOD}",
-        f"d.example lost its record between 2026-11-01 02:07 UTC and 2026-11-01 02:09 UTC; it was: {BAD}",
-        "d.example lost include:spf.relay.example between 2026-11-01 02:00 UTC and 2026-11-01 02:07 UTC",
+        f"d.example got a record between 2026-11-01 02:09:00 UTC and 2026-11-01 02:12:00 UTC: {GOOD}",
+        f"d.example lost its record between 2026-11-01 02:07:00 UTC and 2026-11-01 02:09:00 UTC; it was: {BAD}",
+        "d.example lost include:spf.relay.example between 2026-11-01 02:00:00 UTC and 2026-11-01 02:07:00 UTC",
     )
 
 
