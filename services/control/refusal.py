@@ -6,10 +6,12 @@ from services.control.core.fault import Fault
 class Refused(Exception):
     """A request that is answered with an error; the API turns it into a body of IBM's shape."""
 
-    def __init__(self, status: int, *faults: Fault) -> None:
+    def __init__(self, status: int, *faults: Fault, retry_after: int | None = None) -> None:
         super().__init__("; ".join(fault.message for fault in faults))
         self.status = status
         self.faults = faults
+        self.retry_after = retry_after
+        """Seconds, for the header of that name."""
 
 
 def bad_request(*faults: Fault) -> Refused:

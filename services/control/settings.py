@@ -45,6 +45,12 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="after this time an unfinished creation no longer holds its place or domain", gt=0)
     ] = 60
 
+    requests_per_second: Annotated[float, Meta(description="requests of one API key, over time", gt=0)] = 200
+    requests_at_once: Annotated[int, Meta(description="requests of one API key in a burst", ge=1)] = 2_000
+    strangers_per_second: Annotated[
+        float, Meta(description="requests of one address without a good key, over time", gt=0)
+    ] = 2
+    strangers_at_once: Annotated[int, Meta(description="requests of one address without a good key", ge=1)] = 50
     request_bytes: Annotated[int, Meta(description="largest body of a request", ge=1024)] = 1_048_576
     request_seconds: Annotated[float, Meta(description="longest wait for another room's answer", gt=0)] = 5
     verify_seconds: Annotated[float, Meta(description="longest wait for the verifier's answer", gt=0)] = 30

@@ -649,6 +649,32 @@ def test_every_change_is_in_the_audit_log_without_secrets(world: World, tenant: 
     assert world.key not in log
 
 
+def test_callers_have_an_allowance_each(bus_server: BusServer, tmp_path: Path) -> None:
+    """Beyond it 429 with the time to wait; another key is not touched; strangers are counted by address."""
+    control = Control(
+        tmp_path,
+        bus_server,
+        requests_per_second="0.01",
+        requests_at_once="3",
+        strangers_per_second="0.01",
+        strangers_at_once="2",
+    )
+    control.start()
+    keys = [asyncio.run(add_operator_key(control.environment, None, "tests")) for _ in range(2)]
+    first, second, stranger = (control.client(key) for key in (*keys, "wrong"))
+    statuses = [first.get("/v1/postlane/self") for _ in range(4)]
+    assert [answer.status_code for answer in statuses] == [200, 200, 200, 429]
+    refused(statuses[-1], 429, "too_many_requests")
+    assert 0 < int(statuses[-1].headers["retry-after"]) <= 100
+    assert second.get("/v1/postlane/self").status_code == 200
+    assert [stranger.get("/v1/postlane/self").status_code for _ in range(3)] == [401, 401, 429]
+    form = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": "wrong"}
+    assert httpx.post(f"{control.url}/identity/token", data=form, trust_env=False).status_code == 429
+    for client in (first, second, stranger):
+        client.close()
+    assert control.stop() == 0
+
+
 def test_correlation_ids_are_echoed(tenant: Tenant) -> None:
     """A client's own ID comes back; without one there is one."""
     assert (

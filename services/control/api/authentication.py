@@ -25,8 +25,15 @@ async def authenticated(connection: Connection, handler: BaseRouteHandler) -> No
         if caller is None and (key := desk.tokens.read(shown, now_ms() // 1000)):
             caller = desk.keys.living(key)
     if caller is None:
+        desk.strangers.count(address_of(connection))
         raise NotAuthorizedException
+    desk.limits.count(caller.key)
     connection.scope["state"]["caller"] = caller
+
+
+def address_of(connection: Connection) -> str:
+    """Return the address a request came from."""
+    return connection.client.host if connection.client else ""
 
 
 def caller_of(request: Any) -> Caller:

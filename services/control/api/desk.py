@@ -2,6 +2,7 @@
 
 import msgspec
 
+from services.control.api.limits import Limits
 from services.control.configurations import Configurations
 from services.control.decisions import Decisions
 from services.control.directory import Directory
@@ -30,6 +31,8 @@ class Desk:
         self.networks = Networks(directory)
         self.decisions = Decisions(directory)
         self.keys = ApiKeys(directory)
+        self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
+        self.strangers = Limits(settings.strangers_per_second, settings.strangers_at_once)
         self.tokens = TokenSigner(master_key, settings.token_seconds)
 
     async def ask(

@@ -100,7 +100,10 @@ def answer(request: Http, status: int, *faults: Fault) -> Response[ErrorBody]:
 
 def on_refused(request: Http, fault: Refused) -> Response[ErrorBody]:
     """Answer what a handler refused."""
-    return answer(request, fault.status, *fault.faults)
+    answered = answer(request, fault.status, *fault.faults)
+    if fault.retry_after is not None:
+        answered.headers["Retry-After"] = str(fault.retry_after)  # RFC 6585 §4
+    return answered
 
 
 def on_http(request: Http, fault: HTTPException) -> Response[ErrorBody]:

@@ -7,6 +7,7 @@ from litestar import MediaType, Request, Response, post
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
 
+from services.control.api.authentication import address_of
 from services.control.api.desk import Desk
 from shared.runtime.clock import now_ms
 
@@ -42,6 +43,7 @@ async def make_token(
         return _refusal("BXNIM0109E", f"grant_type must be {GRANT}")
     caller = desk.keys.recognise(data.get("apikey", ""))
     if caller is None:
+        desk.strangers.count(address_of(request))
         return _refusal("BXNIM0415E", "Provided API key could not be found.")
     token, ends = desk.tokens.issue(caller.key, now_ms() // 1000)
     return Response(
