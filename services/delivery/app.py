@@ -22,6 +22,7 @@ from shared.bus import service
 from shared.bus.client import Bus, connect
 from shared.bus.kv import Replica
 from shared.bus.settings import BusSettings, Topology
+from shared.contract.errors import SettingsFault
 from shared.contract.records import DkimKey
 from shared.contract.requests import (
     QUEUE_ACT,
@@ -50,14 +51,23 @@ def room(
     """Return the room's main."""
 
     async def live(here: Room) -> None:
-        master_key = await asyncio.to_thread(read_master_key, settings.master_key_file)
-        bus = await connect(bus_settings, "delivery")
+        master_key = await asyncio.to_thread(_master_key, settings.master_key_file)
+        bus = await here.unless_stopped(connect(bus_settings, "delivery"))
         try:
             await _serve(here, settings, topology, bus, master_key)
         finally:
             await bus.close()
 
     return live
+
+
+def _master_key(file: Path) -> bytes:
+    try:
+        return read_master_key(file)
+    except OSError as fault:
+        raise SettingsFault(
+            f"POSTLANE_DELIVERY_MASTER_KEY_FILE: cannot read {file}: {fault.strerror}; it must be control's master key"
+        ) from fault
 
 
 async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus: Bus, master_key: bytes) -> None:
@@ -87,7 +97,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     )
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
     for replica in (gates.directory, gates.standing, keys, suppressions.replica):
-        await replica.start(here.tasks)
+        await here.unless_stopped(replica.start(here.tasks))
     here.ready("snapshot", True)
     queue = Queue(settings, topology.shards, bus, gates, commits, holds)
     answering = await service.serve(

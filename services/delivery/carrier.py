@@ -38,6 +38,7 @@ ROUNDS = 5
 """Times a step is decided anew because somebody else committed first."""
 RETURNED_KEPT = 10_000
 AWAY_SECONDS = 5.0
+HELD_ADVICE = "The message is held and goes on by itself when that changes."
 UNREADABLE_SECONDS = 300.0
 
 
@@ -176,7 +177,13 @@ class Carrier:
         sequence, recipients = state.sequence, state.recipients
         if not committed:
             event = record.held(
-                envelope, state, hold, until, event_id=str(uuid4()), now=now, advice="It goes on by itself after that."
+                envelope,
+                state,
+                hold,
+                until,
+                event_id=str(uuid4()),
+                now=now,
+                advice=HELD_ADVICE,
             )
             recipients = event.recipients
             sequence = await self._commits.record(envelope, event, state.sequence)

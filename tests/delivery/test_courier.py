@@ -495,3 +495,15 @@ async def test_silent_destination_is_paused(tmp_path: Path) -> None:
     assert dead.connections == 3
     assert {type(result) for result in results} == {Deferred}
     assert "without being tried" in results[-1].diagnosis.text
+
+
+async def test_family_falls_back(tmp_path: Path) -> None:
+    """An exchanger that is dead over IPv6 is reached over IPv4, and the other way round."""
+    four = await Exchanger().start("127.0.0.1", 0)
+    six = await Exchanger().start("::1", 0)
+    for exchanger in (four, six):
+        async with field(tmp_path, exchanger, allowed_networks=("127.0.0.0/8", "::1")) as made:
+            made.dns.set("mx.rcpt.test", "AAAA", "::1")
+            attempted = await made.send("x@rcpt.test")
+        assert isinstance(only(attempted), Delivered)
+        assert attempted.tried[-1].address == exchanger.host

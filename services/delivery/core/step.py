@@ -214,20 +214,35 @@ def reportable(before: tuple[RecipientState, ...], after: AnyStatus) -> tuple[Re
     )
 
 
+_SINGLE: dict[str, str] = {
+    "queued": "Queued",
+    "held": "Held",
+    "deferred": "Not delivered yet",
+    "delivered": "Delivered",
+    "bounced": "Refused for good",
+    "expired": "Given up",
+    "suppressed": "Not sent",
+    "dropped": "Dropped",
+}
+_TELLING = {"deferred": 0, "bounced": 1, "suppressed": 2, "delivered": 3}
+"""Whose diagnosis is quoted: the one that says most about what comes next."""
+
+
 def explain(recipients: tuple[RecipientState, ...], next_at: datetime | None) -> str:
     """Return one sentence on what an attempt did and what comes next."""
     counts: dict[str, int] = {}
     for recipient in recipients:
         counts[recipient.status] = counts.get(recipient.status, 0) + 1
     if len(recipients) == 1:
-        said = f"The recipient is {recipients[0].status}"
+        said = _SINGLE[recipients[0].status]
     else:
-        said = ", ".join(f"{count} {status}" for status, count in counts.items())
-        said = f"Of {len(recipients)} recipients: {said}"
-    trouble = next((r.last for r in recipients if r.status in ("deferred", "bounced") and r.last is not None), None)
-    if trouble is not None:
-        spoken = f"{trouble.code} {trouble.enhanced}" if trouble.code else trouble.enhanced
-        said += f"; {trouble.host or 'Postlane'} said: {spoken} {trouble.text}".rstrip()
+        said = f"Of {len(recipients)} recipients {', '.join(f'{n} {status}' for status, n in counts.items())}"
+    telling = sorted((r for r in recipients if r.last is not None), key=lambda r: _TELLING.get(r.status, 9))
+    if telling and (last := telling[0].last) is not None:
+        spoken = f"{last.code} {last.enhanced}" if last.code else last.enhanced
+        said += f"; {last.host or 'Postlane'} said: {spoken} {last.text}".rstrip()
+    if any(r.possible_duplicate for r in recipients):
+        said += "; a second copy may have been delivered"
     if next_at is not None:
         said += f"; the next attempt is at {next_at:%Y-%m-%d %H:%M:%S} UTC"
     return said.rstrip(".") + "."

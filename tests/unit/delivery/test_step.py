@@ -219,3 +219,20 @@ def test_gate() -> None:
         "configuration-unknown", "suspended-by-operator", "not-authorised", "not-authorised", "not-verified",
         "not-verified", "suspended-for-dns",
     ]  # fmt: skip
+
+
+def test_explain() -> None:
+    """One sentence says what happened, who said so, and when the next attempt is."""
+    known = step.known(FRESH, None, 0)
+    outcomes: dict[int, Outcome] = {
+        1: from_reply(250, "2.0.0 stored", "final", host="mx.y.example"),
+        2: from_reply(450, "4.2.1 greylisted", "rcpt", host="mx.y.example"),
+    }
+    both = step.apply(known, outcomes, NOW)
+    assert step.explain(both, LATER) == (
+        "Of 2 recipients 1 delivered, 1 deferred; mx.y.example said: 450 4.2.1 greylisted; "
+        "the next attempt is at 2026-11-23 13:00:00 UTC."
+    )
+    assert step.explain(both[:1], None) == "Delivered; mx.y.example said: 250 2.0.0 stored."
+    doubtful = step.apply(known, {1: outcomes[1]}, NOW, repeated=True)[:1]
+    assert "second copy" in step.explain(doubtful, None)
