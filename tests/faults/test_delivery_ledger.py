@@ -108,6 +108,34 @@ async def test_nothing_is_lost(bus_server: BusServer, tmp_path: Path) -> None:
         assert sum(ledger.arrived.values()) - MESSAGES <= KILLS * 8
 
 
+async def test_worker_stopped_past_its_hold(bus_server: BusServer, tmp_path: Path) -> None:
+    """A worker that sleeps at the final dot until its hold is over costs one marked second copy, and nothing more."""
+    async with made(bus_server, tmp_path) as world:
+        world.exchanger.script["FINAL"] = [(1.0, b"250 ok\r\n")]
+        sleeper = worker(world)
+        other: subprocess.Popen[bytes] | None = None
+        try:
+            envelope = await world.tenant.accept("a@rcpt.test")
+            await world.exchanger.until(lambda: len(world.exchanger.seen) == 1, 60)
+            sleeper.send_signal(signal.SIGSTOP)
+            other = worker(world)
+            await world.watcher.until(envelope, "delivered", seconds=90)
+            sleeper.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(60):
+                while len(await world.watcher.history(envelope)) < 2:
+                    await asyncio.sleep(0.05)
+            await world.watcher.until_empty(60)
+            last = await world.watcher.last(envelope)
+        finally:
+            for process in filter(None, (sleeper, other)):
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+                process.wait(60)
+        assert last is not None
+        assert last.recipients[0].possible_duplicate
+        assert len(world.exchanger.seen) == 2
+
+
 async def test_the_ledger_finds_a_loss(bus_server: BusServer, tmp_path: Path) -> None:
     """The control: a message that is taken from the queue without being delivered is found missing."""
     async with made(bus_server, tmp_path) as world:
