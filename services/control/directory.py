@@ -53,6 +53,7 @@ class Directory:
         self.keys: Bucket[DkimKey] = Bucket(bus, "keys", DkimKey)
         self.access: Bucket[ApiKey] = Bucket(bus, "access", ApiKey)
         self._seen: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord, self._on_change)
+        self._grouped: dict[str, dict[str, DirectoryRecord]] = {}
         self._moved = asyncio.Event()
         self.standings: Replica[Standing] = Replica(bus, "standing", Standing)
         self.api_keys: Replica[ApiKey] = Replica(bus, "access", ApiKey)
@@ -63,7 +64,14 @@ class Directory:
         for replica in (self._seen, self.standings, self.api_keys, self.suppressions):
             await replica.start(tasks)
 
-    def _on_change(self, _key: str, _record: DirectoryRecord | None) -> None:
+    def _on_change(self, key: str, record: DirectoryRecord | None) -> None:
+        for group in _groups(key):
+            if record is not None:
+                self._grouped.setdefault(group, {})[key] = record
+            elif (members := self._grouped.get(group)) is not None:
+                members.pop(key, None)
+                if not members:
+                    del self._grouped[group]
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -76,10 +84,10 @@ class Directory:
         """Return the revision of a record as last seen."""
         return self._seen.revision(key)
 
-    def all(self, prefix: str, kind: type[T]) -> list[T]:
-        """Return the records whose keys begin with `prefix`, oldest key order."""
-        found = [record for _, record in sorted(self._seen.items(prefix), key=lambda item: item[0])]
-        return [record for record in found if isinstance(record, kind)]
+    def all(self, group: str, kind: type[T]) -> list[T]:
+        """Return the records of a group in the order of their keys: `zone.`, or `user.<configuration>.`, and so on."""
+        found = self._grouped.get(group, {})
+        return [record for _, record in sorted(found.items()) if isinstance(record, kind)]
 
     async def fresh(self, key: str, kind: type[T]) -> Entry[T] | None:
         """Return a record as it is on the bus now.
@@ -225,6 +233,12 @@ class Directory:
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 while not seen():
                     await self._moved.wait()
+
+
+def _groups(key: str) -> list[str]:
+    """Return every group a key belongs to: `user.c.u` to `user.` and to `user.c.`."""
+    tokens = key.split(".")
+    return [".".join(tokens[:count]) + "." for count in range(1, len(tokens))]
 
 
 def _contended() -> Refused:

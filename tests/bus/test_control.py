@@ -409,6 +409,10 @@ def test_rules_read_back_as_they_were_written(tenant: Tenant) -> None:
 def test_allowed_ips_come_from_the_rules(tenant: Tenant) -> None:
     """No rule, no address; each enabled rule restricts."""
     assert tenant.reader.get(f"{tenant.path}/allowed_ips").json()["subnets"] == ["192.0.2.1"]
+    why = f"/v1/postlane/instances/{tenant.id}/access"
+    assert tenant.reader.get(why, params={"address": "192.0.2.1"}).json()["admitted"] is True
+    assert tenant.reader.get(why, params={"address": "192.0.2.2"}).json()["admitted"] is False
+    refused(tenant.reader.get(why, params={"address": "x"}), 400, "invalid_address")
     tenant.manager.delete(f"/v1/rules/{tenant.rule['id']}")
     empty = tenant.reader.get(f"{tenant.path}/allowed_ips").json()
     assert empty["subnets"] == []
@@ -488,6 +492,7 @@ def operations(victim: Tenant) -> list[tuple[str, str, Any]]:
         ("PUT", f"/v1/rules/{rule}", victim.rule_body(zone)),
         ("DELETE", f"/v1/rules/{rule}", None),
         ("GET", f"/v1/account_settings/{victim.id}", None),
+        ("GET", f"/v1/postlane/instances/{victim.id}/access?address=192.0.2.1", None),
         ("GET", f"/v1/postlane/instances/{victim.id}", None),
         ("GET", f"/v1/postlane/instances/{victim.id}/configurations", None),
         ("GET", victim.own, None),

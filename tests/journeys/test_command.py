@@ -146,6 +146,26 @@ def test_without_key_or_server_the_command_says_what_to_do(system: System, monke
     assert (result.returncode, "does not answer" in result.stderr) == (UNREACHABLE, True)
 
 
+def test_a_login_is_kept_and_a_wrong_one_is_not(system: System) -> None:
+    """The profile has what was proven to work; the explanation of an address uses it."""
+    file = system.directory / "login.toml"
+    system_environment = {"POSTLANE_PROFILE": str(file), "POSTLANE_API_KEY": None, "POSTLANE_URL": None}
+    runner = typer.testing.CliRunner(env=system_environment)
+    inside(system, "--help")
+
+    def run(*arguments: str) -> typer.testing.Result:
+        return runner.invoke(app, arguments)
+
+    url = ("--url", system.ready["http"])
+    assert run("login", *url, "--api-key", "wrong").exit_code == NOT_ALLOWED
+    assert not file.exists()
+    key = system.ready["tenant"]["api_key"]
+    assert run("login", *url, "--api-key", key).exit_code == 0
+    assert file.stat().st_mode & 0o077 == 0
+    assert run("rule", "explain", "--address", "127.0.0.1").exit_code == 0
+    assert run("rule", "explain", "--address", "192.0.2.1").exit_code == NEGATIVE
+
+
 def test_keys_of_a_manager_reach_one_instance(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key made by the command works by environment, needs no --instance, and ends when it is revoked."""
     (made,) = lines(system, "key", "add", "--role", "reader", "--instance", system.tenant["instance_id"])

@@ -10,7 +10,7 @@ OperatorKeyMaker = Callable[[str], str]
 
 def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -> None:
     """Add the verbs to the command."""
-    from services.command.admin import domain, endpoints, instance, key, messages, queue, rule, user, zone
+    from services.command.admin import domain, endpoints, instance, key, login, messages, queue, rule, user, zone
 
     app.add_typer(instance.app, name="instance")
     app.add_typer(domain.app, name="domain")
@@ -20,5 +20,6 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -
     messages.mount(app)
     app.add_typer(queue.app, name="queue")
     app.add_typer(key.make_app(make_operator_key), name="key")
+    app.command("login")(login.login)
     app.command("endpoints")(endpoints.show)
     app.command("audit")(key.audit)

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from services.command.admin.client import Client, InstanceOption
-from services.command.admin.exits import UNKNOWN, failure
-from services.command.admin.output import Form, Output, Yes, confirm, rows, say
+from services.command.admin.exits import DONE, NEGATIVE, UNKNOWN, failure
+from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
 from services.command.admin.zone import find, zones
 
 app = typer.Typer(help="Rules: without one nobody reaches an instance's SMTP interface.", no_args_is_help=True)
@@ -56,6 +56,26 @@ def list_(instance: InstanceOption = "", output: Output = Form.table) -> None:
             known = zones(client, account)
             found = [_shown(rule, known) for rule in found]
         rows(found, COLUMNS, output, "no rule, so nobody reaches SMTP: postlane rule add --zone NAME")
+
+
+@app.command()
+def explain(
+    address: Annotated[str, typer.Option(help="an IP address")],
+    endpoint: Annotated[str, typer.Option(help="public or private")] = "public",
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Say why an address may reach SMTP or not. Status 1 if it may not."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.get(f"/v1/postlane/instances/{where}/access", address=address, endpoint=endpoint)
+        if output is Form.json:
+            fields(found, output)
+        else:
+            say(found["sentence"])
+            if found["rules"]:
+                rows(found["rules"], ["rule", "enforcement", "admits", "zones"], output)
+        raise typer.Exit(DONE if found["admitted"] else NEGATIVE)
 
 
 @app.command("rm")

@@ -17,6 +17,8 @@ from ipaddress import (
 )
 from typing import Literal
 
+import msgspec
+
 from services.control.core.fault import Fault
 from shared.contract.records import Rule, RuleAttribute, RuleContext, Zone, ZoneAddress
 
@@ -290,6 +292,51 @@ def allowed_subnets(rules: Iterable[Rule], zones: Mapping[str, Zone]) -> tuple[s
         opened = _merged(span for zone in named for span in _without(_spans(zone.addresses), _spans(zone.excluded)))
         admitted = opened if admitted is None else _merged(_common(admitted, opened))
     return tuple(text for span in admitted or () for text in _networks(span))
+
+
+class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule says of an address."""
+
+    rule: str
+    enforcement: Literal["enabled", "report", "disabled"]
+    admits: bool
+    zones: tuple[str, ...]
+    """IDs of the rule's zones that hold the address and may come in by the endpoint."""
+
+
+def explain(
+    rules: Iterable[Rule], zones: Mapping[str, Zone], address: Address, endpoint: Literal["public", "private"]
+) -> tuple[bool, str, tuple[RuleVerdict, ...]]:
+    """Say whether an address may reach SMTP by an endpoint, why in one sentence, and what each rule says."""
+    address = _unmapped(address)
+    holding = {name for name, zone in zones.items() if _holds(zone, address)}
+    verdicts = []
+    for rule in rules:
+        fitting = [context for context in rule.contexts if not context.endpoints or endpoint in context.endpoints]
+        matched = tuple(dict.fromkeys(name for context in fitting for name in context.zones if name in holding))
+        verdicts.append(
+            RuleVerdict(rule=rule.id, enforcement=rule.enforcement, admits=bool(matched), zones=matched)
+        )  # fmt: skip
+    enforced = [verdict for verdict in verdicts if verdict.enforcement == "enabled"]
+    refusing = [verdict.rule for verdict in enforced if not verdict.admits]
+    if not enforced:
+        sentence = "no rule is enabled, so nobody is admitted: add a rule with a zone that holds the address"
+    elif refusing:
+        sentence = (
+            f"refused by rule {', '.join(refusing)}: none of its zones holds {address} at the {endpoint} endpoint"
+            f"{', and every enabled rule must admit' if len(enforced) > 1 else ''}"
+        )
+    else:
+        sentence = f"admitted: every enabled rule has a zone that holds {address} at the {endpoint} endpoint"
+    return bool(enforced) and not refusing, sentence, tuple(verdicts)
+
+
+def _holds(zone: Zone, address: Address) -> bool:
+    number = int(address)
+    return any(
+        version == address.version and first <= number <= last
+        for version, first, last in _without(_spans(zone.addresses), _spans(zone.excluded))
+    )
 
 
 def _networks(span: Span) -> list[str]:

@@ -179,6 +179,26 @@ def test_the_listed_subnets_are_the_admitted_addresses(added: list[str], removed
     assert any(ip_address(probe) in ip_network(text) for text in listed) == (within(added) and not within(removed))
 
 
+def test_an_explanation_agrees_with_the_rules() -> None:
+    """Every enabled rule must admit, at this endpoint; reporting rules are shown and do not count."""
+    zones = {"a": zone("a", "192.0.2.0/24"), "b": zone("b", "192.0.2.7")}
+    private = Rule(
+        id="p",
+        instance="i",
+        contexts=(RuleContext(zones=("a",), endpoints=("private",)),),
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    mapped = ip_address("::ffff:192.0.2.7")
+    assert rules.explain([], zones, mapped, "public")[0] is False
+    assert "no rule is enabled" in rules.explain([rule("a", mode="report")], zones, mapped, "public")[1]
+    assert rules.explain([rule("a"), rule("b")], zones, mapped, "public")[0] is True
+    assert rules.explain([rule("a"), rule("b")], zones, ip_address("192.0.2.8"), "public")[0] is False
+    assert rules.explain([private], zones, mapped, "private")[0] is True
+    admitted, sentence, verdicts = rules.explain([private], zones, mapped, "public")
+    assert (admitted, "refused by rule p" in sentence, verdicts[0].zones) == (False, True, ())
+
+
 def test_addresses_become_records() -> None:
     """Types stay as they are written."""
     assert rules.zone_addresses([("subnet", "::/0")]) == (ZoneAddress(type="subnet", value="::/0"),)

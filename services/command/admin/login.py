@@ -1,0 +1,29 @@
+"""`postlane login`: writes the profile, so that the other verbs find the API and a key by themselves."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from services.command.admin.client import DEFAULT_URL, Client
+from services.command.admin.output import Form, Output, fields, say
+from services.command.profile import profile_file, write_profile
+
+
+def login(
+    url: Annotated[str, typer.Option(help="base URL of the management API")] = DEFAULT_URL,
+    api_key: Annotated[str, typer.Option(prompt="API key", hide_input=True, help="asked for if it is not given")] = "",
+    instance: Annotated[str, typer.Option(help="ID or name of the instance the verbs are about")] = "",
+    output: Output = Form.table,
+) -> None:
+    """Try an API key and keep it in the profile."""
+    os.environ["POSTLANE_URL"], os.environ["POSTLANE_API_KEY"] = url, api_key
+    with Client() as client:
+        caller = client.get("/v1/postlane/self")
+        profile = {"url": url, "api_key": api_key}
+        if instance:
+            profile["instance"] = client.instance(instance)
+        write_profile(profile)
+        if output is Form.json:
+            fields(caller, output)
+        say(f"logged in as {caller['role']}; kept in {profile_file()}", output)
