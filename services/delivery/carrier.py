@@ -27,7 +27,7 @@ from services.delivery.suppressions import Suppressions
 from services.delivery.visit import Parcel
 from shared.bus.client import Bus
 from shared.contract.envelope import FINAL, RecipientState, Undecodable
-from shared.contract.errors import BusUnavailable
+from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
 from shared.contract.subjects import Place
 from shared.runtime import clock
@@ -87,8 +87,8 @@ class Carrier:
             self._metrics.alarms.labels("status-unreadable").inc()
             log.error("not touched: %s", fault, extra={"queue_id": queue_id})
             await self._back(message, UNREADABLE_SECONDS)
-        except BusUnavailable as fault:
-            log.warning("the bus is away, the message will come back: %s", fault, extra={"queue_id": queue_id})
+        except (BusUnavailable, StoreFull) as fault:
+            log.warning("the bus is away or full, the message will come back: %s", fault, extra={"queue_id": queue_id})
             await self._back(message, AWAY_SECONDS)
         except Exception:
             self._metrics.alarms.labels("fault").inc()
@@ -109,7 +109,7 @@ class Carrier:
         progress = msgspec.structs.replace(message.carriage.progress, due_at=until)
         try:
             await self._commits.put_later(message.place, envelope, progress, message.mail, until)
-        except BusUnavailable:
+        except (BusUnavailable, StoreFull):
             await self._back(message, AWAY_SECONDS)
             return
         self._metrics.moves.labels("parked").inc()
@@ -340,7 +340,7 @@ class Carrier:
         log.error("a message cannot be read and goes to quarantine: %s", why, extra={"subject": held.subject})
         try:
             await self._commits.quarantine(place, held.payload)
-        except BusUnavailable:
+        except (BusUnavailable, StoreFull):
             await held.give_back(AWAY_SECONDS)
             return
         await held.ack()

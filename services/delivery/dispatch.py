@@ -1,6 +1,7 @@
 """An attempt at all open recipients of a message: routes them, groups those that share exchangers, sends couriers."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from services.delivery.settings import DeliverySettings
 from services.delivery.visit import Parcel
 from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
+
+log = logging.getLogger("delivery")
 
 BREAKERS_KEPT = 20_000
 
@@ -62,7 +65,13 @@ class Dispatch:
 
         async def serve(hosts: tuple[str, ...], members: list[Recipient]) -> Visits:
             async with gate, self._destination(hosts[0]):
-                return await self._unless_paused(hosts, members, parcel, may_finish)
+                try:
+                    return await self._unless_paused(hosts, members, parcel, may_finish)
+                except Exception:
+                    # What the other destinations did must still be committed: a fault of ours stays with this one.
+                    log.exception("an attempt failed", extra={"queue_id": parcel.envelope.queue_id, "host": hosts[0]})
+                    fault = outcome.ours("4.3.0", "the attempt failed by a fault of this mail system")
+                    return Visits(outcomes=dict.fromkeys((r.number for r in members), fault), tried=[])
 
         async with asyncio.TaskGroup() as tasks:
             served = [tasks.create_task(serve(hosts, members)) for hosts, members in groups.items()]

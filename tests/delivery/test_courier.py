@@ -507,3 +507,18 @@ async def test_family_falls_back(tmp_path: Path) -> None:
             attempted = await made.send("x@rcpt.test")
         assert isinstance(only(attempted), Delivered)
         assert attempted.tried[-1].address == exchanger.host
+
+
+async def test_a_fault_of_ours_stays_with_its_destination(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An address no command can carry defers only its own destination; the others' deliveries are not forgotten."""
+    exchanger = await Exchanger().start()
+    async with field(tmp_path, exchanger) as made:
+        made.dns.set("two.test", "MX", "10 mx.two.test.")
+        made.dns.set("mx.two.test", "A", "127.0.0.1")
+        odd = Recipient(number=2, address="y@two.test", notify="NEVER\r\nDATA")
+        exchanger.extensions = ("DSN",)
+        attempted = await made.send(Recipient(number=1, address="x@rcpt.test"), odd)
+    assert isinstance(attempted.outcomes[1], Delivered)
+    assert isinstance(attempted.outcomes[2], Deferred)
+    assert attempted.outcomes[2].diagnosis.enhanced == "4.3.0"
+    assert [message.recipients for message in exchanger.received] == [["x@rcpt.test"]]
