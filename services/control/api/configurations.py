@@ -1,5 +1,6 @@
 """IBM's operations on SMTP configurations: create, list, get, update, delete, verify, allowed IPs."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -252,7 +253,8 @@ async def get_allowed_ips(request: Http, desk: Desk, instance_id: str, configura
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     rules, zones = desk.networks.rules(instance_id), desk.networks.zones(instance_id)
     times = [found.created_at, *(rule.updated_at for rule in rules), *(zone.updated_at for zone in zones.values())]
-    return AllowedIps(subnets=access_rules.allowed_subnets(rules, zones), updated_at=max(times))
+    subnets = await asyncio.to_thread(access_rules.allowed_subnets, rules, zones)
+    return AllowedIps(subnets=subnets, updated_at=max(times))
 
 
 HANDLERS = [

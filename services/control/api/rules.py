@@ -1,5 +1,6 @@
 """IBM's context-based restrictions: rules, and what can be restricted at all."""
 
+import asyncio
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Annotated
@@ -345,7 +346,8 @@ async def explain_access(
         parsed = ip_address(address)
     except ValueError:
         raise bad_request(Fault("invalid_address", f"{address!r} is not an IP address", "address")) from None
-    admitted, sentence, verdicts = access_rules.explain(
+    admitted, sentence, verdicts = await asyncio.to_thread(  # 500 zones of 1,000 networks take seconds to read
+        access_rules.explain,
         desk.networks.rules(instance_id),
         desk.networks.zones(instance_id),
         parsed,

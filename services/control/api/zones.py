@@ -136,20 +136,20 @@ def _shown(zone: Zone, base: str) -> ZoneOut:
     )
 
 
-def _summary(zone: ZoneOut) -> ZoneSummary:
+def _summary(zone: Zone, base: str) -> ZoneSummary:
     return ZoneSummary(
         id=zone.id,
-        crn=zone.crn,
+        crn=CRN.format(account=zone.instance, kind="zone", id=zone.id),
         name=zone.name,
         description=zone.description,
-        addresses_preview=zone.addresses[:PREVIEWED],
-        address_count=zone.address_count,
-        excluded_count=zone.excluded_count,
-        href=zone.href,
+        addresses_preview=_out(zone.addresses[:PREVIEWED]),
+        address_count=len(zone.addresses),
+        excluded_count=len(zone.excluded),
+        href=f"{base}/v1/zones/{zone.id}",
         created_at=zone.created_at,
-        created_by_id=zone.created_by_id,
-        last_modified_at=zone.last_modified_at,
-        last_modified_by_id=zone.last_modified_by_id,
+        created_by_id=zone.created_by,
+        last_modified_at=zone.updated_at,
+        last_modified_by_id=zone.updated_by,
     )
 
 
@@ -192,12 +192,12 @@ async def list_zones(
     """List the zones of an account."""
     account = account_of(desk, caller_of(request), account_id)
     base = base_url(request, desk)
-    found = [_shown(zone, base) for zone in desk.networks.zones(account).values() if not name or zone.name == name]
+    found = [_summary(zone, base) for zone in desk.networks.zones(account).values() if not name or zone.name == name]
     key = sort.removeprefix("-") or "created_at"
     if key not in ("name", "created_at", "last_modified_at", "description"):
         raise bad_request(Fault("invalid_sort", "sort by name, description, created_at or last_modified_at", "sort"))
     found.sort(key=lambda zone: (getattr(zone, key), zone.id), reverse=sort.startswith("-"))
-    return ZoneList(count=len(found), zones=tuple(_summary(zone) for zone in found))
+    return ZoneList(count=len(found), zones=tuple(found))
 
 
 @get("/v1/zones/{zone_id:str}", tags=["context-based restrictions"])
