@@ -72,7 +72,9 @@ class Stack(System):
         """Build, start and wait until everything is healthy."""
         scaled = [part for item in scale for part in ("--scale", item)]
         result = self.compose("up", "-d", "--build", "--wait", *scaled, seconds=600)
-        assert result.returncode == 0, result.stderr[-3000:] + self.compose("ps", "-a").stdout
+        assert result.returncode == 0, (
+            result.stderr[-1000:] + self.compose("ps", "-a").stdout + self.compose("logs", "guide", "sandbox").stdout
+        )
         profile = tomllib.loads(self.guide("cat", "/var/lib/postlane/guide/profile.toml"))
         self._ca = self.guide("cat", "/run/postlane/public/ca.pem")
         self.ready = {
