@@ -99,3 +99,11 @@ def test_the_lock_names_no_index() -> None:
 
     assert "--hash=sha256:" in lock
     assert not re.search(r"https?://|--index-url|--find-links|--extra-index-url", lock)
+
+
+def test_every_file_named_in_the_flow_exists() -> None:
+    """A reader finds each step's file from docs/flow.md."""
+    named = re.findall(r"`((?:services|shared|docs|tests)/[\w/.]+)`", (ROOT / "docs" / "flow.md").read_text())
+
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -1,0 +1,102 @@
+"""What `postlane up` promises before anything runs: ports, data directory, environments, secrets."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from services.command.ports import Ports, PortTaken, check, free_ports
+from services.command.rooms import ROOMS, Plan, environment_of
+from services.command.stack_init import initialise
+from services.command.workspace import Tenant, Workspace, WorkspaceBusy
+from shared.bus.permissions import users
+from shared.bus.settings import Topology
+
+
+def test_a_port_in_use_is_named_with_its_option() -> None:
+    """The error says which port, and which option takes another."""
+    ports = free_ports()
+    check(ports, sandbox=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports.private_smtp))
+        taken.listen()
+
+        with pytest.raises(PortTaken) as fault:
+            check(ports, sandbox=True)
+
+    assert f"port {ports.private_smtp} " in str(fault.value)
+    assert "--private-smtp-port" in str(fault.value)
+    assert "--auto-ports" in str(fault.value)
+
+
+def test_the_sandboxs_ports_matter_only_with_the_sandbox() -> None:
+    """Somebody else's name server does not stop a system without the sandbox."""
+    ports = free_ports()
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", ports.dns))
+        check(ports, sandbox=False)
+        with pytest.raises(PortTaken, match="--dns-port"):
+            check(ports, sandbox=True)
+
+
+def test_a_data_directory_serves_one_system_at_a_time(tmp_path: Path) -> None:
+    """A second `up` on the same directory is told so; after the first ends it may."""
+    first, second = Workspace(tmp_path), Workspace(tmp_path)
+    first.prepare()
+    with pytest.raises(WorkspaceBusy, match="--data"):
+        second.prepare()
+    first.release()
+    second.prepare()
+    second.release()
+
+
+def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
+    """A second start finds the same secrets; nobody else can read them."""
+    workspace = Workspace(tmp_path)
+    workspace.prepare()
+    before = {user: workspace.secret(f"bus-{user}") for user in users()}
+    tenant = Tenant(instance_id="i", configuration_id="c", domain="d", username="u", password="p", api_key="k")
+    workspace.keep_tenant(tenant)
+    workspace.release()
+    workspace.prepare()
+
+    assert {user: workspace.secret(f"bus-{user}") for user in users()} == before
+    assert len(set(before.values())) == len(before)
+    assert workspace.tenant() == tenant
+    assert {file.stat().st_mode & 0o077 for file in (tmp_path / "secrets").iterdir()} == {0}
+    workspace.release()
+
+
+def test_a_room_is_told_only_its_own_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room's environment names another room's password, and settings of other rooms are not passed on."""
+    monkeypatch.setenv("POSTLANE_CONTROL_LISTEN", "127.0.0.1:1")
+    monkeypatch.setenv("POSTLANE_INGRESS_RECIPIENTS", "7")
+    workspace = Workspace(tmp_path)
+    plan = Plan(ports=Ports(), health=dict.fromkeys(ROOMS, 1), sandbox=False, nats_server=tmp_path)
+
+    for room in ROOMS:
+        environment = environment_of(room, workspace, plan)
+        foreign = [
+            name
+            for name in environment
+            if name.startswith("POSTLANE_")
+            and not name.startswith(("POSTLANE_BUS_", "POSTLANE_HEALTH_", f"POSTLANE_{room.upper()}_"))
+        ]
+        assert foreign == []
+        assert environment["POSTLANE_BUS_PASSWORD_FILE"].endswith(f"bus-{room}")
+    assert environment_of("ingress", workspace, plan)["POSTLANE_INGRESS_RECIPIENTS"] == "7"
+    assert environment_of("control", workspace, plan)["POSTLANE_CONTROL_LISTEN"] == "127.0.0.1:1"
+
+
+def test_the_stacks_secrets_are_made_once_and_apart(tmp_path: Path) -> None:
+    """Each room's directory has its own password; the master key is with delivery and control only."""
+    for name in ("public", "nats"):
+        (tmp_path / name).mkdir()
+    told = initialise(tmp_path, "mail.example", Topology())
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    again = initialise(tmp_path, "mail.example", Topology())
+
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == kept
+    assert len(told) > len(again)
+    assert {file.parent.name for file in kept if file.name == "master-key"} == {"delivery", "control"}
+    assert len({(tmp_path / room / "bus").read_text() for room in ROOMS}) == len(ROOMS)
