@@ -130,6 +130,8 @@ def _sandboxed(name: str, ports: Ports) -> dict[str, str]:
                 "RECONCILE_SECONDS": "5",
                 "EHLO_NAME": "relay.postlane.example",
             }
+        case "tracker":
+            return {"AUDIT_SECONDS": "5", "AUDIT_GRACE_SECONDS": "15"}
         case "control":
             return {"SPF_INCLUDE": SANDBOX_SPF}
         case _:

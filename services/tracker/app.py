@@ -1,4 +1,4 @@
-"""Wires the tracker: database, projection of three streams, queries."""
+"""Wires the tracker: database, projection of three streams, audit, queries."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
+from services.tracker.auditor import Auditor
 from services.tracker.core.projection import SOURCES
 from services.tracker.projector import Projector, condition
 from services.tracker.queries import Queries
@@ -16,7 +17,7 @@ from services.tracker.store import DatabaseAway, Store
 from shared.bus.client import connect
 from shared.bus.kv import Replica
 from shared.bus.service import serve
-from shared.bus.settings import BusSettings
+from shared.bus.settings import BusSettings, Topology
 from shared.contract.records import Standing
 from shared.runtime import clock
 from shared.runtime.lifecycle import Room, health_settings, run
@@ -31,14 +32,15 @@ def main(environ: Mapping[str, str], file: Path | None = None) -> int:
     """Run the tracker; return the exit status."""
     settings = load(TrackerSettings, "tracker", environ, file)
     bus_settings = load(BusSettings, "bus", environ, file)
+    topology = load(Topology, "topology", environ, file)
 
     async def remember(room: Room) -> None:
-        await track(room, settings, bus_settings)
+        await track(room, settings, bus_settings, topology)
 
     return run("tracker", remember, health_settings(environ, file))
 
 
-async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings) -> None:
+async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings, topology: Topology) -> None:
     """Project and answer until the room is told to stop."""
     room.ready("database", False, "it is being opened")
     room.ready("bus", False, "not connected yet")
@@ -52,15 +54,16 @@ async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings
         try:
             standing: Replica[Standing] = Replica(bus, "standing", Standing)
             await room.unless_stopped(standing.start(room.tasks))
-            service = await serve(
-                bus, "tracker", "What happened to a message", Queries(store, standing.get).endpoints()
-            )
+            auditor = Auditor(bus, store, settings, topology.shards, room.metrics)
+            queries = Queries(store, standing.get, auditor.missing_since)
+            service = await serve(bus, "tracker", "What happened to a message", queries.endpoints())
             projector = Projector(bus, store, settings, room.metrics)
             running = [
                 room.tasks.create_task(projector.follow(source, room.ready), name=f"follow {source}")
                 for source in SOURCES
             ]
             running.append(room.tasks.create_task(_count(room, store), name="count"))
+            running.append(room.tasks.create_task(auditor.run(), name="audit"))
             running.append(room.tasks.create_task(_forget(room, store, settings), name="forget"))
             await room.stopping.wait()
             for task in running:

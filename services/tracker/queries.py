@@ -40,10 +40,16 @@ Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 class Queries:
     """Answers from the database; a foreign message answers exactly like one that does not exist."""
 
-    def __init__(self, store: Store, standing_of: Callable[[str], Standing | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        standing_of: Callable[[str], Standing | None],
+        missing_since: Callable[[str], datetime | None],
+    ) -> None:
         self._store = store
         self._reading = Reading(store)
         self._standing_of = standing_of
+        self._missing_since = missing_since
 
     def endpoints(self) -> dict[str, tuple[type, Handler]]:
         """Return what `shared.bus.service.serve` takes: subjects with request types and handlers."""
@@ -79,6 +85,7 @@ class Queries:
             explanation=row.explanation,
             reason=row.reason,
             by=row.by,
+            missing_since=self._missing_since(row.queue_id),
         )
         return MessageDescription(
             queue_id=row.queue_id,

@@ -1,6 +1,6 @@
 """Reading the tracker's database: one message, searches, refusals, counts. Every method blocks, as the store's do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.tracker.core import rollup
+from services.tracker.core.audit import OpenMessage
 from services.tracker.core.projection import EventRow, RecipientRow, Source, address_key, clean
 from services.tracker.core.rollup import Measure, Tally
 from services.tracker.store import DatabaseAway, Store, _short
@@ -16,6 +17,10 @@ from shared.contract.envelope import Diagnosis
 from shared.contract.requests import Bounce, CountMessages, ListBounces, MessageSummary, SearchMessages
 
 OPEN = ("queued", "held", "deferred")
+PAGE = 5000
+"""Most open messages read at once."""
+CHUNK = 500
+"""Most queue IDs asked for in one query."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +187,47 @@ class Reading:
                     .group_by(messages.c.status)
                 )
                 return dict.fromkeys(OPEN, 0) | {row[0]: row[1] for row in connection.execute(counted)}
+        except SQLAlchemyError as fault:
+            raise _away(fault) from fault
+
+    def open_page(self, status: str, after: OpenMessage | None = None) -> list[OpenMessage]:
+        """Return the next messages of an open status, oldest first, after the last one of the page before."""
+        columns = [messages.c[name] for name in OpenMessage.__struct_fields__]
+        page = sa.select(*columns).where(messages.c.status == status)
+        page = page.order_by(messages.c.accepted_at, messages.c.queue_id).limit(PAGE)
+        if after is not None:
+            page = page.where(
+                messages.c.accepted_at >= after.accepted_at,  # what the index can begin with
+                sa.or_(messages.c.accepted_at > after.accepted_at, messages.c.queue_id > after.queue_id),
+            )
+        try:
+            with self._engine.connect() as connection:
+                return [OpenMessage(**row._mapping) for row in connection.execute(page)]
+        except SQLAlchemyError as fault:
+            raise _away(fault) from fault
+
+    def known(self, queue_ids: Iterable[str]) -> dict[str, str]:
+        """Return the status of those of the messages whose acceptance is known."""
+        ordered = sorted(queue_ids)
+        found: dict[str, str] = {}
+        try:
+            with self._engine.connect() as connection:
+                for start in range(0, len(ordered), CHUNK):
+                    wanted = messages.c.queue_id.in_(ordered[start : start + CHUNK])
+                    columns = sa.select(messages.c.queue_id, messages.c.status)
+                    found |= {
+                        row[0]: row[1] for row in connection.execute(columns.where(wanted, messages.c.accepted_known))
+                    }
+        except SQLAlchemyError as fault:
+            raise _away(fault) from fault
+        return found
+
+    def totals(self) -> dict[str, int]:
+        """Count all messages by status."""
+        try:
+            with self._engine.connect() as connection:
+                counted = sa.select(messages.c.status, sa.func.count()).group_by(messages.c.status)
+                return {row[0]: row[1] for row in connection.execute(counted)}
         except SQLAlchemyError as fault:
             raise _away(fault) from fault
 

@@ -23,3 +23,12 @@ class TrackerSettings(Settings, frozen=True, kw_only=True):
     retention_days: Annotated[
         int, Meta(description="finished messages and refusals are forgotten after this; 0: never", ge=0)
     ] = 90
+    audit_seconds: Annotated[
+        float, Meta(description="pause between audits that compare the database with the mail path", gt=0)
+    ] = 60
+    audit_grace_seconds: Annotated[
+        float, Meta(description="age from which a message must be in both: events are under way until then", ge=0)
+    ] = 120
+    audit_candidates: Annotated[
+        int, Meta(description="most messages looked at one by one in one audit; the others wait their turn", ge=1)
+    ] = 1000

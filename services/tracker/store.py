@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError, SQLAlchemyError
 
 from services.tracker import tables
-from services.tracker.core.projection import EventRow, Fact, Rows, Source, clean, project
+from services.tracker.core.projection import SOURCES, EventRow, Fact, Rows, Source, clean, project
 from services.tracker.tables import events, messages, positions, recipients, refusals
 from shared.contract.errors import PostlaneError, SettingsFault
 
@@ -190,6 +190,24 @@ class Store:
                 connection.execute(put, _dicts(rows.refusals))
             self._advance(connection, facts)
 
+    def reconstruct(self, fact: Fact) -> bool:
+        """Add an acceptance that no stream holds, unless one is known; return whether the database took it.
+
+        A published one that comes later replaces it. Errors: `DatabaseAway`.
+        """
+        rows = project([fact], dict.fromkeys(SOURCES, 0))
+        try:
+            with self.engine.begin() as connection:
+                if not self._put_accepted(connection, rows, unless_known=True):
+                    return False
+                self._put_events(connection, rows.events)
+                self._put_recipients(connection, rows)
+        except (DataError, IntegrityError):
+            return False
+        except SQLAlchemyError as fault:
+            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+        return True
+
     def _bases(self, connection: Connection) -> dict[Source, int]:
         found: dict[Source, int] = {"ACCEPTED": 0, "STATUS": 0, "REFUSALS": 0}
         for row in connection.execute(sa.select(positions.c.source, positions.c.base)):
@@ -202,12 +220,7 @@ class Store:
 
     def _put_messages(self, connection: Connection, rows: Rows) -> None:
         if rows.accepted:
-            put = self._insert(messages)
-            told = {name: put.excluded[name] for name in type(rows.accepted[0]).__struct_fields__ if name != "queue_id"}
-            connection.execute(
-                put.on_conflict_do_update(index_elements=["queue_id"], set_={**told, "accepted_known": True}),
-                [{**row, "accepted_known": True, "updated_at": row["accepted_at"]} for row in _dicts(rows.accepted)],
-            )
+            self._put_accepted(connection, rows)
         if rows.statuses:
             put = self._insert(messages)
             kept = {"queue_id", "instance", "configuration", "accepted_at"}
@@ -220,6 +233,18 @@ class Store:
                 ),
                 _dicts(rows.statuses),
             )
+
+    def _put_accepted(self, connection: Connection, rows: Rows, *, unless_known: bool = False) -> int:
+        """Return how many rows were written: the number is only meaningful for one row."""
+        put = self._insert(messages)
+        told = {name: put.excluded[name] for name in type(rows.accepted[0]).__struct_fields__ if name != "queue_id"}
+        put = put.on_conflict_do_update(
+            index_elements=["queue_id"],
+            set_={**told, "accepted_known": True},
+            where=messages.c.accepted_known.is_(False) if unless_known else None,
+        )
+        values = [{**row, "accepted_known": True, "updated_at": row["accepted_at"]} for row in _dicts(rows.accepted)]
+        return int(connection.execute(put, values).rowcount)
 
     def _put_recipients(self, connection: Connection, rows: Rows) -> None:
         if rows.accepted_recipients:

@@ -83,7 +83,7 @@ STREAMS: tuple[Stream, ...] = (
             **{f"postlane.mail.{{s}}.{lane}.>": ("ingress",) for lane in records.LANES},
             "postlane.mail.{s}.quarantine.*": ("delivery",),
         },
-        readers=("ingress", "delivery"),
+        readers=("ingress", "delivery", "tracker"),
     ),
     Stream(
         name="RETRY_{s}",
@@ -92,7 +92,7 @@ STREAMS: tuple[Stream, ...] = (
         retention="workqueue",
         schedules=True,
         writers={"postlane.retry.{s}.>": ("delivery",)},
-        readers=("delivery",),
+        readers=("delivery", "tracker"),
     ),
     Stream(
         name="STATUS",

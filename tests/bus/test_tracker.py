@@ -108,7 +108,8 @@ class System:
         async with asyncio.TaskGroup() as tasks:
             room = Room("tracker", tasks)
             room.log = logging.getLogger("tracker")
-            running = tasks.create_task(track(room, settings or self.settings, self.server.settings("tracker")))
+            bus_settings = self.server.settings("tracker")
+            running = tasks.create_task(track(room, settings or self.settings, bus_settings, self.server.topology))
             try:
                 yield room
             finally:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shared.contract.envelope import Diagnosis, RecipientState
+from shared.contract.envelope import FINAL, Diagnosis, RecipientState
 from shared.contract.events import SubmissionRefused
 from shared.contract.records import Standing
 
@@ -29,6 +29,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     by: str = ""
     accepted_known: bool = True
+    missing_since: datetime | None = None
+    """When the audit raised an alarm because the message is nowhere."""
 
 
 def why(situation: Situation, standing: Standing | None, now: datetime) -> str:
@@ -58,7 +60,11 @@ def why(situation: Situation, standing: Standing | None, now: datetime) -> str:
             sentence = f"{other.capitalize()}: {_plain(s.explanation) or 'no more is known'}"
     if any(r.possible_duplicate for r in s.recipients):
         sentence += "; an attempt was broken off when its outcome was not known, so a copy may have arrived twice"
-    return sentence + _share(s)
+    sentence += _share(s)
+    if s.missing_since is not None and s.status not in FINAL:
+        alarm = f"an alarm was raised at {moment(s.missing_since)}"
+        sentence = f"This message is missing from the queue: {alarm}. What was known of it last: {sentence}"
+    return sentence
 
 
 def moment(at: datetime) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from services.tracker.core import reconstruction
 from services.tracker.core.explain import diagnosis, moment
 from services.tracker.core.projection import EventRow, Fact, read
 from shared.contract.events import (
@@ -25,11 +26,15 @@ _ORDER = {"ACCEPTED": 0, "STATUS": 1}
 def timeline(rows: Iterable[EventRow]) -> tuple[TimelineEntry, ...]:
     """Return a message's events in the order they happened: acceptance, then STATUS records as they were committed.
 
-    An event that was published twice, because its first PubAck was lost, is told once.
+    An event that was published twice, because its first PubAck was lost, is told once; a reconstructed acceptance
+    is told unless the published one is known.
     """
     ordered = sorted(rows, key=lambda row: (_ORDER.get(row.source, 2), row.ordinal))
+    published = any(row.source == "ACCEPTED" and row.ordinal != reconstruction.ORDINAL for row in ordered)
     first: dict[bytes, EventRow] = {}
     for row in ordered:
+        if published and row.source == "ACCEPTED" and row.ordinal == reconstruction.ORDINAL:
+            continue  # its acceptance came after all
         first.setdefault(row.body, row)
     return tuple(_entry(row) for row in first.values())
 
@@ -39,7 +44,10 @@ def _entry(row: EventRow) -> TimelineEntry:
     if event is None or isinstance(event, SubmissionRefused):
         sentence = f"An event of a type this version cannot read: {row.type}"
         return TimelineEntry(at=row.at, what=row.type, sentence=sentence, event=msgspec.Raw(row.body))
-    return TimelineEntry(at=row.at, what=_word(event), sentence=_sentence(event), event=msgspec.Raw(row.body))
+    sentence = _sentence(event)
+    if isinstance(event, MessageAccepted) and row.ordinal == reconstruction.ORDINAL:
+        sentence = _reconstructed(event)
+    return TimelineEntry(at=row.at, what=_word(event), sentence=sentence, event=msgspec.Raw(row.body))
 
 
 def _word(event: MessageAccepted | AnyStatus) -> str:
@@ -75,6 +83,12 @@ def _accepted(event: MessageAccepted) -> str:
     whence = f" from {event.client_address}" if event.client_address else ""
     tls = f" over {event.tls}" if event.tls else ""
     return f"Accepted{whence}{tls}: {event.size} octets of {sender} for {recipients}"
+
+
+def _reconstructed(event: MessageAccepted) -> str:
+    if not event.user:  # the envelope of a report names nobody who logged in
+        return f"Made by Postlane: a report of {event.size} octets to {', '.join(event.recipients)}"
+    return f"{_accepted(event)} (reconstructed from the stored message: its client is not known)"
 
 
 def _attempted(event: MessageAttempted) -> str:

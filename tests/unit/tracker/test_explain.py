@@ -89,6 +89,16 @@ def test_a_possible_duplicate_is_told() -> None:
     assert "may have arrived twice" in why(situation("delivered", twice), None, NOON)
 
 
+def test_a_missing_message_is_told_with_what_was_known_last() -> None:
+    """The alarm comes first; a message that is finished is not missing, whatever the last audit believed."""
+    told = why(situation("queued", missing_since=NOON), None, NOON)
+    assert told.startswith(
+        "This message is missing from the queue: an alarm was raised at 2026-05-04 12:00:00Z."
+        " What was known of it last: Queued: accepted at "
+    )
+    assert "missing" not in why(situation("dropped", missing_since=NOON), None, NOON)
+
+
 def test_a_sentence_is_one_line_whatever_a_server_said() -> None:
     """Line ends in a remote server's text do not get through."""
     wild = Diagnosis(code=450, enhanced="4.2.0", text="a\r\nb\n\tc", host="mx.example")

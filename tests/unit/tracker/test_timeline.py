@@ -89,3 +89,22 @@ def test_a_moment_lies_in_its_bucket(at: datetime, seconds: int) -> None:
     start = bucket_start(at, seconds)
     assert start <= at.timestamp() < start + seconds
     assert start % seconds == 0
+
+
+def test_a_reconstructed_acceptance_gives_way_to_the_published_one() -> None:
+    """Alone it is told and marked; a report of our own is told as what it is."""
+    known: dict[str, Any] = {**BASE, "lane": "transactional", "sender": "", "recipients": ("a@x.example",), "size": 5,
+                             "sha256": ""}  # fmt: skip
+    report, made = MessageAccepted(**known), MessageAccepted(**known, user="u")
+    published = MessageAccepted(**known, user="u", client_address="192.0.2.7")
+
+    def told(*rows: EventRow) -> list[str]:
+        return [entry.sentence for entry in timeline(rows)]
+
+    assert told(row("ACCEPTED", 0, report)) == ["Made by Postlane: a report of 5 octets to a@x.example"]
+    assert told(row("ACCEPTED", 0, made)) == [
+        "Accepted: 5 octets of <> for 1 recipient (reconstructed from the stored message: its client is not known)"
+    ]
+    assert told(row("ACCEPTED", 9, published), row("ACCEPTED", 0, made)) == [
+        "Accepted from 192.0.2.7: 5 octets of <> for 1 recipient"
+    ]
