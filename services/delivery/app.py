@@ -112,10 +112,14 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     )
     worker = Worker(settings, topology, bus, carrier, metrics)
     worker.start(here.tasks)
-    here.tasks.create_task(holds.run(), name="holds")
-    here.tasks.create_task(Sweep(settings, topology.shards, bus, commits, metrics).run(), name="sweep")
+    reviews = (
+        here.tasks.create_task(holds.run(), name="holds"),
+        here.tasks.create_task(Sweep(settings, topology.shards, bus, commits, metrics).run(), name="sweep"),
+    )
     await here.stopping.wait()
     here.ready("open", False, "the room is draining")
+    for review in reviews:
+        review.cancel()
     await answering.close()
     await worker.drain()
     courier.close()

@@ -231,7 +231,10 @@ class Bus:
         """
         while True:
             inbox = self.nc.new_inbox()
-            subscription = await self.nc.subscribe(inbox)
+            try:
+                subscription = await self.nc.subscribe(inbox)
+            except (nats.errors.Error, OSError) as fault:  # the connection was closed meanwhile
+                raise BusUnavailable(f"the scan of {stream} could not begin: {fault}") from fault
             request = {
                 "batch": SCAN_BATCH, "max_bytes": SCAN_BYTES, "seq": start, "next_by_subj": subject_filter,
             }  # fmt: skip

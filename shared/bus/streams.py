@@ -76,7 +76,10 @@ class PullConsumer:
         async def on_message(message: Msg) -> None:
             queue.put_nowait(message)
 
-        subscription = await self._bus.nc.subscribe(inbox, cb=on_message)
+        try:
+            subscription = await self._bus.nc.subscribe(inbox, cb=on_message)
+        except (nats.errors.Error, OSError):
+            return []  # the connection was closed meanwhile
         epoch = self._bus.epoch
         try:
             await self._bus.nc.publish(self._subject, json.dumps(request).encode(), reply=inbox)
