@@ -198,7 +198,11 @@ class Store:
         rows = project([fact], dict.fromkeys(SOURCES, 0))
         try:
             with self.engine.begin() as connection:
-                if not self._put_accepted(connection, rows, unless_known=True):
+                put, told = self._accepted_upsert(rows)
+                unless_known = put.on_conflict_do_update(
+                    index_elements=["queue_id"], set_=told, where=messages.c.accepted_known.is_(False)
+                ).returning(messages.c.queue_id)
+                if connection.execute(unless_known, _accepted_values(rows)).first() is None:
                     return False
                 self._put_events(connection, rows.events)
                 self._put_recipients(connection, rows)
@@ -234,17 +238,14 @@ class Store:
                 _dicts(rows.statuses),
             )
 
-    def _put_accepted(self, connection: Connection, rows: Rows, *, unless_known: bool = False) -> int:
-        """Return how many rows were written: the number is only meaningful for one row."""
+    def _put_accepted(self, connection: Connection, rows: Rows) -> None:
+        put, told = self._accepted_upsert(rows)
+        connection.execute(put.on_conflict_do_update(index_elements=["queue_id"], set_=told), _accepted_values(rows))
+
+    def _accepted_upsert(self, rows: Rows) -> tuple[Any, dict[str, Any]]:
         put = self._insert(messages)
-        told = {name: put.excluded[name] for name in type(rows.accepted[0]).__struct_fields__ if name != "queue_id"}
-        put = put.on_conflict_do_update(
-            index_elements=["queue_id"],
-            set_={**told, "accepted_known": True},
-            where=messages.c.accepted_known.is_(False) if unless_known else None,
-        )
-        values = [{**row, "accepted_known": True, "updated_at": row["accepted_at"]} for row in _dicts(rows.accepted)]
-        return int(connection.execute(put, values).rowcount)
+        names = [name for name in type(rows.accepted[0]).__struct_fields__ if name != "queue_id"]
+        return put, {**{name: put.excluded[name] for name in names}, "accepted_known": True}
 
     def _put_recipients(self, connection: Connection, rows: Rows) -> None:
         if rows.accepted_recipients:
@@ -310,6 +311,10 @@ class Store:
         except SQLAlchemyError as fault:
             raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
         return len(gone)
+
+
+def _accepted_values(rows: Rows) -> list[dict[str, Any]]:
+    return [{**row, "accepted_known": True, "updated_at": row["accepted_at"]} for row in _dicts(rows.accepted)]
 
 
 def _dicts(rows: Sequence[msgspec.Struct]) -> list[dict[str, Any]]:

@@ -15,15 +15,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.tracker.auditor import Auditor
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import Store
 from shared.bus.service import ask
 from shared.contract import errors, requests
 from shared.contract.errors import RequestFailed
 from shared.contract.requests import CountMessages, MessageCounts
-from tests.bus.test_tracker import CONFIGURATION, INSTANCE, NOON, System, accepted, attempted
+from tests.bus.test_tracker import CONFIGURATION, INSTANCE, NOON, System, accepted, attempted, queue_id
+from tests.bus.test_tracker_audit import put_ready
 from tests.bus_server import BusServer, free_port
 
 pytestmark = pytest.mark.judge
@@ -165,3 +168,30 @@ async def test_a_text_the_database_cannot_keep_stops_nothing(relay: System) -> N
         assert (await relay.until(2, lambda m: m.sender != "")).subject == "a\ufffdb"
         told = await relay.until(3, lambda m: len(m.timeline) == 2)
     assert [entry.what for entry in told.timeline] == ["accepted", "unprojectable"]
+
+
+async def test_replicas_audit_and_reconcile_one_database(relay: System) -> None:
+    """Both believe the same of what is missing, and one acceptance is made for each message without one."""
+    for number in range(1, 21):
+        await put_ready(relay, number)
+    await relay.publish(*(accepted(number) for number in range(30, 35)), attempted(34, "deferred", code=451))
+    async with relay.tracker(msgspec.structs.replace(relay.settings, audit_seconds=3600)):
+        await relay.until(34, lambda m: m.sender != "" and m.status == "deferred")
+    bus = await relay.server.connect("tracker")
+    stores = [Store(relay.settings.database_url) for _ in range(2)]
+    registries = [CollectorRegistry() for _ in stores]
+    auditors = [
+        Auditor(bus, store, relay.settings, relay.server.topology.shards, registry)
+        for store, registry in zip(stores, registries, strict=True)
+    ]
+    await asyncio.gather(*(auditor.round() for auditor in auditors))
+    alarms = await asyncio.gather(*(auditor.round() for auditor in auditors))
+    await bus.close()
+    for store in stores:
+        store.close()
+
+    assert [alarm.raised for alarm in alarms] == [tuple(queue_id(number) for number in range(30, 35))] * 2
+    made = [registry.get_sample_value("postlane_tracker_reconstructed_total") or 0 for registry in registries]
+    assert sum(made) == 20
+    queued = [registry.get_sample_value("postlane_audit_messages", {"state": "queued"}) for registry in registries]
+    assert queued == [20, 20]
