@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Most tests wait for processes and sockets, so there may be more workers than cores.
+WORKERS ?= 4
 
 .PHONY: setup demo test judges lint up clean lock docs format
 
@@ -30,7 +32,7 @@ up: setup  ## embedded NATS, every room and the sandbox, until Ctrl-C
 	@$(BIN)/postlane up --sandbox
 
 test: setup  ## every tier that needs no root and no foreign program
-	@$(BIN)/python -m pytest -m "not judge and not stack"
+	@$(BIN)/python -m pytest -m "not judge and not stack" -n $(WORKERS) --dist loadfile
 
 judges: setup  ## independent programs as clients, receivers and verifiers; installs them where it may
 	@sh .ci/judges.sh $(BIN)/python

@@ -35,6 +35,7 @@ class System:
         self._environment = {**os.environ, **ARGON2_CHEAPEST, **environment}
         self._environment["POSTLANE_PROFILE"] = str(directory / "profile.toml")
         self._process: subprocess.Popen[bytes] | None = None
+        self._read: dict[str, bytes] = {}
 
     @property
     def output(self) -> Path:
@@ -149,7 +150,10 @@ class System:
 
     def arrived(self) -> list[bytes]:
         """Return every message in the sandbox's Maildir."""
-        return [file.read_bytes() for file in (self.maildir / "new").iterdir()]
+        for entry in os.scandir(self.maildir / "new"):
+            if entry.name not in self._read:  # a file of a Maildir is never changed
+                self._read[entry.name] = Path(entry.path).read_bytes()
+        return list(self._read.values())
 
     def status(self, queue_id: str) -> str:
         """Return a message's status as the tracker knows it, "" if it does not know it yet."""
