@@ -15,7 +15,11 @@ from typing import Any
 import httpx
 
 START_SECONDS = 90.0
-ARGON2_CHEAPEST = {"POSTLANE_CONTROL_ARGON2_TIME_COST": "1", "POSTLANE_CONTROL_ARGON2_MEMORY_KIB": "8"}
+FOR_TESTS = {
+    "POSTLANE_CONTROL_ARGON2_TIME_COST": "1",
+    "POSTLANE_CONTROL_ARGON2_MEMORY_KIB": "8",
+    "POSTLANE_DELIVERY_RETRY_WAITS_SECONDS": "2,4,6",
+}
 
 
 def eventually(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -32,7 +36,7 @@ class System:
     def __init__(self, directory: Path, **environment: str) -> None:
         self.directory = directory
         self.ready: dict[str, Any] = {}
-        self._environment = {**os.environ, **ARGON2_CHEAPEST, **environment}
+        self._environment = {**os.environ, **FOR_TESTS, **environment}
         self._environment["POSTLANE_PROFILE"] = str(directory / "profile.toml")
         self._process: subprocess.Popen[bytes] | None = None
         self._read: dict[str, bytes] = {}

@@ -126,6 +126,8 @@ def _sandboxed(name: str, ports: Ports) -> dict[str, str]:
                 "MX_PORT": str(ports.mx),
                 "ALLOWED_NETWORKS": "127.0.0.0/8",
                 "RETRY_WAITS_SECONDS": "2,4,8,15,30,60",
+                "BREAKER_PAUSE_SECONDS": "2",
+                "BREAKER_LONGEST_PAUSE_SECONDS": "10",
                 "RELEASE_SPREAD_SECONDS": "1",
                 "RECONCILE_SECONDS": "5",
                 "EHLO_NAME": "relay.postlane.example",

@@ -64,5 +64,5 @@ async def test_drain_finishes_what_is_past_the_dot(world: World) -> None:
         assert await world.watcher.last(second) is None
         async with delivering(world.server, world.settings()):
             # Given back, not left to its ack wait: the next worker has it at once.
-            event = await asyncio.wait_for(world.watcher.until(second, "delivered"), 10)
+            event = await asyncio.wait_for(world.watcher.until(second, "delivered"), 20)
     assert not event.recipients[0].possible_duplicate or event.attempt == 1
