@@ -164,6 +164,11 @@ class System:
         answer = self.api("GET", f"/v1/postlane/messages/{queue_id}")
         return str(answer.json()["status"]) if answer.status_code == httpx.codes.OK else ""
 
+    def may_be_twice(self, queue_id: str) -> bool:
+        """Whether the timeline marks a possible duplicate."""
+        described = self.api("GET", f"/v1/postlane/messages/{queue_id}").json()
+        return any(recipient.get("possible_duplicate", False) for recipient in described["recipients"])
+
 
 def queue_id_of(reply: str) -> str:
     """Return the queue ID in a 250 reply."""

@@ -48,15 +48,9 @@ def test_nothing_accepted_is_lost_when_a_process_is_killed(system: System, proce
     assert all(reply[0] == "4" for reply in ledger.refused.values()), "a fault of ours is never a 5xx"
     for marker in ledger.duplicates(arrived()):
         # Its client was cut off before the answer and sent it again, or delivery says that it may have gone twice.
-        assert marker in ledger.unknown or may_be_twice(system, ledger.accepted[marker]), marker
+        assert marker in ledger.unknown or system.may_be_twice(ledger.accepted[marker]), marker
     for queue_id in list(ledger.accepted.values()):
         eventually(f"{queue_id} delivered", lambda queue_id=queue_id: system.status(queue_id) == "delivered", 60)  # type: ignore[misc]
-
-
-def may_be_twice(system: System, queue_id: str) -> bool:
-    """Whether the timeline marks a possible duplicate."""
-    described = system.api("GET", f"/v1/postlane/messages/{queue_id}").json()
-    return any(recipient.get("possible_duplicate", False) for recipient in described["recipients"])
 
 
 def test_the_ledger_finds_a_loss_made_on_purpose(system: System) -> None:
