@@ -70,6 +70,8 @@ class Supervisor:
                 )
             self._running[child.name] = process
             child.pid_file.write_text(f"{process.pid}\n")
+            if self.restarts.get(child.name):
+                self._tell(f"{child.name} runs again")
             status = await process.wait()
             child.pid_file.unlink(missing_ok=True)
             if child.name in self._stopping:

@@ -94,14 +94,12 @@ async def running(wishes: Wishes, tell: Callable[[str], None]) -> AsyncIterator[
 
     Errors: `PortTaken`, `WorkspaceBusy`, `ChildFailed`, `SettingsFault`: each says what to do.
     """
-    ports = free_ports() if wishes.auto_ports else wishes.ports
-    if not wishes.auto_ports:
-        check(ports, wishes.sandbox)
     topology = load(Topology, "topology", os.environ)
     binary = find_binary(wishes.nats_server)
     workspace = Workspace(wishes.data)
     workspace.prepare()
     try:
+        ports = _ports(workspace, wishes)
         rooms = [*ROOMS, "sandbox"] if wishes.sandbox else list(ROOMS)
         plan = Plan(
             ports=ports,
@@ -120,6 +118,21 @@ async def running(wishes: Wishes, tell: Callable[[str], None]) -> AsyncIterator[
                 await supervisor.stop(["nats-server"])
     finally:
         workspace.release()
+
+
+def _ports(workspace: Workspace, wishes: Wishes) -> Ports:
+    """Return the ports wished for, or with `--auto-ports` those of the last start if they are still free."""
+    if not wishes.auto_ports:
+        check(wishes.ports, wishes.sandbox)
+        return wishes.ports
+    known = workspace.root / "run" / "ports.json"
+    try:
+        ports = msgspec.json.decode(known.read_bytes(), type=Ports)
+        check(ports, wishes.sandbox)
+    except (OSError, msgspec.MsgspecError):  # a port that is taken is an OSError too
+        ports = free_ports()
+        known.write_bytes(msgspec.json.encode(ports))
+    return ports
 
 
 def _write_server_config(workspace: Workspace, plan: Plan, topology: Topology) -> None:

@@ -109,7 +109,8 @@ class Bus:
 
     async def _on_error(self, fault: Exception) -> None:
         # A permission violation shows only here; whoever asked sees a time-out.
-        log.error("the bus reports: %s", fault)
+        if self.epoch:  # before the first connection `connect` itself says what it waits for
+            log.error("the bus reports: %s", fault)
 
     async def publish(self, subject: str, body: bytes) -> None:
         """Publish at most once; a lost connection is not an error here."""

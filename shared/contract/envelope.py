@@ -15,6 +15,9 @@ RecipientStatus = Literal["queued", "held", "deferred", "delivered", "bounced", 
 FINAL: frozenset[str] = frozenset({"delivered", "bounced", "expired", "suppressed", "dropped"})
 """A recipient in one of these states is never attempted again."""
 
+HELD_BY_OPERATOR = "held-by-operator"
+"""Reason of a hold that only an operator's release ends."""
+
 
 class Undecodable(ValueError):
     """A message on the mail path that no version of the contract can read; it goes to quarantine."""

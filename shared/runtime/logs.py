@@ -51,5 +51,6 @@ def configure(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Terminal() if sys.stderr.isatty() else JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("mail.log", "nats", "asyncio", "httpx", "uvicorn.access"):  # mail.log shows lines at DEBUG
+    # mail.log shows lines of mail at DEBUG; uvicorn tells of its own start and end what the room tells already
+    for noisy in ("mail.log", "nats", "asyncio", "httpx", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -83,6 +83,7 @@ def test_a_second_up_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     try:
         assert system.tenant == first["tenant"]
         assert system.ready["operator"] == first["operator"]
+        assert system.ready["smtp"] == first["smtp"]
         assert system.ready["nats_password"] == first["nats_password"]
         eventually("delivery after the restart", lambda: system.status(waiting) == "delivered", 60)
     finally:

@@ -153,9 +153,10 @@ def wait(
             if lacking != said:
                 say(f"{found['domain']}: {lacking}", Form.json)
                 said = lacking
-            if time.monotonic() + VERIFY_PAUSE_SECONDS > until:
-                raise failure(NEGATIVE, f"{found['domain']} is still {found['state']} after {timeout:.0f} s: {lacking}")
-            time.sleep(VERIFY_PAUSE_SECONDS)
+            left = until - time.monotonic()
+            if left <= 0:
+                raise failure(NEGATIVE, f"{found['domain']} is still {found['state']} after {timeout:.0f} s")
+            time.sleep(min(VERIFY_PAUSE_SECONDS, left))
 
 
 @app.command()

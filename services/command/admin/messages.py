@@ -9,6 +9,7 @@ import typer
 from services.command.admin.client import Client, InstanceOption
 from services.command.admin.exits import DONE, NEGATIVE, OF_STATUS, OPEN, UNKNOWN, failure
 from services.command.admin.output import Form, Output, fields, rows, say, table
+from shared.mail.ids import parse_queue_id
 
 QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="as in the server's 250 reply")]
 HEARD_OF_SECONDS = 5.0
@@ -36,7 +37,7 @@ def track(
     timeout: Annotated[float, typer.Option(help="seconds to follow at most; 0: until it is finished")] = 0,
     output: Output = Form.table,
 ) -> None:
-    """Show what became of a message. Status 0: delivered, 1: bounced or expired, 2: still open."""
+    """Show what became of a message. Status 0: delivered, 1: bounced, expired or dropped, 2: open."""
     with Client() as client:
         found = _described(client, queue_id)
         if not follow:
@@ -46,11 +47,18 @@ def track(
 
 
 def _described(client: Client, queue_id: str) -> dict[str, Any]:
-    until = time.monotonic() + HEARD_OF_SECONDS
+    if parse_queue_id(queue_id) is None:
+        raise failure(
+            UNKNOWN, f"{queue_id} is not a queue ID: it has 30 letters and digits, as in the server's 250 reply"
+        )
+    until, told = time.monotonic() + HEARD_OF_SECONDS, False
     while True:
         answer = client.answer("GET", f"/v1/postlane/messages/{queue_id}")
         if answer.status_code != 404 or time.monotonic() > until or "message_not_found" not in answer.text:
             break
+        if not told:
+            say("not known yet, waiting a few seconds ...", Form.json)
+            told = True
         time.sleep(PAUSE_SECONDS)
     if answer.status_code == 404:
         raise failure(UNKNOWN, f"no message with the queue ID {queue_id} is known to this key; is it complete?")

@@ -39,7 +39,14 @@ def add(
             "operations": {"api_types": [{"api_type_id": SMTP}]},
             "enforcement_mode": mode,
         }
+        others = [r for r in client.get("/v1/rules", account_id=account)["rules"] if r["enforcement_mode"] == "enabled"]
         made = client.call("POST", "/v1/rules", json=wish)
+        if others and mode == "enabled":
+            say(
+                f"there are {len(others) + 1} enabled rules now, and every one of them must admit an address: "
+                "`postlane rule explain --address …` says whether yours still gets in",
+                Form.json,
+            )
         rows([made if output is Form.json else _shown(made, known)], COLUMNS, output)
 
 

@@ -5,9 +5,10 @@ Delivery does not decide who may send: it obeys what control and the verifier ha
 
 import msgspec
 
+from shared.contract.envelope import HELD_BY_OPERATOR
 from shared.contract.records import Authorization, Configuration, Standing, Suspension
 
-BY_OPERATOR = "held-by-operator"
+BY_OPERATOR = HELD_BY_OPERATOR
 """Held one by one through a queue operation; only a queue operation releases it."""
 NOT_KNOWN = "configuration-unknown"
 SUSPENDED_BY_OPERATOR = "suspended-by-operator"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shared.contract.envelope import FINAL, Diagnosis, RecipientState
+from shared.contract.envelope import FINAL, HELD_BY_OPERATOR, Diagnosis, RecipientState
 from shared.contract.events import SubmissionRefused
 from shared.contract.records import Standing
 
@@ -39,6 +39,9 @@ def why(situation: Situation, standing: Standing | None, now: datetime) -> str:
     match s.status:
         case "queued":
             sentence = _queued(s, standing)
+        case "held" if s.reason == HELD_BY_OPERATOR:
+            said = _plain(s.explanation) or "an operator holds the message"
+            sentence = f"Held: {said}; it goes on its way when it is released{_before(s)}"
         case "held":
             reason = s.reason or s.explanation or _standing_reason(standing) or "sending is not allowed at present"
             sentence = f"Held: {_plain(reason)}; it goes on its way when sending is allowed again{_before(s)}"
