@@ -1,6 +1,7 @@
 """`postlane track`, `why`, `search`, `refused`: what became of messages."""
 
 import json
+import sys
 import time
 from typing import Annotated, Any
 
@@ -56,7 +57,7 @@ def _described(client: Client, queue_id: str) -> dict[str, Any]:
         answer = client.answer("GET", f"/v1/postlane/messages/{queue_id}")
         if answer.status_code != 404 or time.monotonic() > until or "message_not_found" not in answer.text:
             break
-        if not told:
+        if not told and sys.stderr.isatty():  # a person waits; a program reads one line
             say("not known yet, waiting a few seconds ...", Form.json)
             told = True
         time.sleep(PAUSE_SECONDS)
