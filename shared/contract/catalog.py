@@ -31,6 +31,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """Has `max_bytes` and refuses new messages when full; else only age limits it, if it has one."""
     aged: bool = False
     """Messages are kept for `status_hours`."""
+    max_age_hours: int = 0
+    """Messages are kept for so long; 0: no age of its own."""
 
     @property
     def sharded(self) -> bool:
@@ -58,6 +60,8 @@ class BucketDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     readers: tuple[Room, ...]
     description: str
     history: int = 1
+    max_age_hours: int = 0
+    """Entries lapse after so long; 0: never."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +133,23 @@ STREAMS: tuple[Stream, ...] = (
         writers={"postlane.audit.*": ("control",)},
         readers=("control",),
     ),
+    Stream(
+        name="NOTICES",
+        subjects=("postlane.notice.*.*",),
+        description="Mails to a tenant's contacts that delivery is to write",
+        retention="workqueue",
+        writers={"postlane.notice.*.*": ("verifier", "control")},
+    ),
+    Stream(
+        name="CAPTURED",
+        subjects=("postlane.captured.*.*.*",),
+        description="Staged messages, kept to be looked at",
+        retention="limits",
+        max_age_hours=72,
+        bounded=True,
+        writers={"postlane.captured.*.*.*": ("delivery",)},
+        readers=("control",),
+    ),
 )
 
 CONSUMERS: tuple[Consumer, ...] = (
@@ -162,6 +183,15 @@ CONSUMERS: tuple[Consumer, ...] = (
         )
         for stream in ("ACCEPTED", "STATUS", "REFUSALS")
     ),
+    Consumer(
+        stream="NOTICES",
+        name="delivery",
+        filter="",
+        reader="delivery",
+        ack_wait_seconds=30,
+        max_ack_pending=100,
+        description="Notices to write and to send",
+    ),
 )
 
 BUCKETS: tuple[BucketDeclaration, ...] = (
@@ -192,6 +222,33 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
     ),
     BucketDeclaration(
         name="logins", writer="ingress", readers=("ingress",), description="Failed logins, counted for all replicas"
+    ),
+    BucketDeclaration(
+        name="usage", writer="ingress", readers=("control",), description="When each password was last used"
+    ),
+    BucketDeclaration(
+        name="spending",
+        writer="ingress",
+        readers=("ingress",),
+        description="What each ingress process has accepted, for quotas",
+        max_age_hours=48,
+    ),
+    BucketDeclaration(
+        name="receipts",
+        writer="ingress",
+        readers=("ingress",),
+        description="Submissions that may be repeated, by digest",
+        max_age_hours=24,
+    ),
+    BucketDeclaration(
+        name="policies", writer="delivery", readers=("delivery",), description="MTA-STS policies of destinations"
+    ),
+    BucketDeclaration(
+        name="pressure",
+        writer="delivery",
+        readers=("delivery", "control"),
+        description="Connections and breakers of each delivery worker",
+        max_age_hours=1,
     ),
 )
 
@@ -240,6 +297,22 @@ CHANNELS: tuple[Channel, ...] = (
         readers=("control",),
         description="Every administrative change.",
         stored="AUDIT",
+    ),
+    Channel(
+        subject="postlane.notice.{instance}.{configuration}",
+        carries=(events.NoticeRequested,),
+        writer="verifier",
+        readers=("delivery",),
+        description="A mail to a tenant's contacts is to be written. Control writes here too.",
+        stored="NOTICES",
+    ),
+    Channel(
+        subject="postlane.captured.{instance}.{configuration}.{queue id}",
+        carries=(events.MessageCaptured,),
+        writer="delivery",
+        readers=("control",),
+        description="A staged message that was kept instead of delivered.",
+        stored="CAPTURED",
     ),
 )
 

@@ -9,10 +9,12 @@ from typing import Literal
 import msgspec
 
 from shared.contract.errors import UNREADABLE
-from shared.contract.records import Lane
+from shared.contract.records import Lane, StagingMode
 
-RecipientStatus = Literal["queued", "held", "deferred", "delivered", "bounced", "expired", "suppressed", "dropped"]
-FINAL: frozenset[str] = frozenset({"delivered", "bounced", "expired", "suppressed", "dropped"})
+RecipientStatus = Literal[
+    "queued", "held", "deferred", "delivered", "bounced", "expired", "suppressed", "dropped", "captured"
+]
+FINAL: frozenset[str] = frozenset({"delivered", "bounced", "expired", "suppressed", "dropped", "captured"})
 """A recipient in one of these states is never attempted again."""
 
 HELD_BY_OPERATOR = "held-by-operator"
@@ -33,6 +35,14 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     notify: str = ""
     """RFC 3461 NOTIFY value, "" if none was given."""
     orcpt: str = ""
+
+
+class Staging(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What becomes of the mail of a user who tests: see `User.staging`."""
+
+    mode: StagingMode
+    redirect_to: str = ""
+    allowed: tuple[str, ...] = ()
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="envelope.v1", tag_field="type"):
@@ -64,6 +74,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    staging: Staging | None = None
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,6 +156,6 @@ def overall(recipients: tuple[RecipientState, ...]) -> RecipientStatus:
     """Derive a message's status from its recipients: open states first, then the worst final one."""
     present = {r.status for r in recipients}
     order: tuple[RecipientStatus, ...] = (
-        "held", "deferred", "queued", "bounced", "expired", "dropped", "suppressed", "delivered",
+        "held", "deferred", "queued", "bounced", "expired", "dropped", "suppressed", "captured", "delivered",
     )  # fmt: skip
     return next((status for status in order if status in present), "queued")

@@ -45,6 +45,10 @@ class MessageAccepted(Event, frozen=True, kw_only=True, tag="message.accepted.v1
     tls: str = ""
     """Version and cipher."""
     expires_at: datetime | None = None
+    findings: tuple[str, ...] = ()
+    """What the content policy remarked on, one sentence each."""
+    staging: str = ""
+    """How the user's mail is staged, "" if it is delivered."""
 
 
 class StatusEvent(Event, frozen=True, kw_only=True):
@@ -161,6 +165,29 @@ class DirectoryChanged(Event, frozen=True, kw_only=True, tag="directory.changed.
     after: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class NoticeRequested(Event, frozen=True, kw_only=True, tag="notice.requested.v1"):
+    """Somebody is to be told by mail: delivery writes it from the operator's own configuration, once per `id`."""
+
+    instance: str
+    configuration: str
+    """The configuration it is about."""
+    recipients: tuple[str, ...]
+    subject: str
+    text: str
+
+
+class MessageCaptured(Event, frozen=True, kw_only=True, tag="message.captured.v1"):
+    """A staged message was kept to be looked at instead of being delivered."""
+
+    queue_id: str
+    instance: str
+    configuration: str
+    sender: str
+    recipients: tuple[str, ...]
+    mail: bytes
+    """The octets that would have been sent."""
+
+
 AnyEvent = (
     MessageAccepted
     | MessageAttempted
@@ -171,4 +198,6 @@ AnyEvent = (
     | SubmissionRefused
     | StandingChanged
     | DirectoryChanged
+    | NoticeRequested
+    | MessageCaptured
 )

@@ -27,6 +27,21 @@ class Instance(Record, frozen=True, kw_only=True, tag="instance.v1"):
     created_at: datetime
 
 
+class PublishedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The public half of a signing key, as it is to be published at `<selector>._domainkey.<domain>`."""
+
+    selector: str
+    value: str
+    """The TXT value."""
+    since: datetime
+
+
+Policy = Literal["off", "warn", "refuse"]
+"""What a finding in a message's content leads to: nothing, a remark in its timeline, or a refusal."""
+RepeatPolicy = Literal["off", "header", "content"]
+StagingMode = Literal["deliver", "capture", "redirect", "allow-list", "simulate"]
+
+
 class Configuration(Record, frozen=True, kw_only=True, tag="configuration.v1"):
     """An SMTP configuration: one name, one sender domain, its users. Bucket `directory`, key `configuration.<id>`."""
 
@@ -52,7 +67,46 @@ class Configuration(Record, frozen=True, kw_only=True, tag="configuration.v1"):
     """How long delivery is tried; None is the setting of delivery."""
     reply_to: str = ""
     """Where bounce reports go; an address of the customer. Empty: to the envelope sender."""
+    reply_to_confirmed_at: datetime | None = None
+    """When the owner of `reply_to` followed the mailed link."""
     attachments_allowed: bool = False
+    at_most_once: bool = False
+    """A message whose final reply was lost is given up rather than sent twice."""
+    egress_pool: str = ""
+    """Name of a pool of outgoing addresses in delivery's settings; empty: every address."""
+    repeats: RepeatPolicy = "header"
+    """Which repeated submissions get the first one's queue ID and no second copy: none, those with an idempotency
+    header, or also those of the same Message-ID, envelope and body."""
+    html_policy: Policy = "off"
+    """What HTML that is not well-formed leads to."""
+    unsubscribe_policy: Policy = "off"
+    """What marketing mail without a way to unsubscribe leads to."""
+    spam_policy: Policy = "off"
+    """What the spam filter's word leads to, where one is set up."""
+    dkim_delegated: bool = False
+    """The customer published CNAMEs into the operator's zone, so that keys are rotated without the customer."""
+    next_key: PublishedKey | None = None
+    """A rotation is under way: the verifier looks for this key too; sealed at `dkim-next.<configuration>`."""
+    retired_key: PublishedKey | None = None
+    """The key before the last rotation; it stays published while its mail is under way."""
+    ed25519_key: PublishedKey | None = None
+    """A second signing key (RFC 8463); sealed at `dkim-ed25519.<configuration>`."""
+    allowed_addresses: tuple[str, ...] = ()
+    """Imported entries of the deprecated list of allowed addresses; they admit until `allowed_until`."""
+    allowed_until: datetime | None = None
+
+
+class DomainTakeover(Record, frozen=True, kw_only=True, tag="domain-takeover.v1"):
+    """A domain claimed although another configuration has it. Bucket `directory`, key `takeover.<id>`.
+
+    Whoever publishes `token` at `_postlane-challenge.<domain>` has proved that the domain is theirs.
+    """
+
+    id: str
+    instance: str
+    domain: str
+    token: str
+    at: datetime
 
 
 class DomainClaim(Record, frozen=True, kw_only=True, tag="domain-claim.v1"):
@@ -101,6 +155,28 @@ class User(Record, frozen=True, kw_only=True, tag="user.v1"):
     created_at: datetime
     updated_at: datetime
     description: str = ""
+    senders: tuple[str, ...] = ()
+    """Allowed senders, envelope and From: addresses or patterns with `*`; empty: every address of the domain."""
+    networks: tuple[str, ...] = ()
+    """Networks (CIDR) this user may come from, besides the instance's rules; empty: no further limit."""
+    recipients: tuple[str, ...] = ()
+    """Allowed recipients: addresses or patterns with `*`; empty: everybody."""
+    messages_per_hour: int = 0
+    """0: only the configuration's quota counts."""
+    staging: StagingMode = "deliver"
+    """What becomes of this user's mail: delivered; kept to be looked at (`capture`); sent to `redirect_to` instead;
+    delivered only to `staging_allowed`, the rest kept (`allow-list`); or answered by the simulator (`simulate`)."""
+    redirect_to: str = ""
+    staging_allowed: tuple[str, ...] = ()
+
+
+class PasswordUse(Record, frozen=True, kw_only=True, tag="password-use.v1"):
+    """When a password was last used. Bucket `usage`, key `<configuration>.<user>.<password>`; written now and then."""
+
+    at: datetime
+    address: str
+    banner: str = ""
+    """The name the client gave in EHLO."""
 
 
 class ZoneAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +277,12 @@ class Authorization(Record, frozen=True, kw_only=True, tag="authorization.v1"):
     lane: Lane = "transactional"
     messages_per_hour: int = 0
     """Approved rate; 0 is unlimited."""
+    messages_per_second: int = 0
+    messages_per_day: int = 0
+    recipients_per_message: int = 0
+    """0: the setting of ingress."""
+    message_bytes: int = 0
+    """0: the setting of ingress."""
 
 
 class Suspension(Record, frozen=True, kw_only=True, tag="suspension.v1"):
@@ -213,12 +295,16 @@ class Suspension(Record, frozen=True, kw_only=True, tag="suspension.v1"):
 
 
 class DkimKey(Record, frozen=True, kw_only=True, tag="dkim-key.v1"):
-    """A signing key, sealed with the master key. Bucket `keys`, key `dkim.<configuration>`."""
+    """A signing key, sealed with the master key.
+
+    Bucket `keys`, keys `dkim.<configuration>`, `dkim-next.<configuration>` (during a rotation) and
+    `dkim-ed25519.<configuration>` (a second signature).
+    """
 
     configuration: str
     domain: str
     selector: str
-    algorithm: Literal["rsa-sha256"]
+    algorithm: Literal["rsa-sha256", "ed25519-sha256"]
     sealed: str
     """The PKCS#8 private key, sealed (`shared.runtime.sealing`), in base64."""
 
@@ -236,6 +322,15 @@ class ApiKey(Record, frozen=True, kw_only=True, tag="api-key.v1"):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     created_by: str = ""
+
+
+class ApiKeyUse(Record, frozen=True, kw_only=True, tag="api-key-use.v1"):
+    """When a key of the management API was last used. Bucket `access`, key `use.<id>`; written now and then."""
+
+    at: datetime
+    address: str
+    client: str = ""
+    """The User-Agent."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,6 +363,8 @@ class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
     since: datetime
     spf: Observation | None = None
     dkim: Observation | None = None
+    next_dkim: Observation | None = None
+    """What was seen of the key a rotation introduces."""
     failures: int = 0
     """Consecutive definitive failures."""
     failing_since: datetime | None = None
@@ -322,4 +419,58 @@ class LoginFailures(Record, frozen=True, kw_only=True, tag="login-failures.v1"):
     """Digest of a user, an address or a network to its recent failures."""
 
 
-DirectoryRecord = Instance | Configuration | DomainClaim | User | Zone | Rule | Authorization | Suspension | Roster
+class Spending(Record, frozen=True, kw_only=True, tag="spending.v1"):
+    """What one ingress process has accepted, for quotas. Bucket `spending`, key `<process>`; summed by its siblings.
+
+    Keys of the counts are configurations, and users for their own limits.
+    """
+
+    process: str
+    at: datetime
+    hour: int
+    """Hours since 1970 the hourly counts are for."""
+    day: int
+    """Days since 1970 the daily counts are for."""
+    this_second: dict[str, float]
+    """Messages per second, averaged over the last moments."""
+    this_hour: dict[str, int]
+    this_day: dict[str, int]
+    held: dict[str, int]
+    """Messages accepted to be held since the standing last changed."""
+
+
+class Receipt(Record, frozen=True, kw_only=True, tag="receipt.v1"):
+    """A submission that may be repeated. Bucket `receipts`, key `<digest of user and idempotency key>`; lapses."""
+
+    queue_id: str
+    at: datetime
+    stored: bool = False
+    """The message is durable; before that a repetition is told to come again."""
+
+
+class TransportPolicy(Record, frozen=True, kw_only=True, tag="transport-policy.v1"):
+    """A destination's MTA-STS policy (RFC 8461). Bucket `policies`, key `<domain, encoded>`; delivery's replicas share."""
+
+    domain: str
+    id: str
+    """The `id` of its TXT record when the policy was fetched."""
+    mode: Literal["enforce", "testing", "none"]
+    mx: tuple[str, ...]
+    fetched_at: datetime
+    expires_at: datetime
+
+
+class Pressure(Record, frozen=True, kw_only=True, tag="pressure.v1"):
+    """What one delivery worker has open and has learnt. Bucket `pressure`, key `<worker>`; its siblings add it up."""
+
+    worker: str
+    at: datetime
+    connections: dict[str, int]
+    """Open connections per exchanger group."""
+    open_breakers: dict[str, str] = {}
+    """Exchanger group to the reason its breaker opened."""
+
+
+DirectoryRecord = (
+    Instance | Configuration | DomainTakeover | DomainClaim | User | Zone | Rule | Authorization | Suspension | Roster
+)

@@ -117,5 +117,15 @@ def audit(instance: str) -> str:
     return f"postlane.audit.{checked(instance or '-')}"
 
 
+def notice(instance: str, configuration: str) -> str:
+    """Subject of a request to write to a tenant's contacts."""
+    return f"postlane.notice.{checked(instance or '-')}.{checked(configuration or '-')}"
+
+
+def captured(instance: str, configuration: str, queue_id: str) -> str:
+    """Subject of a staged message that was kept."""
+    return f"postlane.captured.{checked(instance)}.{checked(configuration)}.{checked(queue_id)}"
+
+
 SYNC_PROOF = "postlane.sys.jsz"
 """Imported from the system account: every server's JetStream configuration."""
