@@ -22,7 +22,8 @@ from uuid import UUID
 
 from shared.bus.kv import Bucket
 from shared.bus.settings import Topology
-from shared.contract.records import Configuration, DirectoryRecord, Record, Standing
+from shared.contract.records import Configuration, DirectoryRecord, Record
+from shared.contract.standing import Standing
 from tests.bus_server import BusServer
 from tests.dns_server import DnsServer
 

@@ -25,18 +25,16 @@ from shared.contract.records import (
     Configuration,
     DirectoryRecord,
     Instance,
-    Observation,
     Password,
     Questionnaire,
     Rule,
     RuleContext,
-    Standing,
-    StandingState,
     Suspension,
     User,
     Zone,
     ZoneAddress,
 )
+from shared.contract.standing import Observation, Standing, StandingState
 from tests.bus_server import BusServer, free_port
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

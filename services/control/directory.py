@@ -21,17 +21,8 @@ from shared.bus.kv import Bucket, Entry, Replica
 from shared.contract import subjects
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.events import DirectoryChanged
-from shared.contract.records import (
-    ApiKey,
-    DirectoryRecord,
-    DkimKey,
-    Record,
-    Roster,
-    Seat,
-    Standing,
-    Suppression,
-    User,
-)
+from shared.contract.records import ApiKey, DirectoryRecord, DkimKey, Record, Roster, Seat, Suppression, User
+from shared.contract.standing import Standing
 from shared.runtime.clock import now
 
 log = logging.getLogger("control")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from services.delivery.core.gate import Hold, gate
 from shared.bus.client import Bus
 from shared.bus.kv import Replica
-from shared.contract.records import Authorization, Configuration, DirectoryRecord, Standing, Suspension
+from shared.contract.records import Authorization, Configuration, DirectoryRecord, Suspension
+from shared.contract.standing import Standing
 
 
 class Gates:

@@ -10,16 +10,8 @@ from services.ingress.core.access import AccessList, compile_access
 from services.ingress.core.admission import Account, Gates
 from shared.bus.client import Bus
 from shared.bus.kv import Replica
-from shared.contract.records import (
-    Authorization,
-    Configuration,
-    DirectoryRecord,
-    Rule,
-    Standing,
-    Suspension,
-    User,
-    Zone,
-)
+from shared.contract.records import Authorization, Configuration, DirectoryRecord, Rule, Suspension, User, Zone
+from shared.contract.standing import Standing
 
 
 class Directory:

@@ -11,7 +11,7 @@ from services.ingress.core.patience import Patience
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract.errors import BusUnavailable, StoreFull
-from shared.contract.records import LoginFailures
+from shared.contract.siblings import LoginFailures
 from shared.runtime import clock
 
 SHARE_SECONDS = 1.0

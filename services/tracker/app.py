@@ -18,7 +18,7 @@ from shared.bus.client import connect
 from shared.bus.kv import Replica
 from shared.bus.service import serve
 from shared.bus.settings import BusSettings, Topology
-from shared.contract.records import Standing
+from shared.contract.standing import Standing
 from shared.runtime import clock
 from shared.runtime.lifecycle import Room, health_settings, run
 from shared.runtime.settings import load

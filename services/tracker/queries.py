@@ -15,7 +15,6 @@ from services.tracker.store import DatabaseAway, Store
 from shared.contract import errors, requests
 from shared.contract.errors import RequestFailed
 from shared.contract.events import SubmissionRefused
-from shared.contract.records import Standing
 from shared.contract.requests import (
     BouncesFound,
     CountMessages,
@@ -28,6 +27,7 @@ from shared.contract.requests import (
     RefusalDescription,
     SearchMessages,
 )
+from shared.contract.standing import Standing
 from shared.mail.ids import parse_queue_id, parse_reference
 from shared.runtime import clock
 

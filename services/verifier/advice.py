@@ -7,8 +7,9 @@ from services.verifier.core.drift import changes
 from services.verifier.core.sender_policy import NEAR_LIMIT
 from services.verifier.core.spf_merge import merge
 from services.verifier.rota import Rota
-from shared.contract.records import Configuration, Observation
+from shared.contract.records import Configuration
 from shared.contract.requests import RecordsSeen
+from shared.contract.standing import Observation
 
 
 class Advice:

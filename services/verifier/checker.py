@@ -18,7 +18,8 @@ from services.verifier.core.dmarc_record import dmarc_name
 from services.verifier.core.spf import Limits, Outcome, check_host
 from services.verifier.core.standing import Inspection
 from services.verifier.resolver import Resolver
-from shared.contract.records import Configuration, Observation
+from shared.contract.records import Configuration
+from shared.contract.standing import Observation
 
 EXISTENCE_KINDS: tuple[Kind, ...] = ("A", "AAAA", "MX")
 

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from services.verifier.resolver import Counters
-from shared.contract.records import Standing, StandingState
+from shared.contract.standing import Standing, StandingState
 
 
 class Measures:

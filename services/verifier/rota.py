@@ -19,7 +19,7 @@ from services.verifier.core.drift import remembered
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract.errors import WrongSequence
-from shared.contract.records import Check, Observation, Sighting
+from shared.contract.standing import Check, Observation, Sighting
 
 log = logging.getLogger("verifier")
 

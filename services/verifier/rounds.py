@@ -18,8 +18,9 @@ from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract import errors
 from shared.contract.errors import BusUnavailable, RequestFailed
-from shared.contract.records import Configuration, DirectoryRecord, Observation, Record, Standing
+from shared.contract.records import Configuration, DirectoryRecord, Record
 from shared.contract.requests import DescribeRecords, RecordsSeen, Verified, VerifyNow
+from shared.contract.standing import Observation, Standing
 
 log = logging.getLogger("verifier")
 

@@ -15,7 +15,8 @@ from shared.bus.kv import Bucket, Entry
 from shared.contract import subjects
 from shared.contract.errors import BusUnavailable, WrongSequence
 from shared.contract.events import StandingChanged
-from shared.contract.records import Configuration, Standing, StandingState
+from shared.contract.records import Configuration
+from shared.contract.standing import Standing, StandingState
 
 ATTEMPTS = 8
 RETRY_SECONDS = 0.25

@@ -135,10 +135,10 @@ STREAMS: tuple[Stream, ...] = (
     ),
     Stream(
         name="NOTICES",
-        subjects=("postlane.notice.*.*",),
+        subjects=("postlane.notice.*.*.*",),
         description="Mails to a tenant's contacts that delivery is to write",
         retention="workqueue",
-        writers={"postlane.notice.*.*": ("verifier", "control")},
+        writers={"postlane.notice.standing.*.*": ("verifier",), "postlane.notice.desk.*.*": ("control",)},
     ),
     Stream(
         name="CAPTURED",
@@ -252,6 +252,12 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
     ),
 )
 
+NOTICES: tuple[tuple[str, Room, str], ...] = (
+    ("standing", "verifier", "the standing of its domain moved"),
+    ("desk", "control", "an administrator decided, or an address is to be confirmed"),
+)
+"""What notices are about: a word of their subject, who writes them."""
+
 CHANNELS: tuple[Channel, ...] = (
     Channel(
         subject="postlane.accepted.{instance}.{configuration}.{queue id}",
@@ -298,13 +304,16 @@ CHANNELS: tuple[Channel, ...] = (
         description="Every administrative change.",
         stored="AUDIT",
     ),
-    Channel(
-        subject="postlane.notice.{instance}.{configuration}",
-        carries=(events.NoticeRequested,),
-        writer="verifier",
-        readers=("delivery",),
-        description="A mail to a tenant's contacts is to be written. Control writes here too.",
-        stored="NOTICES",
+    *(
+        Channel(
+            subject=f"postlane.notice.{desk}.{{instance}}.{{configuration}}",
+            carries=(events.NoticeRequested,),
+            writer=writer,
+            readers=("delivery",),
+            description=f"A mail to a tenant's contacts is to be written: {about}.",
+            stored="NOTICES",
+        )
+        for desk, writer, about in NOTICES
     ),
     Channel(
         subject="postlane.captured.{instance}.{configuration}.{queue id}",

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from shared.contract.envelope import RecipientState, RecipientStatus
-from shared.contract.records import StandingState
+from shared.contract.standing import StandingState
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):

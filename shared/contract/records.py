@@ -10,8 +10,6 @@ import msgspec
 
 Lane = Literal["transactional", "marketing"]
 LANES: tuple[Lane, ...] = ("transactional", "marketing")
-StandingState = Literal["pending", "verified", "degraded", "suspended"]
-Verdict = Literal["pass", "fail", "unknown"]
 Role = Literal["operator", "manager", "reader"]
 
 
@@ -170,15 +168,6 @@ class User(Record, frozen=True, kw_only=True, tag="user.v1"):
     staging_allowed: tuple[str, ...] = ()
 
 
-class PasswordUse(Record, frozen=True, kw_only=True, tag="password-use.v1"):
-    """When a password was last used. Bucket `usage`, key `<configuration>.<user>.<password>`; written now and then."""
-
-    at: datetime
-    address: str
-    banner: str = ""
-    """The name the client gave in EHLO."""
-
-
 class ZoneAddress(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a zone: `ipAddress`, `ipRange` (first-last) or `subnet` (CIDR)."""
 
@@ -324,81 +313,6 @@ class ApiKey(Record, frozen=True, kw_only=True, tag="api-key.v1"):
     created_by: str = ""
 
 
-class ApiKeyUse(Record, frozen=True, kw_only=True, tag="api-key-use.v1"):
-    """When a key of the management API was last used. Bucket `access`, key `use.<id>`; written now and then."""
-
-    at: datetime
-    address: str
-    client: str = ""
-    """The User-Agent."""
-
-
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the verifier saw of one record, as evidence."""
-
-    verdict: Verdict
-    detail: str
-    """One sentence a customer can act on."""
-    name: str
-    """The DNS name asked."""
-    at: datetime
-    rcode: str = ""
-    resolver: str = ""
-    ttl: int | None = None
-    values: tuple[str, ...] = ()
-    """The TXT values seen, strings joined."""
-
-
-class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
-    """What the verifier holds of a configuration. Bucket `standing`, key `<configuration>`; the verifier alone writes.
-
-    New mail is admitted in the states verified and degraded, if the operator's authorization is approved too.
-    """
-
-    configuration: str
-    instance: str
-    domain: str
-    state: StandingState
-    reason: str
-    since: datetime
-    spf: Observation | None = None
-    dkim: Observation | None = None
-    next_dkim: Observation | None = None
-    """What was seen of the key a rotation introduces."""
-    failures: int = 0
-    """Consecutive definitive failures."""
-    failing_since: datetime | None = None
-    unknown_since: datetime | None = None
-    """Since when checks could not find out, None if the last one could."""
-    checked_at: datetime | None = None
-    next_check_at: datetime | None = None
-
-
-class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """An observation and until when later checks saw the same."""
-
-    observation: Observation
-    until: datetime
-
-
-class Check(Record, frozen=True, kw_only=True, tag="check.v1"):
-    """When a configuration is checked next, and by whom. Bucket `checks`, key `<configuration>`.
-
-    Replicas of the verifier share the work by compare-and-set. A check is free when nobody holds it, or when its
-    holder's time has run out (it died).
-    """
-
-    configuration: str
-    due_at: datetime
-    holder: str = ""
-    """The replica that is checking now."""
-    held_until: datetime | None = None
-    doubtful: bool = False
-    """The last check found nothing out; such checks take long and get only a part of the verifier's capacity."""
-    seen: tuple[Sighting, ...] = ()
-    """What was seen, newest first, one entry per change of what was seen."""
-
-
 class Suppression(Record, frozen=True, kw_only=True, tag="suppression.v1"):
     """A recipient a configuration no longer sends to. Bucket `suppressions`, `<configuration>.<hash of address>`."""
 
@@ -407,68 +321,6 @@ class Suppression(Record, frozen=True, kw_only=True, tag="suppression.v1"):
     reason: str
     queue_id: str
     at: datetime
-
-
-class LoginFailures(Record, frozen=True, kw_only=True, tag="login-failures.v1"):
-    """Recent failed logins one ingress process has seen. Bucket `logins`, key `<process>`; read by its siblings."""
-
-    process: str
-    at: datetime
-    """When the counts were true; with age they count less."""
-    failures: dict[str, float]
-    """Digest of a user, an address or a network to its recent failures."""
-
-
-class Spending(Record, frozen=True, kw_only=True, tag="spending.v1"):
-    """What one ingress process has accepted, for quotas. Bucket `spending`, key `<process>`; summed by its siblings.
-
-    Keys of the counts are configurations, and users for their own limits.
-    """
-
-    process: str
-    at: datetime
-    hour: int
-    """Hours since 1970 the hourly counts are for."""
-    day: int
-    """Days since 1970 the daily counts are for."""
-    this_second: dict[str, float]
-    """Messages per second, averaged over the last moments."""
-    this_hour: dict[str, int]
-    this_day: dict[str, int]
-    held: dict[str, int]
-    """Messages accepted to be held since the standing last changed."""
-
-
-class Receipt(Record, frozen=True, kw_only=True, tag="receipt.v1"):
-    """A submission that may be repeated. Bucket `receipts`, key `<digest of user and idempotency key>`; lapses."""
-
-    queue_id: str
-    at: datetime
-    stored: bool = False
-    """The message is durable; before that a repetition is told to come again."""
-
-
-class TransportPolicy(Record, frozen=True, kw_only=True, tag="transport-policy.v1"):
-    """A destination's MTA-STS policy (RFC 8461). Bucket `policies`, key `<domain, encoded>`; delivery's replicas share."""
-
-    domain: str
-    id: str
-    """The `id` of its TXT record when the policy was fetched."""
-    mode: Literal["enforce", "testing", "none"]
-    mx: tuple[str, ...]
-    fetched_at: datetime
-    expires_at: datetime
-
-
-class Pressure(Record, frozen=True, kw_only=True, tag="pressure.v1"):
-    """What one delivery worker has open and has learnt. Bucket `pressure`, key `<worker>`; its siblings add it up."""
-
-    worker: str
-    at: datetime
-    connections: dict[str, int]
-    """Open connections per exchanger group."""
-    open_breakers: dict[str, str] = {}
-    """Exchanger group to the reason its breaker opened."""
 
 
 DirectoryRecord = (

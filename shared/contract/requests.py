@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from shared.contract.envelope import RecipientState, RecipientStatus
-from shared.contract.records import Observation, Sighting, Standing
+from shared.contract.standing import Observation, Sighting, Standing
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

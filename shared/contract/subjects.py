@@ -117,9 +117,9 @@ def audit(instance: str) -> str:
     return f"postlane.audit.{checked(instance or '-')}"
 
 
-def notice(instance: str, configuration: str) -> str:
-    """Subject of a request to write to a tenant's contacts."""
-    return f"postlane.notice.{checked(instance or '-')}.{checked(configuration or '-')}"
+def notice(desk: str, instance: str, configuration: str) -> str:
+    """Subject of a request to write to a tenant's contacts; `desk` is `standing` (verifier) or `desk` (control)."""
+    return f"postlane.notice.{checked(desk)}.{checked(instance or '-')}.{checked(configuration or '-')}"
 
 
 def captured(instance: str, configuration: str, queue_id: str) -> str:

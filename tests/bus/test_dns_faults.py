@@ -15,7 +15,8 @@ from services.verifier.core.answer import Absent, Question, Records, Unknown
 from services.verifier.core.spf import Limits
 from services.verifier.core.standing import Policy, apply, fresh
 from services.verifier.resolver import QueryLimits, Resolver, split_server
-from shared.contract.records import Configuration, Standing, StandingState
+from shared.contract.records import Configuration
+from shared.contract.standing import Standing, StandingState
 from tests.dns_server import DnsServer, Fault, quoted
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

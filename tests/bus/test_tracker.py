@@ -26,7 +26,6 @@ from shared.contract.events import (
     StatusEvent,
     SubmissionRefused,
 )
-from shared.contract.records import Standing
 from shared.contract.requests import (
     CountMessages,
     DescribeMessage,
@@ -37,6 +36,7 @@ from shared.contract.requests import (
     RefusalDescription,
     SearchMessages,
 )
+from shared.contract.standing import Standing
 from shared.mail.ids import new_queue_id, new_reference
 from shared.runtime.lifecycle import Room
 from tests.bus_server import BusServer

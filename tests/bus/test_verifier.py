@@ -20,8 +20,9 @@ from shared.bus.kv import Bucket
 from shared.bus.service import ask
 from shared.contract import requests
 from shared.contract.errors import BusUnavailable, RequestFailed
-from shared.contract.records import Configuration, DirectoryRecord, Record, Standing, StandingState
+from shared.contract.records import Configuration, DirectoryRecord, Record
 from shared.contract.requests import Verified, VerifyNow
+from shared.contract.standing import Standing, StandingState
 from tests.bus_server import BusServer
 from tests.dns_server import DnsServer
 

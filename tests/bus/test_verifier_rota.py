@@ -9,7 +9,7 @@ import pytest
 
 from services.verifier.rota import Rota
 from shared.bus.client import Bus
-from shared.contract.records import Observation
+from shared.contract.standing import Observation
 from tests.bus_server import BusServer
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -29,10 +29,9 @@ from shared.contract.records import (
     DkimKey,
     Lane,
     Questionnaire,
-    Standing,
-    StandingState,
     Suspension,
 )
+from shared.contract.standing import Standing, StandingState
 from shared.contract.subjects import Place, shard_of, slot_of
 from shared.mail.ids import RANDOM_BYTES, new_queue_id
 from shared.runtime.lifecycle import Room

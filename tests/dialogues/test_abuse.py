@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.bus.kv import Bucket
-from shared.contract.records import LoginFailures
+from shared.contract.siblings import LoginFailures
 from tests.bus_server import BusServer, started
 from tests.conftest import SMALL
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, running, stored

@@ -17,7 +17,8 @@ from services.verifier.core.answer import Absent, Question, Records, Unknown
 from services.verifier.core.spf import Limits
 from services.verifier.core.standing import Policy, apply, fresh
 from services.verifier.resolver import QueryLimits, Resolver
-from shared.contract.records import Configuration, StandingState
+from shared.contract.records import Configuration
+from shared.contract.standing import StandingState
 from tests.bus_server import free_port
 from tests.dns_server import quoted
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.contract import envelope, events, records
+from shared.contract import envelope, events, records, siblings, standing
 from shared.contract.envelope import Undecodable, pack, unpack
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -29,6 +29,8 @@ def tagged(base: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
 
 
 KINDS = tagged(events.Event) | tagged(records.Record)
+MODULES = (siblings, standing)
+"""Read so that their records are known."""
 FILES = sorted(SAMPLES.glob("*.json"))
 
 

@@ -16,7 +16,8 @@ from services.control.core import access_rules, onboarding, paging
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request
 from shared.contract import requests
-from shared.contract.records import Authorization, Configuration, Standing
+from shared.contract.records import Authorization, Configuration
+from shared.contract.standing import Standing
 
 Http = Request[Any, Any, Any]
 VERIFIABLE = ("dkim", "spf", "en_authorization")

@@ -17,7 +17,8 @@ from services.control.core import onboarding
 from services.control.core.fault import Fault, text_fault
 from services.control.core.onboarding import RecordAdvice
 from services.control.refusal import bad_request, unknown
-from shared.contract.records import Authorization, Configuration, Instance, Lane, Standing, Suspension, User
+from shared.contract.records import Authorization, Configuration, Instance, Lane, Suspension, User
+from shared.contract.standing import Standing
 from shared.mail.address import Fault as AddressFault
 from shared.mail.address import parse_address
 from shared.runtime.clock import now

@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from services.control.core.fault import Fault, text_fault
-from shared.contract.records import Authorization, Configuration, Observation, Standing, Suspension
+from shared.contract.records import Authorization, Configuration, Suspension
+from shared.contract.standing import Observation, Standing
 from shared.mail.address import Fault as DomainFault
 from shared.mail.address import normalise_domain
 

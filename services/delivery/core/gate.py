@@ -6,7 +6,8 @@ Delivery does not decide who may send: it obeys what control and the verifier ha
 import msgspec
 
 from shared.contract.envelope import HELD_BY_OPERATOR
-from shared.contract.records import Authorization, Configuration, Standing, Suspension
+from shared.contract.records import Authorization, Configuration, Suspension
+from shared.contract.standing import Standing
 
 BY_OPERATOR = HELD_BY_OPERATOR
 """Held one by one through a queue operation; only a queue operation releases it."""

@@ -10,7 +10,8 @@ from datetime import datetime
 import msgspec
 
 from services.ingress.core.refusal import Refusal
-from shared.contract.records import Authorization, Configuration, Lane, Standing, Suspension, User
+from shared.contract.records import Authorization, Configuration, Lane, Suspension, User
+from shared.contract.standing import Standing
 from shared.mail import reply
 from shared.mail.reply import Reply
 

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.contract.envelope import FINAL, HELD_BY_OPERATOR, Diagnosis, RecipientState
 from shared.contract.events import SubmissionRefused
-from shared.contract.records import Standing
+from shared.contract.standing import Standing
 
 OVERDUE_SECONDS = 120
 """A next attempt this long past is called overdue."""

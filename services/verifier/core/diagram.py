@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from services.verifier.core.standing import TABLE
-from shared.contract.records import StandingState, Verdict
+from shared.contract.standing import StandingState, Verdict
 
 _INTRODUCTION = """# Standings
 

@@ -10,7 +10,7 @@ import re
 import msgspec
 
 from services.verifier.core.answer import Absent, Answer, Records, Unknown
-from shared.contract.records import Verdict
+from shared.contract.standing import Verdict
 
 _TAG = re.compile(r"[ \t\r\n]*([A-Za-z][A-Za-z0-9_]*)[ \t\r\n]*=(.*)", re.DOTALL)  # RFC 6376 §3.2 tag-spec
 _SPACE = re.compile(r"[ \t\r\n]+")

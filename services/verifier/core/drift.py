@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.contract.records import Observation, Sighting
+from shared.contract.standing import Observation, Sighting
 
 SHOWN_LENGTH = 120
 

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 
-from shared.contract.records import Standing
+from shared.contract.standing import Standing
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PENDING_AGE_DIVISOR = 10

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from shared.contract.records import Configuration, Observation, Standing, StandingState, Verdict
+from shared.contract.records import Configuration
+from shared.contract.standing import Observation, Standing, StandingState, Verdict
 
 Move = Literal["keep", "verify", "degrade", "count"]
 """keep: only note the observation · verify: verified, the run of failures ends · degrade: first failure of a run ·

@@ -6,16 +6,8 @@ import msgspec
 import pytest
 
 from services.control.core import onboarding
-from shared.contract.records import (
-    Authorization,
-    Configuration,
-    Observation,
-    Questionnaire,
-    Standing,
-    StandingState,
-    Suspension,
-    Verdict,
-)
+from shared.contract.records import Authorization, Configuration, Questionnaire, Suspension
+from shared.contract.standing import Observation, Standing, StandingState, Verdict
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 CONFIGURATION = Configuration(

@@ -12,7 +12,8 @@ from services.delivery.core.outcome import Outcome, from_reply, lost, suppressed
 from services.delivery.core.retry import Schedule, expiry, next_attempt
 from shared.contract.envelope import Carriage, Envelope, Progress, Recipient, RecipientState, RecipientStatus
 from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld, MessageReleased
-from shared.contract.records import Authorization, Configuration, Questionnaire, Standing, StandingState, Suspension
+from shared.contract.records import Authorization, Configuration, Questionnaire, Suspension
+from shared.contract.standing import Standing, StandingState
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

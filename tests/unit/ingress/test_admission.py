@@ -7,17 +7,8 @@ import pytest
 from services.ingress.core import admission
 from services.ingress.core.admission import Account, Admitted, Gates
 from services.ingress.core.refusal import Refusal
-from shared.contract.records import (
-    Authorization,
-    Configuration,
-    Observation,
-    Password,
-    Questionnaire,
-    Standing,
-    StandingState,
-    Suspension,
-    User,
-)
+from shared.contract.records import Authorization, Configuration, Password, Questionnaire, Suspension, User
+from shared.contract.standing import Observation, Standing, StandingState
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 QUESTIONS = Questionnaire(

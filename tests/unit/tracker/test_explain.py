@@ -9,7 +9,7 @@ import pytest
 from services.tracker.core.explain import Situation, refusal, why
 from shared.contract.envelope import Diagnosis, RecipientState
 from shared.contract.events import SubmissionRefused
-from shared.contract.records import Standing
+from shared.contract.standing import Standing
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 GREYLISTED = Diagnosis(code=451, enhanced="4.7.1", text="greylisted.\r\n", host="mx.example", address="192.0.2.9")

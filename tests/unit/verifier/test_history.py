@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.verifier.core.drift import changes, last_good, remembered
 from services.verifier.core.spf_merge import merge
 from services.verifier.core.spf_record import SpfRecord, parse
-from shared.contract.records import Observation, Sighting, Verdict
+from shared.contract.standing import Observation, Sighting, Verdict
 
 NOW = datetime(2026, 11, 1, 2, 0, tzinfo=UTC)
 GOOD, BAD = "v=spf1 include:a.example include:spf.relay.example -all", "v=spf1 include:a.example -all"

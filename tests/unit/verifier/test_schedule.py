@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from services.verifier.core.agenda import Agenda
 from services.verifier.core.recheck import Intervals, first_check, next_check
 from services.verifier.core.standing import fresh
-from shared.contract.records import Configuration, Standing
+from shared.contract.records import Configuration
+from shared.contract.standing import Standing
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 HOURS = timedelta(hours=1)

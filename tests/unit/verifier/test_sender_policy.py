@@ -3,7 +3,7 @@
 from services.verifier.core.answer import Records
 from services.verifier.core.sender_policy import judge
 from services.verifier.core.spf import Outcome, Result
-from shared.contract.records import Verdict
+from shared.contract.standing import Verdict
 
 ADVISED = "v=spf1 include:spf.relay.example -all"
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.verifier.core.standing import TABLE, Inspection, Policy, apply, fresh
-from shared.contract.records import Configuration, Observation, Standing, StandingState, Verdict
+from shared.contract.records import Configuration
+from shared.contract.standing import Observation, Standing, StandingState, Verdict
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
