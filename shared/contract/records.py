@@ -83,6 +83,12 @@ class Configuration(Record, frozen=True, kw_only=True, tag="configuration.v1"):
     """What the spam filter's word leads to, where one is set up."""
     dkim_delegated: bool = False
     """The customer published CNAMEs into the operator's zone, so that keys are rotated without the customer."""
+    dkim_zone: str = ""
+    """The operator's zone those CNAMEs lead into, at `<selector>.<zone>`; as it was when the domain was delegated."""
+    spare_selector: str = ""
+    """Of a delegated domain: the second selector with a CNAME, for the next rotation."""
+    finish_when_seen: bool = False
+    """The rotation under way finishes by itself once the verifier has seen the next key."""
     next_key: PublishedKey | None = None
     """A rotation is under way: the verifier looks for this key too; sealed at `dkim-next.<configuration>`."""
     retired_key: PublishedKey | None = None

@@ -52,6 +52,26 @@ class RecordsSeen(Request, frozen=True, kw_only=True):
     """What was seen, newest first, one entry per change."""
     changes: tuple[str, ...] = ()
     """The history in sentences, newest first: what was lost and gained, and when."""
+    return_path: Observation | None = None
+    """Whether the domain can receive what comes back to its senders."""
+    next_dkim: Observation | None = None
+    """The key a rotation introduces, if one is under way."""
+    ed25519: Observation | None = None
+    """The second signing key, if there is one."""
+
+
+class LookForChallenge(Request, frozen=True, kw_only=True):
+    """Look whether a domain publishes a proof. Subject `postlane.verifier.challenge`; reply `ChallengeSeen`."""
+
+    name: str
+    """Where the proof is to be, for example `_postlane-challenge.example.com`."""
+    value: str
+
+
+class ChallengeSeen(Request, frozen=True, kw_only=True):
+    """What was seen; `pass` if the value is one of the TXT records of the name."""
+
+    observation: Observation
 
 
 class DescribeMessage(Request, frozen=True, kw_only=True):
@@ -265,6 +285,7 @@ class SuppressionRemoved(Request, frozen=True, kw_only=True):
 
 VERIFY = "postlane.verifier.verify"
 RECORDS = "postlane.verifier.records"
+CHALLENGE = "postlane.verifier.challenge"
 MESSAGE = "postlane.tracker.message"
 SEARCH = "postlane.tracker.search"
 REFUSAL = "postlane.tracker.refusal"

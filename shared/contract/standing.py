@@ -27,6 +27,19 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """The TXT values seen, strings joined."""
 
 
+NoticeKind = Literal["verified", "degraded", "repaired", "suspended", "resumed", "waiting"]
+"""What contacts are told of: it may send · records fail, mail still flows · they are back in time · sending stopped ·
+sending goes on · nothing found in 72 hours."""
+
+
+class OwedNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """A notice that is due and not yet known to be on the bus; its identity follows from the fields."""
+
+    kind: NoticeKind
+    at: datetime
+    """When what it tells of happened."""
+
+
 class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
     """What the verifier holds of a configuration. Bucket `standing`, key `<configuration>`; the verifier alone writes.
 
@@ -43,6 +56,8 @@ class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
     dkim: Observation | None = None
     next_dkim: Observation | None = None
     """What was seen of the key a rotation introduces."""
+    ed25519: Observation | None = None
+    """What was seen of the second signing key, if there is one; no standing depends on it."""
     failures: int = 0
     """Consecutive definitive failures."""
     failing_since: datetime | None = None
@@ -50,6 +65,12 @@ class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):
     """Since when checks could not find out, None if the last one could."""
     checked_at: datetime | None = None
     next_check_at: datetime | None = None
+    owed: tuple[OwedNotice, ...] = ()
+    """Notices to request; written together with the state they tell of, so that a crash loses none."""
+    degraded_told_at: datetime | None = None
+    """When contacts were last told that records fail."""
+    waiting_told_at: datetime | None = None
+    """When contacts were told that the records did not appear."""
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
