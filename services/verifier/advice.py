@@ -2,14 +2,17 @@
 
 from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker, Description, dkim_name
-from services.verifier.core.answer import Question, Records
+from services.verifier.core.answer import Question
 from services.verifier.core.drift import changes
 from services.verifier.core.sender_policy import NEAR_LIMIT
+from services.verifier.core.spf import Limits
 from services.verifier.core.spf_merge import merge
 from services.verifier.rota import Rota
 from shared.contract.records import Configuration
 from shared.contract.requests import RecordsSeen
 from shared.contract.standing import Observation
+
+LOOKUP_LIMIT = Limits().lookups
 
 
 class Advice:
@@ -40,18 +43,18 @@ class Advice:
             authorities=await self._at_authorities(configuration) if ask_authorities else (),
             history=history,
             changes=changes(history),
+            return_path=now.return_path,
+            next_dkim=now.next_dkim,
+            ed25519=now.ed25519,
         )
 
     async def _lookup_notes(self, configuration: Configuration, value: str) -> tuple[str, ...]:
         """Say what the record to publish will cost in look-ups, if it comes near the limit."""
-        after = await self._checker.describe(
-            configuration, known={Question(configuration.domain, "TXT"): Records((value,))}
-        )
-        if after.lookups < NEAR_LIMIT:
+        needed = await self._checker.lookups_of(configuration.domain, value)
+        if needed < NEAR_LIMIT:
             return ()
-        return (
-            f"The record to publish needs {after.lookups} of the 10 DNS look-ups allowed: remove what is not used.",
-        )
+        over = ", so receivers reject it" if needed > LOOKUP_LIMIT else ""
+        return (f"The record to publish needs {needed} of the 10 DNS look-ups allowed{over}: remove what is not used.",)
 
     async def _at_authorities(self, configuration: Configuration) -> tuple[Observation, ...]:
         """Judge the records as each name server of the zone serves them."""

@@ -20,7 +20,7 @@ from shared.bus.client import connect
 from shared.bus.service import Handler, serve
 from shared.bus.settings import BusSettings
 from shared.contract import requests
-from shared.contract.requests import DescribeRecords, VerifyNow
+from shared.contract.requests import DescribeRecords, LookForChallenge, VerifyNow
 from shared.runtime import clock, lifecycle
 from shared.runtime.lifecycle import Room
 from shared.runtime.settings import load
@@ -89,6 +89,7 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
         endpoints: dict[str, tuple[type, Handler]] = {
             requests.VERIFY: (VerifyNow, rounds.verify),
             requests.RECORDS: (DescribeRecords, rounds.describe),
+            requests.CHALLENGE: (LookForChallenge, rounds.look_for_challenge),
         }
         service = await serve(bus, "postlane-verifier", "Checks SPF and DKIM records", endpoints, room.tasks)
         await rounds.work(room.stopping)

@@ -11,19 +11,18 @@ from datetime import datetime
 import msgspec
 
 from services.verifier.asker import Asker
-from services.verifier.core import dkim_record, dmarc_record, sender_policy
+from services.verifier.core import challenge, dkim_record, dmarc_record, return_path, sender_policy
 from services.verifier.core.answer import Absent, Answer, Evidence, Kind, Question, Records, printable
 from services.verifier.core.dkim_record import Finding
 from services.verifier.core.dmarc_record import dmarc_name
 from services.verifier.core.spf import Limits, Outcome, check_host
 from services.verifier.core.standing import Inspection
 from services.verifier.resolver import Resolver
-from shared.contract.records import Configuration
+from shared.contract.records import Configuration, PublishedKey
 from shared.contract.standing import Observation
 
-EXISTENCE_KINDS: tuple[Kind, ...] = ("A", "AAAA", "MX")
-
-
+ADDRESS_KINDS: tuple[Kind, ...] = ("A", "AAAA")
+EXISTENCE_KINDS: tuple[Kind, ...] = (*ADDRESS_KINDS, "MX")
 NOBODYS_ADDRESS = "240.0.0.1"  # RFC 1112 §4: reserved, so that every term of a record is looked at
 
 
@@ -33,6 +32,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     spf: Observation
     dkim: Observation
     dmarc: Observation
+    return_path: Observation
+    next_dkim: Observation | None
+    ed25519: Observation | None
     published: tuple[str, ...]
     """The TXT values at the domain."""
     lookups: int
@@ -71,16 +73,28 @@ class Checker:
         """
         until = asyncio.get_running_loop().time() + self._timeout_seconds
         asked = Asker(self._resolver, own=configuration.domain, fresh=fresh)
-        async with asyncio.TaskGroup() as both:
-            spf = both.create_task(self._within(until, self._spf(configuration, asked), configuration.domain))
-            dkim = both.create_task(self._within(until, self._dkim(configuration, asked), dkim_name(configuration)))
-            advice = both.create_task(self._existence(configuration.domain, asked, until))
+        async with asyncio.TaskGroup() as side_by_side:
+            spf = side_by_side.create_task(self._within(until, self._spf(configuration, asked), configuration.domain))
+            dkim = side_by_side.create_task(
+                self._within(until, self._dkim(configuration, asked), dkim_name(configuration))
+            )
+            next_dkim = side_by_side.create_task(self._key(configuration, configuration.next_key, asked, until))
+            ed25519 = side_by_side.create_task(self._key(configuration, configuration.ed25519_key, asked, until))
+            advice = side_by_side.create_task(self._existence(configuration.domain, asked, until))
         return Inspection(
             at=self._clock(),
             spf=await self._confirmed(spf.result(), until, configuration, self._spf, asked),
             dkim=await self._confirmed(dkim.result(), until, configuration, self._dkim, asked),
+            next_dkim=next_dkim.result(),
+            ed25519=ed25519.result(),
             advice=advice.result(),
         )
+
+    async def look_for(self, name: str, value: str) -> Observation:
+        """Look, past the cache, whether `value` is one of the TXT records at `name`."""
+        until = asyncio.get_running_loop().time() + self._timeout_seconds
+        asked = Asker(self._resolver, own=name, fresh=True)
+        return await self._within(until, self._challenge(name, value, asked), name)
 
     async def describe(
         self, configuration: Configuration, known: Mapping[Question, Answer] | None = None
@@ -94,16 +108,28 @@ class Checker:
             spf = side_by_side.create_task(self._within(until, self._spf(configuration, asked), domain))
             dkim = side_by_side.create_task(self._within(until, self._dkim(configuration, asked), dkim_at))
             dmarc = side_by_side.create_task(self._within(until, self._dmarc(domain, asked), dmarc_name(domain)))
+            returns = side_by_side.create_task(self._within(until, self._return_path(domain, asked), domain))
+            next_dkim = side_by_side.create_task(self._key(configuration, configuration.next_key, asked, until))
+            ed25519 = side_by_side.create_task(self._key(configuration, configuration.ed25519_key, asked, until))
             advice = side_by_side.create_task(self._existence(domain, asked, until))
         answer = asked.known.get(Question(domain, "TXT"))
         return Description(
             spf=spf.result(),
             dkim=dkim.result(),
             dmarc=dmarc.result(),
+            return_path=returns.result(),
+            next_dkim=next_dkim.result(),
+            ed25519=ed25519.result(),
             published=answer.values if isinstance(answer, Records) else (),
             lookups=await self._lookups(domain, asked, until),
             advice=advice.result(),
         )
+
+    async def lookups_of(self, domain: str, policy: str) -> int:
+        """Count the look-ups a domain's SPF record would need if it were `policy`."""
+        until = asyncio.get_running_loop().time() + self._timeout_seconds
+        known: dict[Question, Answer] = {Question(domain, "TXT"): Records((policy,))}
+        return await self._lookups(domain, Asker(self._resolver, own=domain, fresh=False, known=known), until)
 
     async def _lookups(self, domain: str, asker: Asker, until: float) -> int:
         """Count the look-ups of the whole record, by an address that no term matches."""
@@ -154,9 +180,31 @@ class Checker:
         return self._observation(finding, domain, published.evidence)
 
     async def _dkim(self, configuration: Configuration, asker: Asker) -> Observation:
-        name = dkim_name(configuration)
+        return await self._key_at(configuration, configuration.selector, configuration.dkim_value, asker)
+
+    async def _key(
+        self, configuration: Configuration, key: PublishedKey | None, asker: Asker, until: float
+    ) -> Observation | None:
+        """Look at a key beside the one in use, if there is one."""
+        if key is None:
+            return None
+        looking = self._key_at(configuration, key.selector, key.value, asker)
+        return await self._within(until, looking, dkim_name(configuration, key.selector))
+
+    async def _key_at(self, configuration: Configuration, selector: str, value: str, asker: Asker) -> Observation:
+        name = dkim_name(configuration, selector)
         answer = await asker.ask(Question(name, "TXT"))
-        return self._observation(dkim_record.judge(answer, name, configuration.dkim_value), name, answer.evidence)
+        target = f"{selector}.{configuration.dkim_zone}" if configuration.dkim_zone else ""
+        return self._observation(dkim_record.judge(answer, name, value, target), name, answer.evidence)
+
+    async def _return_path(self, domain: str, asker: Asker) -> Observation:
+        exchangers = await asker.ask(Question(domain, "MX"))
+        addresses = [await asker.ask(Question(domain, kind)) for kind in ADDRESS_KINDS]
+        return self._observation(return_path.judge(exchangers, tuple(addresses), domain), domain, exchangers.evidence)
+
+    async def _challenge(self, name: str, value: str, asker: Asker) -> Observation:
+        answer = await asker.ask(Question(name, "TXT"))
+        return self._observation(challenge.judge(answer, name, value), name, answer.evidence)
 
     async def _dmarc(self, domain: str, asker: Asker) -> Observation:
         answer = await asker.ask(Question(dmarc_name(domain), "TXT"))
@@ -186,9 +234,9 @@ class Checker:
         )
 
 
-def dkim_name(configuration: Configuration) -> str:
-    """Return the name of a configuration's DKIM record."""
-    return f"{configuration.selector}._domainkey.{configuration.domain}"  # RFC 6376 §3.6.2.1
+def dkim_name(configuration: Configuration, selector: str = "") -> str:
+    """Return the name of a configuration's DKIM record, of another selector than the one in use if it is given."""
+    return f"{selector or configuration.selector}._domainkey.{configuration.domain}"  # RFC 6376 §3.6.2.1
 
 
 _Look = Callable[[Configuration, Asker], Awaitable[Observation]]

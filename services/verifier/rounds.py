@@ -19,7 +19,14 @@ from shared.bus.kv import Bucket, Replica
 from shared.contract import errors
 from shared.contract.errors import BusUnavailable, RequestFailed
 from shared.contract.records import Configuration, DirectoryRecord, Record
-from shared.contract.requests import DescribeRecords, RecordsSeen, Verified, VerifyNow
+from shared.contract.requests import (
+    ChallengeSeen,
+    DescribeRecords,
+    LookForChallenge,
+    RecordsSeen,
+    Verified,
+    VerifyNow,
+)
 from shared.contract.standing import Observation, Standing
 
 log = logging.getLogger("verifier")
@@ -68,7 +75,7 @@ class Rounds:
         self._unknown_alarm = unknown_alarm
         self._clock = clock
         self._chance = chance
-        self._known: dict[str, tuple[str, str]] = {}
+        self._known: dict[str, tuple[str, ...]] = {}
         self._out_of_step: set[str] = set()
         self._step = asyncio.Event()
         self._on_demand: dict[str, asyncio.Future[Standing]] = {}
@@ -151,6 +158,10 @@ class Rounds:
         configuration = await self._wanted(request.configuration)
         return await self._advice.describe(configuration, ask_authorities=request.authorities)
 
+    async def look_for_challenge(self, request: LookForChallenge) -> ChallengeSeen:
+        """Tell whether a proof is published; nothing is kept of it."""
+        return ChallengeSeen(observation=await self._checker.look_for(request.name, request.value))
+
     async def _wanted(self, configuration_id: str) -> Configuration:
         configuration = await self._configuration(configuration_id)
         if configuration is None:
@@ -186,7 +197,7 @@ class Rounds:
         noted = await self._check(configuration, fresh=False)
         due_at = noted.standing.next_check_at or self._clock()
         present = self._directory.get(PREFIX + configuration_id)
-        if isinstance(present, Configuration) and _key_of(present) != _key_of(configuration):
+        if isinstance(present, Configuration) and _keys_of(present) != _keys_of(configuration):
             due_at = self._clock()  # its key was changed while the old one was looked for
         doubtful = any(seen.verdict == "unknown" for seen in _seen(noted.standing))
         await self._rota.give_back(lease, due_at, _seen(noted.standing), doubtful=doubtful)
@@ -232,7 +243,7 @@ class Rounds:
         await self._standings.ensure(configuration)
         now = self._clock()
         await self._rota.ensure(configuration_id, first_check(now, self._first_spread, self._chance()))
-        key = _key_of(configuration)
+        key = _keys_of(configuration)
         if self._known.setdefault(configuration_id, key) != key:
             self._known[configuration_id] = key  # it was changed: look soon whether the new one is published
             await self._rota.reschedule(configuration_id, now)
@@ -248,7 +259,7 @@ class Rounds:
         for _, record in self._directory.items(PREFIX):
             if isinstance(record, Configuration):
                 configurations.add(record.id)
-                self._known.setdefault(record.id, _key_of(record))
+                self._known.setdefault(record.id, _keys_of(record))
         checks = set(self._rota.configurations())
         self._out_of_step |= (configurations ^ standings.keys()) | (configurations ^ checks)
         self._measures.count(standings.values())
@@ -267,8 +278,10 @@ def _is_key(configuration_id: str) -> bool:
     )
 
 
-def _key_of(configuration: Configuration) -> tuple[str, str]:
-    return configuration.selector, configuration.dkim_value
+def _keys_of(configuration: Configuration) -> tuple[str, ...]:
+    """Return what a check looks for; when it changes, the next check is due at once."""
+    others = [key.value for key in (configuration.next_key, configuration.ed25519_key) if key is not None]
+    return configuration.selector, configuration.dkim_value, *others
 
 
 def _seen(standing: Standing) -> tuple[Observation, ...]:

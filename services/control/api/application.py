@@ -13,6 +13,7 @@ from services.control.api import (
     messages,
     metrics,
     queue,
+    records,
     rules,
     tenants,
     tokens,
@@ -25,7 +26,7 @@ from services.control.api.document import make_config
 from services.control.api.edge import Edge
 from services.control.api.errors import HANDLERS
 
-MODULES = (configurations, users, metrics, zones, rules, tenants, messages, queue, keys, endpoints)
+MODULES = (configurations, users, metrics, zones, rules, tenants, records, messages, queue, keys, endpoints)
 
 
 def make_application(desk: Desk) -> Any:

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from services.control.api.authentication import caller_of
 from services.control.api.desk import Desk
 from services.control.caller import configuration_of, instance_of
-from services.control.core import access_rules, onboarding, paging
+from services.control.core import access_rules, onboarding, paging, record_advice
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request
 from shared.contract import requests
@@ -131,7 +131,7 @@ def shown(desk: Desk, configuration: Configuration, *, created: bool = False) ->
         domain=configuration.domain,
         config=SmtpConfig(
             dkim=TxtRecord(
-                txt_name=onboarding.dkim_name(configuration),
+                txt_name=record_advice.dkim_name(configuration),
                 txt_value=configuration.dkim_value,
                 verification=onboarding.verification(standing, "dkim"),
             ),

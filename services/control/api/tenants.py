@@ -12,10 +12,11 @@ from msgspec import UNSET, Meta, UnsetType
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, SmtpConfig, shown
 from services.control.api.desk import Desk
+from services.control.api.records import last_seen
 from services.control.caller import configuration_of, instance_of
 from services.control.core import onboarding
 from services.control.core.fault import Fault, text_fault
-from services.control.core.onboarding import RecordAdvice
+from services.control.core.record_advice import RecordAdvice
 from services.control.refusal import bad_request, unknown
 from shared.contract.records import Authorization, Configuration, Instance, Lane, Suspension, User
 from shared.contract.standing import Standing
@@ -94,13 +95,6 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     suspension: Suspension | UnsetType = UNSET
 
 
-class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """The DNS records of a configuration."""
-
-    domain: str
-    records: tuple[RecordAdvice, ...]
-
-
 class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a customer may decide of a configuration; what is left out stays."""
 
@@ -147,13 +141,6 @@ def overview(desk: Desk, configuration: Configuration) -> Overview:
         users=len(desk.directory.all(f"user.{configuration.id}.", User)),
         created_at=configuration.created_at,
     )
-
-
-def records(desk: Desk, configuration: Configuration) -> tuple[RecordAdvice, ...]:
-    """Return the DNS records of a configuration with what was last seen of them."""
-    authorization = desk.directory.get(f"authorization.{configuration.id}", Authorization)
-    contacts = authorization.questionnaire.contacts if authorization else ()
-    return onboarding.records(configuration, desk.directory.standings.get(configuration.id), contacts)
 
 
 def _instance_out(desk: Desk, instance: Instance) -> InstanceOut:
@@ -223,7 +210,7 @@ def _detail(desk: Desk, configuration: Configuration) -> Detail:
         overview=overview(desk, configuration),
         description=configuration.description,
         config=shown(desk, configuration).config,
-        records=records(desk, configuration),
+        records=last_seen(desk, configuration),
         when_suspended=configuration.when_suspended,
         hold_cap=configuration.hold_cap,
         lifetime_seconds=UNSET if lifetime is None else lifetime,
@@ -259,13 +246,6 @@ async def set_preferences(
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not UNSET}
     edited, _ = await desk.configurations.edit(caller, found, changes)
     return _detail(desk, edited)
-
-
-@get(ONE + "/records", tags=["onboarding"])
-async def get_records(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Advice:
-    """Return the DNS records to publish, with what was last seen of each."""
-    found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
-    return Advice(domain=found.domain, records=records(desk, found))
 
 
 @get(ONE + "/standing", tags=["onboarding"])
@@ -348,7 +328,6 @@ HANDLERS = [
     list_overviews,
     get_detail,
     set_preferences,
-    get_records,
     get_standing,
     submit_authorization,
     get_authorization,

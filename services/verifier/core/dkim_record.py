@@ -37,17 +37,27 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
 
 
-def judge(answer: Answer, name: str, ours: str) -> Finding:
-    """Judge what was answered for TXT `name`; `ours` is the value the customer was told to publish."""
+def judge(answer: Answer, name: str, ours: str, delegated_to: str = "") -> Finding:
+    """Judge what was answered for TXT `name`; `ours` is the value the customer was told to publish.
+
+    `delegated_to` is where a CNAME of the customer is to lead instead, "" if there is none.
+    """
     match answer:
         case Unknown(why):
             return Finding(verdict="unknown", detail=f"The DKIM record at {name} could not be looked up: {why}.")
         case Absent(evidence):
-            where = f" ({evidence.canonical}, where it points)" if evidence.canonical else ""
-            return Finding(verdict="fail", detail=f"There is no DKIM record at {name}{where}: publish the TXT record.")
+            return Finding(verdict="fail", detail=_absent(name, evidence.canonical, delegated_to))
         case Records(values):
             verdict, detail = _judge_values(values, name, ours)
             return Finding(verdict=verdict, detail=detail, values=values)
+
+
+def _absent(name: str, canonical: str, delegated_to: str) -> str:
+    if delegated_to and canonical == delegated_to:
+        return f"{name} leads to {canonical}, but the relay's operator has not published the key there: tell them."
+    where = f" ({canonical}, where it points)" if canonical else ""
+    wanted = f"a CNAME record to {delegated_to}" if delegated_to else "the TXT record"
+    return f"There is no DKIM record at {name}{where}: publish {wanted}."
 
 
 def _judge_values(values: tuple[str, ...], name: str, ours: str) -> tuple[Verdict, str]:

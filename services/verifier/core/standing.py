@@ -51,6 +51,10 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     spf: Observation
     dkim: Observation
+    next_dkim: Observation | None = None
+    """The key a rotation introduces; it decides nothing."""
+    ed25519: Observation | None = None
+    """The second signing key; it decides nothing."""
     advice: str = ""
     """A sentence beside the verdicts, for example that the domain does not exist."""
 
@@ -88,6 +92,8 @@ def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
         standing,
         spf=found.spf,
         dkim=found.dkim,
+        next_dkim=found.next_dkim,
+        ed25519=found.ed25519,
         checked_at=found.at,
         unknown_since=(standing.unknown_since or found.at) if verdict == "unknown" else None,
     )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from services.control.core import onboarding
+from services.control.core import onboarding, record_advice
 from shared.contract.records import Authorization, Configuration, Questionnaire, Suspension
 from shared.contract.standing import Observation, Standing, StandingState, Verdict
 
@@ -66,7 +66,7 @@ def standing(state: StandingState, spf: Observation | None = None, dkim: Observa
 )
 def test_our_mechanism_joins_the_policy_that_is_there(observed: list[str], merged: str) -> None:
     """A domain has one SPF record, so ours goes into it, before its end."""
-    assert onboarding.merged_spf(CONFIGURATION.spf_value, observed) == merged
+    assert record_advice.merged_spf(CONFIGURATION.spf_value, observed) == merged
 
 
 def test_without_an_include_the_addresses_are_advised() -> None:
@@ -77,24 +77,28 @@ def test_without_an_include_the_addresses_are_advised() -> None:
 
 def test_each_record_says_whether_it_is_missing_wrong_or_fine() -> None:
     """What was observed decides; a foreign TXT value is not a wrong SPF record."""
-    records = onboarding.records(
+    records = record_advice.from_standing(
         CONFIGURATION, standing("pending", seen("fail", "something else"), seen("fail", "v=DKIM1; p=other"))
     )
     assert [(r.kind, r.state) for r in records] == [("dkim", "wrong"), ("spf", "missing"), ("dmarc", "advised")]
-    records = onboarding.records(CONFIGURATION, standing("verified", seen("pass", "v=spf1 -all"), seen("unknown")))
+    records = record_advice.from_standing(
+        CONFIGURATION, standing("verified", seen("pass", "v=spf1 -all"), seen("unknown"))
+    )
     assert [(r.kind, r.state) for r in records][:2] == [("dkim", "unknown"), ("spf", "fine")]
-    assert [r.state for r in onboarding.records(CONFIGURATION, None)] == ["unknown", "unknown", "advised"]
+    assert [r.state for r in record_advice.from_standing(CONFIGURATION, None)] == ["unknown", "unknown", "advised"]
 
 
 def test_two_spf_records_are_one_too_many() -> None:
     """The advice names the fault of a domain with several policies."""
-    records = onboarding.records(CONFIGURATION, standing("pending", seen("fail", "v=spf1 a", "v=spf1 mx"), None))
+    records = record_advice.from_standing(
+        CONFIGURATION, standing("pending", seen("fail", "v=spf1 a", "v=spf1 mx"), None)
+    )
     assert "2 SPF records" in records[1].detail
 
 
 def test_dmarc_reports_go_to_the_first_contact() -> None:
     """The advised DMARC policy has an address if one is known."""
-    assert onboarding.records(CONFIGURATION, None, ["dns@acme.example"])[2].value.endswith(
+    assert record_advice.from_standing(CONFIGURATION, None, ["dns@acme.example"])[2].value.endswith(
         "rua=mailto:dns@acme.example"
     )
 
