@@ -714,3 +714,15 @@ def test_while_the_bus_is_away_reads_answer_and_writes_say_so(bus_server: BusSer
     assert api.post("/v1/postlane/instances", json={"name": "x"}).status_code == 201
     api.close()
     assert control.stop() == 0
+
+
+def test_records_are_told_without_a_verifier(world: World) -> None:
+    """Nobody answers for DNS: the records to publish are told all the same, and that nobody has looked."""
+    tenant = world.tenant()
+    advice = tenant.reader.get(f"{tenant.own}/records").json()
+    assert advice["looked"] == "never"
+    assert [(each["kind"], each["state"]) for each in advice["records"]] == [
+        ("dkim", "unknown"), ("spf", "unknown"), ("dmarc", "advised"),
+    ]  # fmt: skip
+    assert "verifier does not answer" in advice["notes"][0]
+    assert tenant.reader.get(f"{tenant.own}/records", params={"look": "last"}).json()["notes"] == []

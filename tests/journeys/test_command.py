@@ -50,12 +50,18 @@ def test_from_an_empty_tenant_to_a_delivered_message(system: System) -> None:
     text = system.postlane("domain", "add", DOMAIN, *where).stdout
     assert "domain wait" in text
     records = {str(each["kind"]): each for each in lines(system, "domain", "records", DOMAIN, *where)}
-    assert {kind: record["state"] for kind, record in records.items()}.keys() == {"dkim", "spf", "dmarc"}
+    assert {kind: record["state"] for kind, record in records.items()}.keys() == {
+        "dkim", "spf", "dmarc", "return-path",
+    }  # fmt: skip
     assert system.postlane("domain", "verify", DOMAIN, *where, check=False).returncode == NEGATIVE
     zone_file = system.postlane("domain", "records", DOMAIN, *where, "-o", "zone").stdout
     for line in zone_file.splitlines():
         if match := re.fullmatch(r'(\S+) 3600 IN TXT ("[^"]{1,255}"(?: "[^"]{1,255}")*)', line):
             publish(system, match[1], "".join(re.findall(r'"([^"]*)"', match[2])))
+    assert {each["kind"]: each["state"] for each in lines(system, "domain", "records", DOMAIN, *where)} == {
+        "dkim": "fine", "spf": "fine", "dmarc": "fine", "return-path": "missing",
+    }  # fmt: skip
+    assert "aws_route53_record" in system.postlane("domain", "records", DOMAIN, *where, "--format", "terraform").stdout
     assert "verified" in system.postlane("domain", "wait", DOMAIN, *where, "--timeout", "30").stdout
     assert (
         "domain approve"

@@ -2,7 +2,6 @@
 
 import time
 import tomllib
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +9,14 @@ import typer
 
 from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
 from services.command.admin.exits import DONE, INVALID, NEGATIVE, failure
-from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say, table
+from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
+from services.command.admin.records import Provider, RecordsForm, print_advice, print_changes
 
 app = typer.Typer(help="Sender domains: records, verification, authorization.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
 Because = Annotated[str, typer.Option("--reason", help="why; the customer reads it")]
 VERIFY_PAUSE_SECONDS = 3.0
-TXT_STRING_LENGTH = 255
 EXAMPLE = """\
 # Answers to the authorization questionnaire. Hand it in with
 #   postlane domain authorize DOMAIN --from-file answers.toml
@@ -37,14 +36,6 @@ evidence = []                 # links, if you have any
 """
 
 
-class RecordsForm(StrEnum):
-    """How to print DNS records."""
-
-    table = "table"
-    zone = "zone"
-    json = "json"
-
-
 @app.command()
 def add(
     domain: Annotated[str, typer.Argument(help="the sender domain")],
@@ -62,7 +53,7 @@ def add(
             fields(made, output)
             return
         say(f"made configuration {made['id']} for {made['domain']}; publish these records in its DNS:\n")
-        _print_records(client.get(path_of(where, made["id"]) + "/records"), RecordsForm.table)
+        print_advice(client.get(path_of(where, made["id"]) + "/records", look="last"), RecordsForm.table)
         say(
             f"\nthen:  postlane domain wait {made['domain']}\n"
             f"       postlane domain authorize {made['domain']} --from-file answers.toml"
@@ -73,42 +64,17 @@ def add(
 @app.command()
 def records(
     domain: Name,
+    output: Annotated[
+        RecordsForm, typer.Option("--format", "--output", "-o", help="table, zone (for a zone file), json or terraform")
+    ] = RecordsForm.table,
+    provider: Annotated[Provider, typer.Option(help="terraform: whose resources, aws or cloudflare")] = Provider.aws,
     instance: InstanceOption = "",
-    output: Annotated[RecordsForm, typer.Option("--output", "-o", help="table, zone (for a zone file) or json")] = (
-        RecordsForm.table
-    ),
 ) -> None:
-    """Show the DKIM, SPF and DMARC records to publish, and which are missing, wrong or fine."""
+    """Show the DKIM, SPF, DMARC and return-path records, and which are missing, wrong or fine right now."""
     with Client() as client:
         where = client.instance(instance)
         found = client.configuration(where, domain)
-        _print_records(client.get(path_of(where, found["id"]) + "/records"), output)
-
-
-def _print_records(advice: dict[str, Any], form: RecordsForm) -> None:
-    listed: list[dict[str, Any]] = advice["records"]
-    if form is RecordsForm.json:
-        rows(listed, [], Form.json)
-        return
-    if form is RecordsForm.zone:
-        for record in listed:
-            typer.echo(f"; {record['kind']}: {record['state']}, {record['detail']}")
-            typer.echo(f"{record['name']}. 3600 IN TXT {_quoted(record['value'])}")
-        return
-    table(
-        ["record", "state", "name", "detail"],
-        [[record["kind"].upper(), record["state"], record["name"], record["detail"]] for record in listed],
-    )
-    for record in listed:
-        typer.echo(f"\n{record['kind'].upper()}  TXT  {record['name']}\n  {record['value']}")
-        if record["state"] == "wrong":
-            for seen in record["observed"]:
-                typer.echo(f"  published now: {seen}")
-
-
-def _quoted(value: str) -> str:
-    pieces = [value[at : at + TXT_STRING_LENGTH] for at in range(0, len(value), TXT_STRING_LENGTH)]
-    return " ".join('"' + piece.replace("\\", "\\\\").replace('"', '\\"') + '"' for piece in pieces)
+        print_advice(client.get(path_of(where, found["id"]) + "/records"), output, provider)
 
 
 @app.command()
@@ -246,13 +212,22 @@ def _decide(
 
 
 @app.command()
-def show(domain: Name, instance: InstanceOption = "", output: Output = Form.table) -> None:
-    """Show a configuration: whether it may send, and what is missing."""
+def show(
+    domain: Name,
+    authorities: Annotated[
+        bool, typer.Option("--authorities", help="also ask each name server of the zone, which takes longer")
+    ] = False,
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Show a configuration: whether it may send, what is missing, and what changed in its DNS."""
     with Client() as client:
         where = client.instance(instance)
-        detail = client.get(path_of(where, client.configuration(where, domain)["id"]))
+        path = path_of(where, client.configuration(where, domain)["id"])
+        detail = client.get(path)
+        advice = client.get(path + "/records", authorities="true" if authorities else "")
         if output is Form.json:
-            fields(detail, output)
+            fields(detail | {"dns": advice}, output)
             return
         names = ["domain", "id", "name", "state", "authorization", "suspended_by_operator", "sending", "users"]
         fields(detail["overview"], output, [*names, "created_at"])
@@ -260,7 +235,10 @@ def show(domain: Name, instance: InstanceOption = "", output: Output = Form.tabl
         for lacking in detail["overview"]["missing"]:
             typer.echo(f"missing: {lacking}")
         typer.echo("")
-        _print_records(detail, RecordsForm.table)
+        print_advice(advice, RecordsForm.table)
+        print_changes(advice)
+        if authorities and not advice.get("authorities"):
+            say("\nno name server of the zone could be asked", Form.json)
 
 
 @app.command("ls")

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from services.control.core import onboarding, record_advice
-from shared.contract.records import Authorization, Configuration, Questionnaire, Suspension
+from shared.contract.records import Authorization, Configuration, PublishedKey, Questionnaire, Suspension
+from shared.contract.requests import RecordsSeen
 from shared.contract.standing import Observation, Standing, StandingState, Verdict
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -144,3 +145,34 @@ def test_every_fault_of_a_configuration_is_listed() -> None:
     faults = onboarding.configuration_faults("", "no_domain", "x" * 251)
     assert [fault.field for fault in faults] == ["name", "description", "domain"]
     assert onboarding.configuration_faults("n", "Acme.Example", "") == ()
+
+
+def test_what_the_verifier_sees_now_decides() -> None:
+    """DMARC that is published is fine and stays as it is; a rotation's key and the return path are told beside."""
+    told = RecordsSeen(
+        configuration="c", domain="acme.example", spf=seen("fail", "v=spf1 mx ~all"), dkim=seen("pass", "v=DKIM1; p=x"),
+        dmarc=seen("pass", "v=DMARC1; p=reject"), spf_to_publish="v=spf1 mx include:spf.relay.example ~all",
+        spf_lookups=1, return_path=seen("fail", "."), next_dkim=seen("fail"),
+    )  # fmt: skip
+    rotating = msgspec.structs.replace(
+        CONFIGURATION, next_key=PublishedKey(selector="s2", value="v=DKIM1; p=y", since=NOW)
+    )
+    records = record_advice.from_verifier(rotating, told, ["dns@acme.example"])
+    assert [(r.kind, r.state, r.required) for r in records] == [
+        ("dkim", "fine", True), ("dkim-next", "missing", False), ("spf", "wrong", True), ("dmarc", "fine", False),
+        ("return-path", "wrong", False),
+    ]  # fmt: skip
+    assert records[1].name == "s2._domainkey.acme.example"
+    assert records[2].value == "v=spf1 mx include:spf.relay.example ~all"
+    assert records[3].value == "v=DMARC1; p=reject"
+
+
+def test_a_delegated_domain_publishes_aliases() -> None:
+    """Two CNAMEs into the operator's zone: for the key in use, and for the next rotation."""
+    delegated = msgspec.structs.replace(
+        CONFIGURATION, dkim_delegated=True, dkim_zone="dkim.relay.example", spare_selector="t"
+    )
+    records = record_advice.from_standing(delegated, None)
+    assert [(r.kind, r.type, r.value) for r in records][:2] == [
+        ("dkim", "CNAME", "s.dkim.relay.example."), ("dkim-spare", "CNAME", "t.dkim.relay.example."),
+    ]  # fmt: skip
