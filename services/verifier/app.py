@@ -73,9 +73,10 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
         rounds = Rounds(
             bus,
             rota,
-            Standings(bus, settings.policy, settings.intervals, clock.now, chance),
+            Standings(bus, settings.policy, settings.intervals, settings.occasions, clock.now, chance),
             checker,
             Advice(checker, authorities, rota),
+            settings.occasions,
             measures,
             at_once=settings.checks_at_once,
             first_spread=timedelta(seconds=settings.first_check_spread_seconds),

@@ -9,16 +9,18 @@ import msgspec
 
 from services.verifier.advice import Advice
 from services.verifier.checker import Checker
+from services.verifier.core.notice import Occasions
 from services.verifier.core.recheck import first_check
 from services.verifier.core.standing import Inspection
 from services.verifier.measures import Measures
+from services.verifier.notices import Notices
 from services.verifier.rota import Lease, Rota
 from services.verifier.standings import Noted, Standings
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract import errors
 from shared.contract.errors import BusUnavailable, RequestFailed
-from shared.contract.records import Configuration, DirectoryRecord, Record
+from shared.contract.records import Authorization, Configuration, DirectoryRecord, Record
 from shared.contract.requests import (
     ChallengeSeen,
     DescribeRecords,
@@ -54,6 +56,7 @@ class Rounds:
         standings: Standings,
         checker: Checker,
         advice: Advice,
+        occasions: Occasions,
         measures: Measures,
         *,
         at_once: int,
@@ -68,6 +71,7 @@ class Rounds:
         self._standings = standings
         self._checker = checker
         self._advice = advice
+        self._notices = Notices(bus, occasions, self._contacts, clock)
         self._measures = measures
         self._free = {False: at_once, True: max(at_once // 4, 1)}
         """Checks that may be begun; domains last found doubtful have a part of their own, for they are slow."""
@@ -196,6 +200,8 @@ class Rounds:
             return
         noted = await self._check(configuration, fresh=False)
         due_at = noted.standing.next_check_at or self._clock()
+        if noted.standing.owed:  # the bus did not take a notice
+            due_at = min(due_at, self._clock() + timedelta(seconds=RETRY_SECONDS))
         present = self._directory.get(PREFIX + configuration_id)
         if isinstance(present, Configuration) and _keys_of(present) != _keys_of(configuration):
             due_at = self._clock()  # its key was changed while the old one was looked for
@@ -207,7 +213,7 @@ class Rounds:
         self._measures.checks.labels(found.verdict).inc()
         noted = await self._standings.note(configuration, found)
         self._tell(noted, found)
-        return noted
+        return noted._replace(standing=await self._notices.settle(configuration, noted.standing, noted.revision))
 
     def _tell(self, noted: Noted, found: Inspection) -> None:
         standing = noted.standing
@@ -223,6 +229,11 @@ class Rounds:
                 "%s: DNS has not been able to say since %s, the standing stays %s: %s",
                 standing.domain, standing.unknown_since.isoformat(), standing.state, standing.reason, extra=about,
             )  # fmt: skip
+
+    def _contacts(self, configuration_id: str) -> tuple[str, ...]:
+        """Return who is to be told about a configuration: the contacts of its questionnaire."""
+        record = self._directory.get(f"authorization.{configuration_id}")
+        return record.questionnaire.contacts if isinstance(record, Authorization) else ()
 
     async def _configuration(self, configuration_id: str) -> Configuration | None:
         """Return a configuration from the snapshot, or from the bucket if it is newer than that."""

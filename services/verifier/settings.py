@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from services.verifier.core.notice import Occasions
 from services.verifier.core.recheck import Intervals
 from services.verifier.core.standing import Policy
 from services.verifier.resolver import QueryLimits, split_server
@@ -52,6 +53,13 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
     unknown_alarm_seconds: Annotated[
         float, Meta(description="alarm when DNS could not say for so long; nothing else happens", gt=0)
     ] = 21_600
+
+    notice_pause_seconds: Annotated[
+        float, Meta(description="contacts are told at most this often that records fail while mail still flows", ge=0)
+    ] = 3600
+    waiting_notice_seconds: Annotated[
+        float, Meta(description="contacts are told when records have not appeared for so long", gt=0)
+    ] = 72 * 3600
 
     dns_timeout_seconds: Annotated[float, Meta(description="wait for one DNS reply", gt=0)] = 2
     dns_tries: Annotated[int, Meta(description="rounds over all resolvers", ge=1, le=5)] = 2
@@ -107,6 +115,13 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
             grace=timedelta(seconds=self.grace_seconds),
             failures_to_suspend=self.failures_to_suspend,
             stale_after=timedelta(seconds=self.stale_seconds),
+        )
+
+    @property
+    def occasions(self) -> Occasions:
+        """When contacts are told."""
+        return Occasions(
+            pause=timedelta(seconds=self.notice_pause_seconds), waiting=timedelta(seconds=self.waiting_notice_seconds)
         )
 
     @property

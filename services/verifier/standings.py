@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from services.verifier.core.notice import Occasions, owed
 from services.verifier.core.recheck import Intervals, next_check
 from services.verifier.core.standing import Inspection, Policy, apply, fresh
 from shared.bus.client import Bus
@@ -38,6 +39,7 @@ class Standings:
         bus: Bus,
         policy: Policy,
         intervals: Intervals,
+        occasions: Occasions,
         clock: Callable[[], datetime],
         chance: Callable[[], float],
     ) -> None:
@@ -45,6 +47,7 @@ class Standings:
         self._bucket: Bucket[Standing] = Bucket(bus, "standing", Standing)
         self._policy = policy
         self._intervals = intervals
+        self._occasions = occasions
         self._clock = clock
         self._chance = chance
 
@@ -73,7 +76,7 @@ class Standings:
             before = entry.record if entry else fresh(configuration, found.at)
             step = apply(before, found, self._policy)
             due_at = next_check(step.standing, found.at, self._intervals, self._chance())
-            tried = msgspec.structs.replace(step.standing, next_check_at=due_at)
+            tried = msgspec.structs.replace(owed(step, found.at, self._occasions), next_check_at=due_at)
             moved = step.moved_from
             try:
                 noted = Noted(tried, await self._write(entry, tried), moved)

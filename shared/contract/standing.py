@@ -38,6 +38,8 @@ class OwedNotice(msgspec.Struct, frozen=True, kw_only=True):
     kind: NoticeKind
     at: datetime
     """When what it tells of happened."""
+    reason: str = ""
+    """What had been seen then."""
 
 
 class Standing(Record, frozen=True, kw_only=True, tag="standing.v1"):

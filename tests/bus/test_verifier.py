@@ -1,138 +1,20 @@
 """The verifier's processes against a real nats-server and a real DNS server on loopback."""
 
 import asyncio
-import base64
-import json
-import os
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from shared.bus.client import Bus
-from shared.bus.kv import Bucket
 from shared.bus.service import ask
 from shared.contract import requests
-from shared.contract.errors import BusUnavailable, RequestFailed
-from shared.contract.records import Configuration, DirectoryRecord, Record
+from shared.contract.errors import RequestFailed
 from shared.contract.requests import Verified, VerifyNow
-from shared.contract.standing import Standing, StandingState
 from tests.bus_server import BusServer
-from tests.dns_server import DnsServer
-
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
-KEY = "v=DKIM1; k=rsa; p=" + base64.b64encode(bytes(range(256)) + b"a key of the size of ours").decode()
-SPF = "v=spf1 include:spf.postlane.example -all"
-RUN = "import os, sys; from services.verifier.app import main; sys.exit(main(os.environ, None))"
-
-
-def configuration(name: str = "c-1", domain: str = "tenant.example") -> Configuration:
-    return Configuration(
-        id=name, instance="i-1", name=name, domain=domain, selector="s1", dkim_value=KEY, spf_value=SPF,
-        created_at=NOW, updated_at=NOW,
-    )  # fmt: skip
-
-
-def publish(dns: DnsServer, domain: str = "tenant.example") -> None:
-    """Publish what the customer was told to publish."""
-    dns.set("spf.postlane.example", "TXT", "v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 -all")
-    dns.set(domain, "A", "192.0.2.80")
-    dns.set(domain, "TXT", SPF)
-    dns.set(f"s1._domainkey.{domain}", "TXT", KEY)
-
-
-class World:
-    """A bus, a DNS server, and verifiers started and killed by the test."""
-
-    def __init__(self, server: BusServer, dns: DnsServer, control: Bus, logs: Path) -> None:
-        self.server = server
-        self.dns = dns
-        self.control = control
-        self.directory: Bucket[Record] = Bucket(control, "directory", DirectoryRecord)
-        self.standing: Bucket[Standing] = Bucket(control, "standing", Standing)
-        self.logs = logs
-        self.processes: list[asyncio.subprocess.Process] = []
-
-    async def verifier(self, **settings: str) -> asyncio.subprocess.Process:
-        """Start a replica with intervals of a test's size."""
-        chosen = {
-            "RESOLVERS": self.dns.where, "EGRESS_ADDRESSES": "192.0.2.1,192.0.2.2", "PENDING_SECONDS": "0.2",
-            "VERIFIED_SECONDS": "0.4", "DEGRADED_SECONDS": "0.2", "GRACE_SECONDS": "0.5", "FAILURES_TO_SUSPEND": "3",
-            "FIRST_CHECK_SPREAD_SECONDS": "0", "DNS_TIMEOUT_SECONDS": "0.3", "DNS_TRIES": "1", "LEASE_SECONDS": "3",
-            "CHECK_TIMEOUT_SECONDS": "1.5", "STALE_SECONDS": "30", **settings,
-        }  # fmt: skip
-        environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("POSTLANE_")},
-            **{n: v for n, v in self.server.environment("verifier").items() if n.startswith("POSTLANE_BUS_")},
-            **{f"POSTLANE_VERIFIER_{name}": value for name, value in chosen.items()},
-            "POSTLANE_HEALTH_LISTEN": "",
-        }
-        with (self.logs / f"verifier-{len(self.processes)}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", RUN, env=environ, stdout=log, stderr=log
-            )
-        self.processes.append(process)
-        return process
-
-    async def present(self, name: str) -> Standing | None:
-        """Return a standing, None if there is none or the bus is away."""
-        try:
-            entry = await self.standing.get(name)
-        except BusUnavailable:
-            return None
-        return entry.record if entry else None
-
-    async def until(self, name: str, state: StandingState, seconds: float = 20) -> Standing:
-        """Wait until a configuration has a standing of this state."""
-        last = None
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    last = await self.present(name)
-                    if last is not None and last.state == state:
-                        return last
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"{name} did not become {state}, it is {last}\n{self.told()}") from None
-
-    async def checked_again(self, name: str, times: int = 3, seconds: float = 20) -> Standing:
-        """Wait until the configuration has been checked so many times from now on."""
-        seen = set()
-        async with asyncio.timeout(seconds):
-            while True:
-                present = await self.present(name)
-                if present is not None:
-                    seen.add(present.checked_at)
-                    if len(seen) > times:
-                        return present
-                await asyncio.sleep(0.02)
-
-    def told(self) -> str:
-        """Return the logs of all replicas."""
-        return "\n".join(path.read_text() for path in sorted(self.logs.glob("verifier-*.log")))
-
-
-@asynccontextmanager
-async def world_of(server: BusServer, logs: Path) -> AsyncIterator[World]:
-    async with DnsServer() as dns:
-        control = await server.connect("control")
-        world = World(server, dns, control, logs)
-        publish(dns)
-        try:
-            yield world
-        finally:
-            for process in world.processes:
-                if process.returncode is None:
-                    process.send_signal(signal.SIGTERM)
-            for process in world.processes:
-                await asyncio.wait_for(process.wait(), 15)
-            await control.close()
+from tests.verifier_world import SPF, World, configuration, eventually, heard, publish, world_of
 
 
 @pytest.fixture
@@ -140,24 +22,6 @@ async def world(bus_server: BusServer, tmp_path: Path) -> AsyncIterator[World]:
     """Give a test a world with nothing started in it but bus and DNS."""
     async with world_of(bus_server, tmp_path) as made:
         yield made
-
-
-async def heard(bus: Bus, subject: str) -> list[dict[str, object]]:
-    """Collect the events of a subject from now on."""
-    events: list[dict[str, object]] = []
-
-    async def take(_subject: str, body: bytes) -> None:
-        events.append(json.loads(body))
-
-    await bus.listen(subject, take)
-    await bus.nc.flush()
-    return events
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_standing_goes_its_whole_way_and_each_change_is_broadcast_once(world: World) -> None:

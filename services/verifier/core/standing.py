@@ -70,6 +70,8 @@ class Step(NamedTuple):
 
     standing: Standing
     moved_from: StandingState | None
+    began: datetime
+    """Since when the standing had been in the state before."""
 
 
 def fresh(configuration: Configuration, now: datetime) -> Standing:
@@ -99,7 +101,7 @@ def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
     )
     match TABLE[standing.state, verdict]:
         case "keep":
-            return Step(_explained(noted, found), None)
+            return Step(_explained(noted, found), None, standing.since)
         case "verify":
             better = msgspec.structs.replace(noted, failures=0, failing_since=None)
             return _moved(better, "verified", found)
@@ -111,7 +113,7 @@ def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
             lasting = found.at - (worse.failing_since or found.at)
             if worse.failures >= policy.failures_to_suspend and lasting >= policy.grace:
                 return _moved(worse, "suspended", found)
-            return Step(_explained(worse, found), None)
+            return Step(_explained(worse, found), None, standing.since)
 
 
 def _counted(before: Standing, noted: Standing, found: Inspection, policy: Policy) -> Standing:
@@ -129,9 +131,9 @@ def _counted(before: Standing, noted: Standing, found: Inspection, policy: Polic
 
 def _moved(standing: Standing, state: StandingState, found: Inspection) -> Step:
     if standing.state == state:
-        return Step(_explained(standing, found), None)
+        return Step(_explained(standing, found), None, standing.since)
     moved = msgspec.structs.replace(standing, state=state, since=found.at)
-    return Step(_explained(moved, found), standing.state)
+    return Step(_explained(moved, found), standing.state, standing.since)
 
 
 def _explained(standing: Standing, found: Inspection) -> Standing:

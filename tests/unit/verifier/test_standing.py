@@ -52,7 +52,7 @@ def test_the_table_covers_every_state_and_verdict() -> None:
 def test_not_knowing_never_moves_a_standing(state: StandingState) -> None:
     """An unanswered question keeps state, since, and the run of failures; it only starts to count the silence."""
     before = standing(state, failures=2, failing_since=NOW - 300 * MINUTE, checked_at=NOW - MINUTE)
-    after, moved_from = apply(before, found("unknown"), POLICY)
+    after, moved_from, _ = apply(before, found("unknown"), POLICY)
     assert moved_from is None
     assert (after.state, after.since, after.failures, after.failing_since) == (
         state, before.since, before.failures, before.failing_since,
@@ -64,7 +64,7 @@ def test_not_knowing_never_moves_a_standing(state: StandingState) -> None:
 def test_a_pass_verifies_from_every_state_and_ends_the_run(state: StandingState) -> None:
     """One good check is enough to send again."""
     before = standing(state, failures=7, failing_since=NOW - MINUTE, checked_at=NOW - MINUTE, unknown_since=NOW)
-    after, moved_from = apply(before, found("pass"), POLICY)
+    after, moved_from, _ = apply(before, found("pass"), POLICY)
     assert (after.state, after.failures, after.failing_since, after.unknown_since) == ("verified", 0, None, None)
     assert moved_from == (None if state == "verified" else state)
 
@@ -137,7 +137,7 @@ def test_nobody_is_suspended_without_fresh_consecutive_failures(checks: list[tup
     history: list[tuple[Verdict, datetime]] = []
     for verdict, gap in checks:
         at += gap
-        present, moved_from = apply(present, found(verdict, at), POLICY)
+        present, moved_from, _ = apply(present, found(verdict, at), POLICY)
         history.append((verdict, at))
         if moved_from is not None and present.state == "suspended":
             run_of: list[datetime] = []
