@@ -6,8 +6,10 @@ import msgspec
 
 from services.control.caller import Caller
 from services.control.core import authorization as questions
+from services.control.core import letters
 from services.control.core.fault import Fault
 from services.control.directory import Directory
+from services.control.notices import Notices
 from services.control.refusal import bad_request, conflict, unknown
 from shared.contract.errors import WrongSequence
 from shared.contract.records import Authorization, Configuration, Lane, Suspension
@@ -19,8 +21,9 @@ REASON_LENGTH = 1000
 class Decisions:
     """Submits, approves, rejects; suspends and resumes."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, notices: Notices) -> None:
         self._directory = directory
+        self._notices = notices
 
     async def submit(
         self, caller: Caller, configuration: Configuration, answers: Mapping[str, object]
@@ -99,7 +102,10 @@ class Decisions:
         found = await self._directory.change(key, Authorization, edit, caller.name, configuration.instance)
         if found is None:
             raise conflict("authorization_missing", "no questionnaire has been submitted for this configuration yet")
-        return found[0]
+        decided = found[0]
+        letter = letters.decision(configuration.domain, decided)
+        await self._notices.tell(configuration, f"{decided.status} {decided.decided_at}", *letter)
+        return decided
 
     async def suspend(self, caller: Caller, configuration: Configuration, reason: str) -> Suspension:
         """Suspend sending, whatever DNS says; refused at ingress, held by delivery.
@@ -111,6 +117,8 @@ class Decisions:
         await self._directory.put(
             f"suspension.{configuration.id}", suspension, caller.name, configuration.instance
         )  # fmt: skip
+        letter = letters.suspended(configuration.domain, suspension)
+        await self._notices.tell(configuration, f"suspended {suspension.at}", *letter)
         return suspension
 
     async def resume(self, caller: Caller, configuration: Configuration) -> None:
@@ -119,9 +127,12 @@ class Decisions:
         Errors: `Refused` (404) if there is none.
         """
         key = f"suspension.{configuration.id}"
-        if await self._directory.fresh(key, Suspension) is None:
+        present = await self._directory.fresh(key, Suspension)
+        if present is None:
             raise unknown("suspension", configuration.id)
         await self._directory.delete(key, caller.name, configuration.instance)
+        letter = letters.resumed(configuration.domain)
+        await self._notices.tell(configuration, f"resumed {present.record.at}", *letter)
 
 
 def _check_reason(reason: str, *, needed: bool = False) -> None:

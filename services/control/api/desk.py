@@ -8,6 +8,7 @@ from services.control.decisions import Decisions
 from services.control.directory import Directory
 from services.control.keys import ApiKeys
 from services.control.networks import Networks
+from services.control.notices import Notices
 from services.control.refusal import unavailable
 from services.control.settings import ControlSettings
 from services.control.signer import TokenSigner
@@ -29,7 +30,8 @@ class Desk:
         self.configurations = Configurations(directory, self.workshop, settings, master_key)
         self.users = Users(directory, self.workshop, settings)
         self.networks = Networks(directory)
-        self.decisions = Decisions(directory)
+        self.notices = Notices(directory)
+        self.decisions = Decisions(directory, self.notices)
         self.keys = ApiKeys(directory)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
         self.strangers = Limits(settings.strangers_per_second, settings.strangers_at_once)
