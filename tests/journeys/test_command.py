@@ -129,6 +129,10 @@ def test_each_kind_of_failure_has_its_status_and_a_sentence(system: System) -> N
         (NEGATIVE, ("domain", "wait", "late.example", "--timeout", "0")),
     ]
     system.postlane("domain", "add", "late.example")
+    waited = inside(system, "domain", "wait", "late.example", "--timeout", "0").stderr
+    assert "There is no SPF record at late.example: publish the TXT record" in waited
+    assert "72 hours" in waited
+    assert "still pending after 0 s" in waited
     for status, arguments in cases:
         result = inside(system, *arguments)
         assert result.exit_code == status, (arguments, result.stdout, result.stderr)

@@ -17,6 +17,8 @@ app = typer.Typer(help="Sender domains: records, verification, authorization.", 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
 Because = Annotated[str, typer.Option("--reason", help="why; the customer reads it")]
 VERIFY_PAUSE_SECONDS = 3.0
+LONGEST_PAUSE_SECONDS = 30.0
+PROPAGATION = "A change in DNS may take up to 72 hours to be seen everywhere; the names and values must be exact."
 EXAMPLE = """\
 # Answers to the authorization questionnaire. Hand it in with
 #   postlane domain authorize DOMAIN --from-file answers.toml
@@ -100,9 +102,12 @@ def wait(
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
-    """Wait until the records are verified. Status 1 if they are not in time."""
+    """Wait until the records are verified, for scripts: looks again and again, and says what is missing.
+
+    Status 1 if they are not in time. A change in DNS may take up to 72 hours to be seen everywhere.
+    """
     until = time.monotonic() + timeout
-    said = ""
+    said, pause = "", VERIFY_PAUSE_SECONDS
     with Client() as client:
         where = client.instance(instance)
         identity = client.configuration(where, domain)["id"]
@@ -118,11 +123,18 @@ def wait(
             lacking = "; ".join(found["missing"])
             if lacking != said:
                 say(f"{found['domain']}: {lacking}", Form.json)
-                said = lacking
+                if not said:
+                    say(PROPAGATION, Form.json)
+                said, pause = lacking, VERIFY_PAUSE_SECONDS
             left = until - time.monotonic()
             if left <= 0:
-                raise failure(NEGATIVE, f"{found['domain']} is still {found['state']} after {timeout:.0f} s")
-            time.sleep(min(VERIFY_PAUSE_SECONDS, left))
+                raise failure(
+                    NEGATIVE,
+                    f"{found['domain']} is still {found['state']} after {timeout:.0f} s; it goes on being looked up, "
+                    f"and its contacts are told when it has verified. See  postlane domain records {found['domain']}",
+                )
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)
 
 
 @app.command()
