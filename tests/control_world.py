@@ -33,11 +33,11 @@ ANSWERS = {
 class World:
     """One bus, two replicas of control, an operator."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
         (directory / "nats").mkdir()
         self.bus = started(directory / "nats", SMALL)
-        self.control = Control(directory, self.bus)
-        self.other = Control(directory, self.bus)
+        self.control = Control(directory, self.bus, **settings)
+        self.other = Control(directory, self.bus, **settings)
         self.directory = directory
         self.control.start()
         self.other.start()

@@ -72,6 +72,7 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
     await directory.start(room.tasks)
     room.ready("directory", True)
     desk = Desk(bus, directory, settings, master_key)
+    room.tasks.create_task(desk.signing_keys.finish_by_themselves(), name="rotations")
     listener = _listener(settings.listen)
     server = _Server(
         uvicorn.Config(

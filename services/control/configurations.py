@@ -10,26 +10,26 @@ from services.control.core.fault import Fault, text_fault
 from services.control.directory import Directory
 from services.control.refusal import bad_request, conflict, unknown
 from services.control.settings import ControlSettings
-from services.control.workshop import Workshop
+from services.control.signing_keys import SigningKeys
 from shared.contract.errors import WrongSequence
-from shared.contract.records import Configuration, DkimKey, DomainClaim, Roster, User
+from shared.contract.records import Configuration, DomainClaim, Roster, User
 from shared.contract.subjects import token
 from shared.mail.address import normalise_domain
 from shared.runtime.clock import now
-from shared.runtime.sealing import seal
 
 
 class Configurations:
     """Creates, changes and removes configurations."""
 
-    def __init__(self, directory: Directory, workshop: Workshop, settings: ControlSettings, master_key: bytes) -> None:
+    def __init__(self, directory: Directory, keys: SigningKeys, settings: ControlSettings) -> None:
         self._directory = directory
-        self._workshop = workshop
+        self._keys = keys
         self._settings = settings
-        self._master_key = master_key
 
-    async def create(self, caller: Caller, instance: str, name: str, domain: str, description: str) -> Configuration:
-        """Create a configuration with its DKIM key.
+    async def create(
+        self, caller: Caller, instance: str, name: str, domain: str, description: str, *, delegate: bool = False
+    ) -> Configuration:
+        """Create a configuration with its DKIM key; `delegate`: the customer publishes CNAMEs into our zone.
 
         Errors: `Refused`: 400 with every fault, 409 if the domain is taken or the instance is full.
         """
@@ -44,6 +44,11 @@ class Configurations:
                 "the operator has not said where mail is sent from: set POSTLANE_CONTROL_SPF_INCLUDE or "
                 "POSTLANE_CONTROL_EGRESS_ADDRESSES and start control again",
             )
+        if delegate and not self._settings.dkim_zone:
+            raise conflict(
+                "no_dkim_zone",
+                "the operator has no zone for delegated keys (POSTLANE_CONTROL_DKIM_ZONE): publish the key yourself",
+            )
         present = [c for c in self._directory.all("configuration.", Configuration) if c.instance == instance]
         if len(present) >= self._settings.configurations_per_instance:
             raise conflict(
@@ -52,30 +57,23 @@ class Configurations:
             )
         identity = str(uuid.uuid4())
         await self._claim(caller, instance, normal, identity)
-        private, public = await self._workshop.dkim_key()
+        selector = str(uuid.uuid4())
+        value = await self._keys.make_first(identity, normal, selector)
         at = now()
         configuration = Configuration(
             id=identity,
             instance=instance,
             name=name,
             domain=normal,
-            selector=str(uuid.uuid4()),
-            dkim_value=onboarding.dkim_value(public),
+            selector=selector,
+            dkim_value=value,
             spf_value=spf,
             created_at=at,
             updated_at=at,
             description=description,
-        )
-        key_name = f"dkim.{identity}"
-        await self._directory.keys.put(
-            key_name,
-            DkimKey(
-                configuration=identity,
-                domain=normal,
-                selector=configuration.selector,
-                algorithm="rsa-sha256",
-                sealed=seal(self._master_key, private, key_name),
-            ),
+            dkim_delegated=delegate,
+            dkim_zone=self._settings.dkim_zone if delegate else "",
+            spare_selector=str(uuid.uuid4()) if delegate else "",
         )
         await self._directory.create(f"configuration.{identity}", configuration, caller.name, instance)
         return configuration
@@ -150,7 +148,7 @@ class Configurations:
             await directory.delete(f"user.{identity}.{user.id}", caller.name, instance)
         for key in (f"authorization.{identity}", f"suspension.{identity}", f"configuration.{identity}"):
             await directory.delete(key, caller.name, instance)
-        await directory.keys.delete(f"dkim.{identity}")
+        await self._keys.forget(identity)
         claim = await directory.fresh(f"domain.{token(configuration.domain)}", DomainClaim)
         if claim is not None and claim.record.configuration == identity:
             await directory.delete(claim.key, caller.name, instance)

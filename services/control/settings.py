@@ -31,6 +31,20 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    dkim_zone: Annotated[
+        str,
+        Meta(
+            description="zone of the operator's DNS that publishes the keys of delegated domains; empty: no domain can "
+            "be delegated"
+        ),
+    ] = ""
+    dkim_retire_seconds: Annotated[
+        int, Meta(description="how long a replaced signing key stays published, for mail under way", ge=0)
+    ] = 7 * 86_400
+    dkim_finish_seconds: Annotated[
+        float, Meta(description="interval of looking for rotations that finish by themselves", gt=0)
+    ] = 10
+
     users_per_configuration: Annotated[int, Meta(description="SMTP users of a configuration", ge=1)] = 5
     configurations_per_instance: Annotated[int, Meta(description="SMTP configurations of an instance", ge=1)] = 1000
     argon2_time_cost: Annotated[int, Meta(description="passes of Argon2id over its memory", ge=1)] = 2

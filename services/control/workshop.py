@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from argon2 import PasswordHasher, Type
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from services.control.settings import ControlSettings
@@ -33,6 +34,10 @@ class Workshop:
         """Return a new RSA key: private in PKCS#8 DER, public as SubjectPublicKeyInfo DER."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, _new_rsa_key)
 
+    async def ed25519_key(self) -> tuple[bytes, bytes]:
+        """Return a new Ed25519 key: private in PKCS#8 DER, public as its 32 octets."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _new_ed25519_key)
+
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -42,3 +47,9 @@ def _new_rsa_key() -> tuple[bytes, bytes]:
     key = rsa.generate_private_key(public_exponent=RSA_EXPONENT, key_size=RSA_BITS)
     private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return private, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _new_ed25519_key() -> tuple[bytes, bytes]:
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return private, key.public_key().public_bytes_raw()

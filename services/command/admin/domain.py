@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from services.command.admin import dkim
 from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
 from services.command.admin.exits import DONE, INVALID, NEGATIVE, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
 from services.command.admin.records import Provider, RecordsForm, print_advice, print_changes
 
 app = typer.Typer(help="Sender domains: records, verification, authorization.", no_args_is_help=True)
+
+app.add_typer(dkim.app, name="dkim")
+app.command("zone")(dkim.zone)
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
 Because = Annotated[str, typer.Option("--reason", help="why; the customer reads it")]
@@ -43,13 +47,16 @@ def add(
     domain: Annotated[str, typer.Argument(help="the sender domain")],
     name: Annotated[str, typer.Option(help="name of the configuration; default: the domain")] = "",
     description: Annotated[str, typer.Option(help="description")] = "",
+    delegate: Annotated[
+        bool, typer.Option("--delegate", help="publish CNAMEs into the operator's zone instead of the DKIM key")
+    ] = False,
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
     """Make a configuration for a domain, with its DKIM key, and show the records to publish."""
     with Client() as client:
         where = client.instance(instance)
-        wish = {"name": name or domain, "domain": domain, "description": description}
+        wish = {"name": name or domain, "domain": domain, "description": description, "delegate": delegate}
         made = client.call("POST", ibm_path_of(where), json=wish)
         if output is Form.json:
             fields(made, output)

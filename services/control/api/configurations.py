@@ -63,6 +63,8 @@ class CreateConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     domain: str
     description: str = ""
+    delegate: bool = False
+    """Publish CNAMEs into the operator's zone instead of the DKIM key; not in IBM's API."""
 
 
 class UpdateConfiguration(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +156,9 @@ async def create_configuration(
     """Create an SMTP configuration for a domain, with its DKIM key."""
     caller = caller_of(request)
     instance_of(desk.directory, caller, instance_id, write=True)
-    made = await desk.configurations.create(caller, instance_id, data.name, data.domain, data.description)
+    made = await desk.configurations.create(
+        caller, instance_id, data.name, data.domain, data.description, delegate=data.delegate
+    )
     return shown(desk, made, created=True)
 
 

@@ -12,6 +12,7 @@ from services.control.notices import Notices
 from services.control.refusal import unavailable
 from services.control.settings import ControlSettings
 from services.control.signer import TokenSigner
+from services.control.signing_keys import SigningKeys
 from services.control.users import Users
 from services.control.workshop import Workshop
 from shared.bus.client import Bus
@@ -27,7 +28,8 @@ class Desk:
         self.settings = settings
         self.directory = directory
         self.workshop = Workshop(settings)
-        self.configurations = Configurations(directory, self.workshop, settings, master_key)
+        self.signing_keys = SigningKeys(directory, self.workshop, settings, master_key)
+        self.configurations = Configurations(directory, self.signing_keys, settings)
         self.users = Users(directory, self.workshop, settings)
         self.networks = Networks(directory)
         self.notices = Notices(directory)

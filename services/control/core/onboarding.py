@@ -33,6 +33,11 @@ def dkim_value(public_key: bytes) -> str:
     return f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(public_key).decode()}"
 
 
+def ed25519_value(public_key: bytes) -> str:
+    """Return the TXT value of an Ed25519 key from its 32 octets."""  # RFC 8463 §4.2
+    return f"v=DKIM1; k=ed25519; p={base64.b64encode(public_key).decode()}"
+
+
 def spf_value(include: str, egress_addresses: Sequence[str]) -> str:
     """Return the SPF policy to advise; empty if the operator has named neither an include nor addresses."""
     if include:

@@ -1,0 +1,112 @@
+"""Signing keys of configurations on a real bus: sealed, rotated, delegated."""
+
+import asyncio
+import base64
+from collections.abc import Iterator
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from shared.bus.kv import Bucket
+from shared.contract.records import Configuration, DkimKey
+from shared.runtime.sealing import read_master_key, unseal
+from tests.control_world import Tenant, World
+
+ZONE = "dkim.relay.example"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the module two replicas of control whose operator has a zone for delegated keys."""
+    found = World(tmp_path_factory.mktemp("control"), dkim_zone=ZONE)
+    yield found
+    found.close()
+
+
+def keys(world: World) -> dict[str, DkimKey]:
+    """Return every sealed key."""
+
+    async def read() -> dict[str, DkimKey]:
+        bus = await world.bus.connect("control")
+        bucket: Bucket[DkimKey] = Bucket(bus, "keys", DkimKey)
+        try:
+            return {entry.key: entry.record for entry in await bucket.entries()}
+        finally:
+            await bus.close()
+
+    return asyncio.run(read())
+
+
+def configuration(world: World, tenant: Tenant) -> Configuration:
+    found = world.records()[f"configuration.{tenant.configuration}"]
+    assert isinstance(found, Configuration)
+    return found
+
+
+def opened(world: World, name: str, key: DkimKey) -> object:
+    """Return a private key as the signer opens it."""
+    master = read_master_key(world.directory / "master-key")
+    return load_der_private_key(unseal(master, key.sealed, name), None)
+
+
+def test_a_rotation_is_finished_only_when_the_next_key_was_seen(world: World) -> None:
+    """Begin, refuse to finish blindly, cancel, begin again: the key in use stays all the while."""
+    tenant = world.tenant()
+    before = configuration(world, tenant)
+    state = tenant.manager.made(f"{tenant.own}/dkim/rotate", {}, 200)
+    assert [each["kind"] for each in state["records"]] == ["dkim", "dkim-next"]
+    begun = configuration(world, tenant)
+    assert begun.next_key is not None
+    assert begun.selector == before.selector
+    assert keys(world)[f"dkim-next.{tenant.configuration}"].selector == begun.next_key.selector
+    opened(world, f"dkim-next.{tenant.configuration}", keys(world)[f"dkim-next.{tenant.configuration}"])
+    assert tenant.manager.post(f"{tenant.own}/dkim/rotate", json={}).status_code == 409
+    refused = tenant.manager.post(f"{tenant.own}/dkim/finish")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (409, "next_key_not_seen")
+    assert tenant.reader.post(f"{tenant.own}/dkim/cancel").status_code == 403
+    assert tenant.manager.post(f"{tenant.own}/dkim/cancel").status_code == 200
+    assert configuration(world, tenant).next_key is None
+    assert f"dkim-next.{tenant.configuration}" not in keys(world)
+    assert tenant.manager.post(f"{tenant.own}/dkim/cancel").status_code == 409
+    assert tenant.manager.post(f"{tenant.own}/dkim/finish").json()["errors"][0]["code"] == "no_rotation"
+    assert keys(world)[f"dkim.{tenant.configuration}"].selector == before.selector
+
+
+def test_a_second_key_is_made_sealed_and_removed(world: World) -> None:
+    """Its TXT value is the public half of what is sealed."""
+    tenant = world.tenant()
+    state = tenant.manager.made(f"{tenant.own}/dkim/ed25519", None)
+    (record,) = [each for each in state["records"] if each["kind"] == "dkim-ed25519"]
+    name = f"dkim-ed25519.{tenant.configuration}"
+    private = opened(world, name, keys(world)[name])
+    assert isinstance(private, Ed25519PrivateKey)
+    public = base64.b64encode(private.public_key().public_bytes_raw()).decode()
+    assert record["value"] == f"v=DKIM1; k=ed25519; p={public}"
+    assert record["name"] == f"{keys(world)[name].selector}._domainkey.{tenant.domain}"
+    assert tenant.manager.post(f"{tenant.own}/dkim/ed25519").status_code == 409
+    assert tenant.manager.delete(f"{tenant.own}/dkim/ed25519").status_code == 200
+    assert name not in keys(world)
+
+
+def test_a_delegated_domain_has_aliases_and_the_operator_the_keys(world: World) -> None:
+    """The customer reads two CNAMEs; the operator's zone has the key, and during a rotation both."""
+    tenant = world.tenant()
+    made = tenant.manager.made(
+        f"/v1/instances/{tenant.id}/smtp/config", {"name": "d", "domain": world.domain(), "delegate": True}
+    )
+    own = f"/v1/postlane/instances/{tenant.id}/configurations/{made['id']}"
+    aliases = tenant.reader.get(f"{own}/dkim").json()["records"]
+    assert [each["type"] for each in aliases] == ["CNAME", "CNAME"]
+    assert tenant.manager.get("/v1/postlane/dkim-zone").status_code == 403
+
+    def published() -> dict[str, str]:
+        keys_of_zone = tenant.operator.get("/v1/postlane/dkim-zone").json()["keys"]
+        return {f"{key['name']}.": key["use"] for key in keys_of_zone if key["domain"] == made["domain"]}
+
+    assert published() == {aliases[0]["value"]: "current"}
+    tenant.manager.made(f"{own}/dkim/rotate", {}, 200)
+    assert published() == {aliases[0]["value"]: "current", aliases[1]["value"]: "next"}
+    tenant.manager.delete(f"/v1/instances/{tenant.id}/smtp/config/{made['id']}")
+    assert published() == {}
+    assert not [name for name in keys(world) if name.endswith(made["id"])]
