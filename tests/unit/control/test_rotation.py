@@ -74,15 +74,12 @@ def test_the_zone_has_every_key_that_a_receiver_may_need() -> None:
     assert [(key.name, key.use) for key in rotation.zone_keys(begun, NOW, WEEK)] == [
         ("s1.dkim.relay.example", "current"), ("s2.dkim.relay.example", "next"),
     ]  # fmt: skip
-    after = msgspec.structs.replace(
-        rotation.finished(begun, NOW),
-        ed25519_key=PublishedKey(selector="e", value="v=DKIM1; k=ed25519; p=x", since=NOW),
-    )
+    second = PublishedKey(selector="e", value="v=DKIM1; k=ed25519; p=x", since=NOW)
+    after = msgspec.structs.replace(rotation.finished(begun, NOW), ed25519_key=second)
     assert [(key.name.split(".")[0], key.use) for key in rotation.zone_keys(after, NOW, WEEK)] == [
         ("s2", "current"), ("s1", "retired"), ("e", "ed25519"),
     ]  # fmt: skip
     assert [key.use for key in rotation.zone_keys(after, NOW + WEEK, WEEK)] == ["current", "ed25519"]
-    again = rotation.begun(
-        after, PublishedKey(selector="s1", value="v=DKIM1; p=three", since=NOW), by_itself=False, now=NOW
-    )
+    third = PublishedKey(selector="s1", value="v=DKIM1; p=three", since=NOW)
+    again = rotation.begun(after, third, by_itself=False, now=NOW)
     assert [(key.use, key.value) for key in rotation.zone_keys(again, NOW, WEEK)][1] == ("next", "v=DKIM1; p=three")
