@@ -11,6 +11,7 @@ import sys
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import argon2
 from cryptography import x509
@@ -173,8 +174,8 @@ class Tenants:
         suspension = Suspension(configuration=configuration, reason=reason, by="operator", at=AT)
         await self.directory.put(f"suspension.{configuration}", suspension)
 
-    async def user(self, configuration: Configuration, username: str, hashed: str = "") -> User:
-        """Make a user whose password is `<username>-password`."""
+    async def user(self, configuration: Configuration, username: str, hashed: str = "", **limits: Any) -> User:
+        """Make a user whose password is `<username>-password`, with limits of its own."""
         user = User(
             id=f"u-{username}",
             instance=configuration.instance,
@@ -183,6 +184,7 @@ class Tenants:
             passwords=(Password(id="p1", hash=hashed or CHEAP.hash(password_of(username)), created_at=AT),),
             created_at=AT,
             updated_at=AT,
+            **limits,
         )
         await self.directory.put(f"user.{configuration.id}.{user.id}", user)
         return user
@@ -268,8 +270,9 @@ def client_context() -> ssl.SSLContext:
 async def seeded(bus: BusServer) -> None:
     """Write the tenants most tests use.
 
-    Instance `a`: `shop.example` with alice, `second.example` (alice again, a clone), and one configuration in each
-    state a sender can be in; reachable from 127.0.0.1. Instance `b`: `rival.example` with bob, no rule. Instance
+    Instance `a`: `shop.example` with alice, gina (limited senders, recipients) and glen (a network elsewhere),
+    `second.example` (alice again, a clone), and one configuration in each state a sender can be in; reachable from
+    127.0.0.1. Instance `b`: `rival.example` with bob, no rule. Instance
     `c`: `inside.example` with carol, private endpoint only.
     """
     control, verifier = await asyncio.gather(bus.connect("control"), bus.connect("verifier"))
@@ -292,6 +295,10 @@ async def seeded(bus: BusServer) -> None:
         await tenants.user(await tenants.configuration("a", "stopped", "stopped.example"), "sam")
         await tenants.suspend("stopped", "complaints about unwanted mail")
         await tenants.user(await tenants.configuration("a", "files", "files.example", attachments_allowed=True), "fay")
+        await tenants.user(
+            shop, "gina", senders=("jira@shop.example", "*-bot@shop.example"), recipients=("*@client.example",)
+        )
+        await tenants.user(shop, "glen", networks=("192.0.2.0/24",))
         await tenants.user(await tenants.configuration("b", "rival", "rival.example"), "bob")
         await tenants.user(await tenants.configuration("c", "inside", "inside.example"), "carol")
     finally:

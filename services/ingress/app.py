@@ -16,6 +16,7 @@ from services.ingress.journal import Journal
 from services.ingress.listeners import Listeners
 from services.ingress.metrics import Metrics
 from services.ingress.proof import Proof
+from services.ingress.quotas import Quotas
 from services.ingress.reception import Reception
 from services.ingress.refusals import Refusals
 from services.ingress.settings import IngressSettings
@@ -76,13 +77,14 @@ async def serve(
         directory = Directory(bus, credentials.drop)
         spool = Spool(bus, proof, settings, topology.shards)
         authentication = Authentication(directory, credentials, metrics, settings)
+        quotas = Quotas(bus, settings.quota_share_seconds)
         siblings = Siblings(bus, authentication.patience, settings.failed_login_half_life_seconds)
         desk = Desk(
             settings=settings,
             certificate=certificate,
             connections=Connections(settings),
             authentication=authentication,
-            reception=Reception(directory, spool, accepted, metrics, settings, topology.slots),
+            reception=Reception(directory, spool, accepted, metrics, settings, topology.slots, quotas),
             refusals=Refusals(refused, settings),
             proof=proof,
             budget=spool.budget,
@@ -96,6 +98,7 @@ async def serve(
         await directory.start(room.tasks)
         room.ready("directory", True)
         await siblings.start(room.tasks)
+        await quotas.start(room.tasks)
         room.tasks.create_task(proof.run(), name="proof")
         room.tasks.create_task(spool.watch_fill(), name="fill of the mail streams")
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
@@ -109,6 +112,7 @@ async def serve(
         listeners.close()
         await drain(desk)
         await siblings.leave()
+        await quotas.leave()
         for journal in (accepted, refused):
             if not await journal.settle(SETTLE_SECONDS):
                 room.log.error("events are left unpublished", extra={"journal": journal.name, "left": journal.waiting})

@@ -85,8 +85,7 @@ class Authentication:
         denial = ""
         for account in self._directory.accounts(attempt.username):
             if any(password.hash in verified for password in account.user.passwords):
-                access = self._directory.access(account.configuration.instance)
-                denial = access.denial(session.address, session.endpoint)
+                denial = self._directory.denial(account, session.address, session.endpoint)
                 if not denial:
                     return ""
         return f"the password is right, but {denial}" if denial else ""

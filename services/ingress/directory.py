@@ -6,8 +6,9 @@ The replicas belong to `app.py`, which starts them; here every change of a recor
 import asyncio
 from collections.abc import Callable
 
-from services.ingress.core.access import AccessList, compile_access
+from services.ingress.core.access import AccessList, IpAddress, compile_access
 from services.ingress.core.admission import Account, Gates
+from services.ingress.core.guard_rails import network_denial
 from shared.bus.client import Bus
 from shared.bus.kv import Replica
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Rule, Suspension, User, Zone
@@ -50,6 +51,11 @@ class Directory:
             rules = self._instance_rules.get(instance, {})
             found = self._compiled[instance] = compile_access(rules.values(), self._zones)
         return found
+
+    def denial(self, account: Account, address: IpAddress | None, endpoint: str) -> str:
+        """Return "" if an account may be used from this address, else the reason, for the tenant's eyes."""
+        access = self.access(account.configuration.instance)
+        return access.denial(address, endpoint) or network_denial(account.user, address)
 
     def gates(self, configuration: str) -> Gates:
         """Return what opens or closes sending for a configuration right now."""

@@ -7,13 +7,13 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from services.ingress.core import admission, content, quota
+from services.ingress.core import admission, content, guard_rails
 from services.ingress.core.admission import Account, Admitted
 from services.ingress.core.commands import Sender
 from services.ingress.core.content import ContentLimits
@@ -23,6 +23,7 @@ from services.ingress.core.refusal import Refusal
 from services.ingress.directory import Directory
 from services.ingress.journal import Journal, Posting
 from services.ingress.metrics import Metrics
+from services.ingress.quotas import Quotas
 from services.ingress.session import Login, SubmissionSession, Transaction
 from services.ingress.settings import IngressSettings
 from services.ingress.spool import Spool
@@ -31,6 +32,7 @@ from shared.contract.envelope import Carriage, Envelope, Recipient, pack
 from shared.contract.events import MessageAccepted
 from shared.contract.subjects import Place, shard_of, slot_of
 from shared.mail import reply
+from shared.mail.address import Address
 from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id
 from shared.runtime import clock
 
@@ -58,8 +60,10 @@ class Reception:
         metrics: Metrics,
         settings: IngressSettings,
         slots: int,
+        quotas: Quotas,
     ) -> None:
         """Use what its owner has made and started."""
+        self._quotas = quotas
         self._directory = directory
         self._spool = spool
         self._accepted = accepted
@@ -73,8 +77,7 @@ class Reception:
             settings.own_hops,
             MimeLimits(settings.mime_depth, settings.mime_parts),
         )
-        self._levels: dict[str, quota.Level] = {}
-        self._held: dict[str, tuple[datetime | None, int]] = {}
+        self._message_bytes, self._recipients = settings.message_bytes, settings.recipients
 
     def open(
         self, session: SubmissionSession, login: Login, sender: Sender
@@ -85,7 +88,13 @@ class Reception:
             return accounts
         if sender.address is None:
             return None
-        return self._choose(accounts, sender.address.domain, reply.SENDER_NOT_ALLOWED)
+        chosen = self._choose(accounts, sender.address.domain, reply.SENDER_NOT_ALLOWED)
+        if isinstance(chosen, Refusal):
+            return chosen
+        account, admitted = chosen
+        if refusal := guard_rails.sender_refused(account.user, sender.address):
+            return refusal
+        return self._too_large(account, admitted, sender.size) or chosen
 
     async def receive(self, session: SubmissionSession, transaction: Transaction, message: bytes) -> QueueId | Refusal:
         """Receive a whole message; returns its queue ID once it is durable.
@@ -109,11 +118,13 @@ class Reception:
         if isinstance(chosen, Refusal):
             return chosen
         account, admitted = chosen
+        if refusal := self._overstepped(transaction, parsed, account, admitted, len(message)):
+            return _owned(refusal, account)
         ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted))
         if isinstance(ready, Refusal):
             return _owned(ready, account)
         configuration, envelope = account.configuration, ready.envelope
-        self._wait_seconds(configuration.id, admitted, take=True)
+        self._quotas.take(account, admitted)
         place = Place(
             shard_of(envelope.queue_id, self._spool.shards),
             envelope.lane,
@@ -124,11 +135,11 @@ class Reception:
         with self._metrics.store_seconds.time():
             outcome = await self._spool.store(place, ready.payload)
         if outcome != "stored":
+            self._quotas.give(account)
             text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT
             return Refusal(text, f"the bus did not store it: {outcome}", configuration.instance, configuration.id)
         if admitted.held:
-            count = self._held_so_far(configuration.id, admitted) + 1
-            self._held[configuration.id] = (admitted.held_since, count)
+            self._quotas.hold(account, admitted)
         self._announce(session, envelope)
         self._metrics.accepted.labels(envelope.lane).inc()
         self._metrics.accepted_bytes.inc(envelope.size)
@@ -139,16 +150,11 @@ class Reception:
         accounts = admission.still_valid(self._directory.accounts(login.username), login.verified, clock.now())
         if not accounts:
             return Refusal(reply.CREDENTIALS_WITHDRAWN, "the user, its password or its configuration is gone")
-        denials = {
-            account.configuration.instance: self._directory.access(account.configuration.instance).denial(
-                session.address, session.endpoint
-            )
-            for account in accounts
-        }
-        allowed = tuple(account for account in accounts if not denials[account.configuration.instance])
+        denials = [self._directory.denial(account, session.address, session.endpoint) for account in accounts]
+        allowed = tuple(account for account, denial in zip(accounts, denials, strict=True) if not denial)
         if not allowed:
             first = accounts[0].configuration
-            return Refusal(reply.ADDRESS_NOT_ALLOWED, denials[first.instance], first.instance, first.id)
+            return Refusal(reply.ADDRESS_NOT_ALLOWED, denials[0], first.instance, first.id)
         return allowed
 
     def _choose(
@@ -161,36 +167,47 @@ class Reception:
         admitted = admission.gate(configuration, self._directory.gates(configuration.id))
         if isinstance(admitted, Refusal):
             return admitted
-        if admitted.held and self._held_so_far(configuration.id, admitted) >= configuration.hold_cap:
+        if admitted.held and self._quotas.held(account, admitted) >= configuration.hold_cap:
             return Refusal(
                 reply.HOLD_FULL.with_(domain=configuration.domain),
                 f"{configuration.hold_cap} messages are held already, the cap of the configuration",
                 configuration.instance,
                 configuration.id,
             )
-        wait = self._wait_seconds(configuration.id, admitted)
-        if wait:
-            return Refusal(
-                reply.RATE_LIMITED.with_(seconds=str(wait)),
-                f"the approved rate of {admitted.messages_per_hour} messages an hour is used up",
-                configuration.instance,
-                configuration.id,
-            )
-        return account, admitted
+        return self._quotas.used_up(account, admitted) or (account, admitted)
 
-    def _held_so_far(self, configuration: str, admitted: Admitted) -> int:
-        """Return the messages this process has accepted since the present suspension of a configuration began."""
-        since, count = self._held.get(configuration, (None, 0))
-        return count if since == admitted.held_since else 0
+    def recipient(self, transaction: Transaction, recipient: Address) -> Refusal | None:
+        """Decide a RCPT command; with a null sender the user's limits are looked at when the message is here."""
+        account, admitted = transaction.account, transaction.admitted
+        if len(transaction.recipients) >= self._most_recipients(admitted):
+            return Refusal(reply.TOO_MANY_RECIPIENTS, "too many recipients in one message")
+        return guard_rails.recipient_refused(account.user, recipient) if account else None
 
-    def _wait_seconds(self, configuration: str, admitted: Admitted, take: bool = False) -> int:
-        rate = admitted.messages_per_hour
-        if rate <= 0:
-            return 0
-        level = quota.refill(self._levels.get(configuration), rate, clock.now_ms() / 1000)
-        wait = quota.wait_seconds(level, rate)
-        self._levels[configuration] = quota.Level(level.left - 1.0, level.at) if take and not wait else level
-        return wait
+    def largest(self, transaction: Transaction) -> int:
+        """Return the octets a message may have, as far as its configuration is known."""
+        granted = transaction.admitted.message_bytes if transaction.admitted else 0
+        return min(granted or self._message_bytes, self._message_bytes)
+
+    def _most_recipients(self, admitted: Admitted | None) -> int:
+        return (admitted.recipients if admitted else 0) or self._recipients
+
+    def _too_large(self, account: Account, admitted: Admitted, octets: int) -> Refusal | None:
+        if not admitted.message_bytes or octets <= admitted.message_bytes:
+            return None
+        text = reply.TOO_LARGE.with_(limit=str(admitted.message_bytes))
+        return _owned(Refusal(text, f"{octets} octets, the configuration may send {admitted.message_bytes}"), account)
+
+    def _overstepped(
+        self, transaction: Transaction, parsed: content.Parsed, account: Account, admitted: Admitted, octets: int
+    ) -> Refusal | None:
+        """Hold a message to the limits of its user, and a null sender's to those of its configuration too."""
+        refusal = guard_rails.sender_refused(account.user, parsed.author, reply.HEADER_FROM_NOT_OF_USER)
+        if refusal or transaction.account is not None:
+            return refusal
+        if len(transaction.recipients) > self._most_recipients(admitted):
+            return Refusal(reply.TOO_MANY_RECIPIENTS, "too many recipients in one message")
+        refusals = (guard_rails.recipient_refused(account.user, each.address) for each in transaction.recipients)
+        return next((each for each in refusals if each), None) or self._too_large(account, admitted, octets)
 
     def _seal(
         self,
@@ -239,6 +256,7 @@ class Reception:
             smtputf8=smtputf8,
             ret=sender.ret,
             envid=sender.envid,
+            staging=guard_rails.staging(account.user),
         )
         return _Ready(envelope, pack(Carriage(envelope=envelope), finished.octets))
 
@@ -264,6 +282,7 @@ class Reception:
             endpoint=session.endpoint,
             tls=session.tls,
             expires_at=envelope.expires_at,
+            staging=envelope.staging.mode if envelope.staging else "",
         )
         subject = subjects.accepted(envelope.instance, envelope.configuration, envelope.queue_id)
         # Not awaited: a reconciler re-creates what a crash may lose between here and the bus.

@@ -73,6 +73,10 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     data_total_seconds: Annotated[float, Meta(description="time for a whole message to arrive", gt=0)] = 1_800
     session_seconds: Annotated[float, Meta(description="longest session", gt=0)] = 86_400
 
+    quota_share_seconds: Annotated[
+        float, Meta(description="interval of telling the other ingress processes what was sent, for quotas", gt=0)
+    ] = 0.5
+
     login_threads: Annotated[int, Meta(description="threads that verify passwords", ge=1)] = 2
     login_queue: Annotated[int, Meta(description="logins waiting for verification; then 454", ge=1)] = 500
     logins_per_key: Annotated[

@@ -241,8 +241,8 @@ class Submission(Conversation):
             self._refuse(self._owned(Refusal(destination, "RCPT is not valid")))
         elif self.envelope.is_known(destination.address.written):
             self._say(reply.RECIPIENT_OK)  # named twice, sent once
-        elif len(self.envelope.recipients) >= self.settings.recipients:
-            self._refuse(self._owned(Refusal(reply.TOO_MANY_RECIPIENTS, "too many recipients in one message")))
+        elif refusal := self.desk.reception.recipient(self.envelope, destination.address):
+            self._refuse(self._owned(refusal))
         else:
             self.envelope.recipients.append(destination)
             self._say(reply.RECIPIENT_OK)
@@ -286,7 +286,7 @@ class Submission(Conversation):
             self.envelope = Transaction()
             return
         try:
-            decoder = DataDecoder(self.settings.message_bytes)
+            decoder = DataDecoder(self.desk.reception.largest(transaction))
             await self._read_data(decoder)
             outcome = await self._receive(transaction, decoder)
         finally:
@@ -348,7 +348,7 @@ class Submission(Conversation):
     def _trouble(self, decoder: DataDecoder) -> Refusal:
         match decoder.trouble:
             case "too large":
-                limit = str(self.settings.message_bytes)
+                limit = str(self.desk.reception.largest(self.envelope))
                 return Refusal(reply.TOO_LARGE.with_(limit=limit), "the message is larger than the limit")
             case "no budget":
                 return Refusal(reply.BUSY, "the budget of octets in flight is used up")

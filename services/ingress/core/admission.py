@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from services.ingress.core.quota import Rates
 from services.ingress.core.refusal import Refusal
 from shared.contract.records import Authorization, Configuration, Lane, Suspension, User
 from shared.contract.standing import Standing
@@ -39,8 +40,12 @@ class Admitted(msgspec.Struct, frozen=True):
 
     lane: Lane
     held: bool = False
-    messages_per_hour: int = 0
-    """The approved rate; 0 is unlimited."""
+    rates: Rates = Rates()
+    """The approved quotas."""
+    recipients: int = 0
+    """Most recipients of a message; 0: the setting of ingress."""
+    message_bytes: int = 0
+    """Largest message; 0: the setting of ingress."""
     held_since: datetime | None = None
     """When the suspension began that holds the mail."""
 
@@ -92,7 +97,15 @@ def gate(configuration: Configuration, gates: Gates) -> Admitted | Refusal:
     if state == "suspended" and configuration.when_suspended == "refuse":
         return refused(reply.SUSPENDED_DNS.with_(domain=domain, missing=lacking[:DETAIL_LIMIT]), lacking)
     since = gates.standing.since if gates.standing and state == "suspended" else None
-    return Admitted(gates.authorization.lane, since is not None, gates.authorization.messages_per_hour, since)
+    granted = gates.authorization
+    return Admitted(
+        granted.lane,
+        since is not None,
+        Rates(granted.messages_per_second, granted.messages_per_hour, granted.messages_per_day),
+        granted.recipients_per_message,
+        granted.message_bytes,
+        since,
+    )
 
 
 def missing(gates: Gates) -> str:

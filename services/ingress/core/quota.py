@@ -1,27 +1,176 @@
-"""The approved rate of a configuration, as a bucket that refills evenly: a full hour's share at most at once."""
+"""Quotas: what a configuration, and each of its users, has sent this second, this hour and this day.
+
+Hours and days are those of UTC, so that everybody can say when a quota starts anew. What sibling processes have told
+counts like our own; the owner passes the time, in seconds since 1970.
+"""
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
+HOUR = 3_600
+DAY = 86_400
+SMOOTHING_SECONDS = 1.0
+"""Over so long the rate of messages per second is averaged for the siblings."""
+SIBLING_SECONDS = 5.0
+"""A sibling's rate per second counts for so long after it was told; its hours and days count to their end."""
 
-class Level(msgspec.Struct, frozen=True):
-    """Messages a configuration may still send, as of a time in seconds of any origin."""
 
-    left: float
+class Rates(msgspec.Struct, frozen=True):
+    """Most messages in each span; 0 is unlimited."""
+
+    per_second: int = 0
+    per_hour: int = 0
+    per_day: int = 0
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Which quota is used up, and for how many seconds."""
+
+    quota: str
+    seconds: int
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a process has accepted: the counts of its hour and its day, and its present rate."""
+
     at: float
+    this_second: Mapping[str, float]
+    this_hour: Mapping[str, int]
+    this_day: Mapping[str, int]
+    held: Mapping[str, int]
 
 
-def refill(level: Level | None, messages_per_hour: int, now: float) -> Level:
-    """Return the level now."""
-    if level is None:
-        return Level(float(messages_per_hour), now)
-    gained = max(0.0, now - level.at) * messages_per_hour / 3600
-    return Level(min(float(messages_per_hour), level.left + gained), now)
+NOTHING = Told(0.0, {}, {}, {}, {})
 
 
-def wait_seconds(level: Level, messages_per_hour: int) -> int:
-    """Return 0 if a message may go now, else the seconds until one may."""
-    if level.left >= 1.0:
-        return 0
-    return max(1, math.ceil((1.0 - level.left) * 3600 / messages_per_hour))
+class _Pace:
+    """Messages of one key, smoothed: how many may still go at once, and how fast they have come."""
+
+    __slots__ = ("at", "left", "rate")
+
+    def __init__(self, left: float, at: float) -> None:
+        self.left = left
+        self.rate = 0.0
+        self.at = at
+
+
+class Tally:
+    """Counts of this process and of its siblings, for all keys with a quota."""
+
+    def __init__(self) -> None:
+        """Start with nothing counted."""
+        self._hour = self._day = 0
+        self._this_hour: dict[str, int] = {}
+        self._this_day: dict[str, int] = {}
+        self._paces: dict[str, _Pace] = {}
+        self._held: dict[str, int] = {}
+        self._siblings: dict[str, Told] = {}
+        self.changed = False
+        """Something was counted since `told` was last asked."""
+
+    def wait(self, key: str, rates: Rates, now: float) -> Wait | None:
+        """Return which quota keeps the next message of a key waiting, None if none does."""
+        self._turn(now)
+        if rates.per_day and self._spent(key, self._this_day, "day", now) >= rates.per_day:
+            return Wait(f"{rates.per_day} messages a day", math.ceil(DAY - now % DAY))
+        if rates.per_hour and self._spent(key, self._this_hour, "hour", now) >= rates.per_hour:
+            return Wait(f"{rates.per_hour} messages an hour", math.ceil(HOUR - now % HOUR))
+        if rates.per_second and self._refilled(key, rates.per_second, now).left < 1.0:
+            return Wait(f"{rates.per_second} messages a second", 1)
+        return None
+
+    def take(self, key: str, rates: Rates, now: float) -> None:
+        """Count one message of a key."""
+        self._turn(now)
+        if not (rates.per_second or rates.per_hour or rates.per_day):
+            return
+        self.changed = True
+        self._this_hour[key] = self._this_hour.get(key, 0) + 1
+        self._this_day[key] = self._this_day.get(key, 0) + 1
+        if rates.per_second:
+            pace = self._refilled(key, rates.per_second, now)
+            pace.left -= 1.0
+            pace.rate += 1.0 / SMOOTHING_SECONDS
+
+    def give(self, key: str) -> None:
+        """Take back one count: the message was not stored."""
+        for counts in (self._this_hour, self._this_day):
+            if counts.get(key):
+                counts[key] -= 1
+                self.changed = True
+
+    def hold(self, configuration: str, since: str) -> None:
+        """Count one message that is held because of a suspension; earlier suspensions are over."""
+        self.changed = True
+        key = f"{configuration} {since}"
+        if key not in self._held:
+            self._held = {k: count for k, count in self._held.items() if not k.startswith(f"{configuration} ")}
+        self._held[key] = self._held.get(key, 0) + 1
+
+    def held(self, configuration: str, since: str) -> int:
+        """Return the messages held because of a suspension, by every process."""
+        key = f"{configuration} {since}"
+        return self._held.get(key, 0) + sum(told.held.get(key, 0) for told in self._siblings.values())
+
+    def spent(self, key: str, now: float) -> tuple[int, int]:
+        """Return the messages of a key in this hour and in this day, by every process."""
+        self._turn(now)
+        return self._spent(key, self._this_hour, "hour", now), self._spent(key, self._this_day, "day", now)
+
+    def heard(self, sibling: str, told: Told | None) -> None:
+        """Take up what a sibling has counted; None: its entry is gone."""
+        if told is None:
+            self._siblings.pop(sibling, None)
+        else:
+            self._siblings[sibling] = told
+
+    def told(self, now: float) -> Told:
+        """Return our own counts, for the siblings."""
+        self._turn(now)
+        self.changed = False
+        rates = {key: round(self._decayed(pace, now), 3) for key, pace in self._paces.items()}
+        self._paces = {key: pace for key, pace in self._paces.items() if rates[key] > 0.0}
+        return Told(
+            now,
+            {key: rate for key, rate in rates.items() if rate > 0.0},
+            dict(self._this_hour),
+            dict(self._this_day),
+            dict(self._held),
+        )
+
+    def _spent(self, key: str, own: Mapping[str, int], span: str, now: float) -> int:
+        length = HOUR if span == "hour" else DAY
+        return own.get(key, 0) + sum(
+            (told.this_hour if span == "hour" else told.this_day).get(key, 0)
+            for told in self._siblings.values()
+            if told.at // length == now // length
+        )
+
+    def _refilled(self, key: str, per_second: int, now: float) -> _Pace:
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = _Pace(float(per_second), now)
+        others = sum(
+            told.this_second.get(key, 0.0) for told in self._siblings.values() if now - told.at <= SIBLING_SECONDS
+        )
+        # What the siblings send at present is not ours to send; an equal part of the rate always is.
+        sharing = 1 + sum(now - told.at <= SIBLING_SECONDS for told in self._siblings.values())
+        ours = max(per_second - others, per_second / sharing)
+        pace.left = min(float(max(1.0, ours)), pace.left + max(0.0, now - pace.at) * ours)
+        pace.rate = self._decayed(pace, now)
+        pace.at = max(pace.at, now)
+        return pace
+
+    @staticmethod
+    def _decayed(pace: _Pace, now: float) -> float:
+        return pace.rate * math.exp(-max(0.0, now - pace.at) / SMOOTHING_SECONDS)
+
+    def _turn(self, now: float) -> None:
+        """Begin a new hour or day with nothing spent; a clock set back keeps the counts."""
+        hour, day = int(now // HOUR), int(now // DAY)
+        if hour > self._hour:
+            self._hour, self._this_hour = hour, {}
+        if day > self._day:
+            self._day, self._this_day = day, {}

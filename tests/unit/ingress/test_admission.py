@@ -6,6 +6,7 @@ import pytest
 
 from services.ingress.core import admission
 from services.ingress.core.admission import Account, Admitted, Gates
+from services.ingress.core.quota import Rates
 from services.ingress.core.refusal import Refusal
 from shared.contract.records import Authorization, Configuration, Password, Questionnaire, Suspension, User
 from shared.contract.standing import Observation, Standing, StandingState
@@ -78,7 +79,7 @@ def test_gates(
     found = admission.gate(configuration(when_suspended=when_suspended), gates)
     if outcome in ("open", "held"):
         held = outcome == "held"
-        assert found == Admitted("marketing", held, 100, AT if held else None)
+        assert found == Admitted("marketing", held, Rates(per_hour=100), held_since=AT if held else None)
     else:
         assert isinstance(found, Refusal)
         assert (found.reply.code, found.reply.enhanced) == (550, "5.7.1")

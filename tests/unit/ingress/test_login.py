@@ -1,4 +1,4 @@
-"""Logins: the octets of AUTH, the patience with failures, the verification of passwords, and the rate afterwards."""
+"""Logins: the octets of AUTH, the patience with failures and the verification of passwords."""
 
 import asyncio
 import datetime
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core import quota, sasl
+from services.ingress.core import sasl
 from services.ingress.core.admission import Account
 from services.ingress.core.patience import Patience, PatiencePolicy
 from services.ingress.credentials import Busy, Credentials
@@ -99,19 +99,6 @@ def test_patience_is_bounded() -> None:
     patience.failed([f"k{number}" for number in range(100)], 0.0)
     assert patience.recent("k0", 0.0) == 0
     assert patience.recent("k99", 0.0) == 1
-
-
-def test_quota() -> None:
-    """A full hour's share at most at once, then one message at a time, with the seconds until the next."""
-    level = quota.refill(None, 60, 0.0)
-    for _ in range(60):
-        assert quota.wait_seconds(level, 60) == 0
-        level = quota.Level(level.left - 1, level.at)
-    assert quota.wait_seconds(level, 60) == 60
-    level = quota.refill(level, 60, 30.0)
-    assert quota.wait_seconds(level, 60) == 30
-    assert quota.wait_seconds(quota.refill(level, 60, 61.0), 60) == 0
-    assert quota.refill(level, 60, 1e9).left == 60
 
 
 def account(hashed: str, username: str = "alice") -> Account:

@@ -1,0 +1,128 @@
+"""Quotas kept by all ingress processes together: each tells the others what it has accepted, twice a second.
+
+What a killed process had told stays and counts to the end of its hour and day; at most one interval is forgotten. While
+the bus is away each process goes on with what it knows, and no message is accepted anyway.
+"""
+
+import asyncio
+import secrets
+
+from services.ingress.core import quota
+from services.ingress.core.admission import Account, Admitted
+from services.ingress.core.quota import Rates, Tally, Told
+from services.ingress.core.refusal import Refusal
+from shared.bus.client import Bus
+from shared.bus.kv import Bucket, Replica
+from shared.contract.errors import BusUnavailable, StoreFull
+from shared.contract.siblings import Spending
+from shared.mail import reply
+from shared.runtime import clock
+
+
+class Quotas:
+    """Answers whether a message may be sent now, and counts those that were; one per process."""
+
+    def __init__(self, bus: Bus, share_seconds: float) -> None:
+        """Prepare; `start` begins to share."""
+        self._process = secrets.token_hex(8)
+        self._interval = share_seconds
+        self._tally = Tally()
+        self._bucket: Bucket[Spending] = Bucket(bus, "spending", Spending)
+        self._replica: Replica[Spending] = Replica(bus, "spending", Spending, self._changed)
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Load what the others have told and begin to tell."""
+        await self._replica.start(tasks)
+        tasks.create_task(self._share(), name="quotas for the siblings")
+
+    def used_up(self, account: Account, admitted: Admitted) -> Refusal | None:
+        """Refuse for now if a quota of the configuration or of its user is used up."""
+        now = _seconds()
+        user = account.user
+        for key, rates, whose in (
+            (account.configuration.id, admitted.rates, "the configuration"),
+            (user.id, Rates(per_hour=user.messages_per_hour), f"the user {user.username}"),
+        ):
+            wait = self._tally.wait(key, rates, now)
+            if wait is not None:
+                return Refusal(
+                    reply.RATE_LIMITED.with_(quota=wait.quota, seconds=str(wait.seconds)),
+                    f"{whose} has used up its quota of {wait.quota}; it starts anew in {wait.seconds} seconds",
+                    account.configuration.instance,
+                    account.configuration.id,
+                )
+        return None
+
+    def take(self, account: Account, admitted: Admitted) -> None:
+        """Count a message that is about to be stored."""
+        now = _seconds()
+        self._tally.take(account.configuration.id, admitted.rates, now)
+        self._tally.take(account.user.id, Rates(per_hour=account.user.messages_per_hour), now)
+
+    def give(self, account: Account) -> None:
+        """Take the count back: the message was not stored."""
+        self._tally.give(account.configuration.id)
+        self._tally.give(account.user.id)
+
+    def held(self, account: Account, admitted: Admitted) -> int:
+        """Return the messages all processes have accepted to be held since the present suspension began."""
+        return self._tally.held(account.configuration.id, _since(admitted))
+
+    def hold(self, account: Account, admitted: Admitted) -> None:
+        """Count a message that was accepted to be held."""
+        self._tally.hold(account.configuration.id, _since(admitted))
+
+    async def leave(self) -> None:
+        """Tell the last counts; they stay, for the quotas of this hour and day are still ours."""
+        await self._tell()
+
+    async def _share(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._tell()
+            await self._bury()
+
+    async def _tell(self) -> None:
+        if not self._tally.changed:
+            return
+        now = _seconds()
+        told = self._tally.told(now)
+        record = Spending(
+            process=self._process,
+            at=clock.now(),
+            hour=int(now // quota.HOUR),
+            day=int(now // quota.DAY),
+            this_second=dict(told.this_second),
+            this_hour=dict(told.this_hour),
+            this_day=dict(told.this_day),
+            held=dict(told.held),
+        )
+        try:
+            await self._bucket.put(self._process, record)
+        except (BusUnavailable, StoreFull):
+            self._tally.changed = True  # to be told the next time
+
+    async def _bury(self) -> None:
+        today = int(_seconds() // quota.DAY)
+        for key, record in list(self._replica.items()):
+            if key != self._process and record.day < today and not record.held:
+                try:
+                    await self._bucket.delete(key)
+                except (BusUnavailable, StoreFull):
+                    return
+
+    def _changed(self, key: str, record: Spending | None) -> None:
+        if key == self._process:
+            return
+        told = None
+        if record is not None:
+            told = Told(record.at.timestamp(), record.this_second, record.this_hour, record.this_day, record.held)
+        self._tally.heard(key, told)
+
+
+def _since(admitted: Admitted) -> str:
+    return f"{admitted.held_since:%Y-%m-%dT%H:%M:%S}" if admitted.held_since else ""
+
+
+def _seconds() -> float:
+    return clock.now_ms() / 1000

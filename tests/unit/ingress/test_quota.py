@@ -1,0 +1,110 @@
+"""Quotas: three spans, shared among processes, refilled on the clock."""
+
+from services.ingress.core.quota import DAY, HOUR, Rates, Tally, Told, Wait
+
+NOON = 20_000.0 * DAY + 12 * HOUR
+
+
+def told(at: float, key: str = "c", **counts: float) -> Told:
+    """Make what a sibling tells of one key."""
+    return Told(
+        at,
+        {key: counts.get("rate", 0.0)},
+        {key: int(counts.get("hour", 0))},
+        {key: int(counts.get("day", 0))},
+        {f"{key} since": int(counts.get("held", 0))},
+    )
+
+
+def test_an_hour_starts_anew_on_the_clock() -> None:
+    """The messages of an hour go through, the next one waits for the hour's end."""
+    tally, rates = Tally(), Rates(per_hour=2)
+    for _ in range(2):
+        assert tally.wait("c", rates, NOON + 600) is None
+        tally.take("c", rates, NOON + 600)
+    assert tally.wait("c", rates, NOON + 600) == Wait("2 messages an hour", 3_000)
+    assert tally.wait("other", rates, NOON + 600) is None
+    assert tally.wait("c", rates, NOON + HOUR) is None
+
+
+def test_a_day_outlasts_its_hours() -> None:
+    """A day's quota is still used up in the next hour, and is full again at midnight of UTC."""
+    tally, rates = Tally(), Rates(per_hour=10, per_day=3)
+    for hour in range(3):
+        tally.take("c", rates, NOON + hour * HOUR)
+    assert tally.wait("c", rates, NOON + 3 * HOUR) == Wait("3 messages a day", 9 * HOUR)
+    assert tally.wait("c", rates, NOON + 12 * HOUR) is None
+
+
+def test_a_second_refills_evenly() -> None:
+    """One second's messages may go at once; half of them half a second later."""
+    tally, rates = Tally(), Rates(per_second=4)
+    for _ in range(4):
+        assert tally.wait("c", rates, NOON) is None
+        tally.take("c", rates, NOON)
+    assert tally.wait("c", rates, NOON) == Wait("4 messages a second", 1)
+    tally.take("c", rates, NOON + 0.5)
+    tally.take("c", rates, NOON + 0.5)
+    assert tally.wait("c", rates, NOON + 0.5) is not None
+
+
+def test_siblings_count() -> None:
+    """What others have accepted in this hour and day is spent; what they told of an earlier hour is not."""
+    tally, rates = Tally(), Rates(per_hour=10, per_day=100)
+    tally.heard("s1", told(NOON, hour=4, day=50))
+    tally.heard("s2", told(NOON - HOUR, hour=9, day=20))
+    assert tally.spent("c", NOON + 1) == (4, 70)
+    tally.heard("s1", told(NOON + 2, hour=10, day=56))
+    assert tally.wait("c", rates, NOON + 2) is not None
+    tally.heard("s1", None)
+    assert tally.spent("c", NOON + 2) == (0, 20)
+
+
+def test_a_busy_sibling_takes_its_part_of_the_second() -> None:
+    """A rate that a sibling uses at present is not given twice; each keeps an equal part whatever others tell."""
+    tally, rates = Tally(), Rates(per_second=10)
+    tally.heard("s1", told(NOON, rate=100.0))
+    sent = 0
+    while tally.wait("c", rates, NOON) is None:
+        tally.take("c", rates, NOON)
+        sent += 1
+    assert sent == 5
+    assert tally.wait("c", rates, NOON + 10) is None, "the sibling has been silent, its rate is forgotten"
+
+
+def test_what_was_not_stored_is_given_back() -> None:
+    """A message the bus did not take costs no quota."""
+    tally, rates = Tally(), Rates(per_hour=1)
+    tally.take("c", rates, NOON)
+    tally.give("c")
+    assert tally.wait("c", rates, NOON) is None
+    tally.give("c")
+    assert tally.spent("c", NOON) == (0, 0)
+
+
+def test_held_mail_is_counted_for_one_suspension() -> None:
+    """All processes' held messages count, those of an earlier suspension do not."""
+    tally = Tally()
+    tally.heard("s1", told(NOON, held=3))
+    tally.hold("c", "before")
+    tally.hold("c", "since")
+    assert tally.held("c", "since") == 4
+    assert tally.held("c", "before") == 0
+    assert tally.held("c", "later") == 0
+
+
+def test_only_changes_are_told() -> None:
+    """What is told is what was counted; without a quota nothing is counted."""
+    tally = Tally()
+    tally.take("c", Rates(), NOON)
+    assert tally.changed is False
+    assert tally.told(NOON).this_hour == {}
+    tally.take("c", Rates(per_hour=5), NOON)
+    assert tally.told(NOON).this_hour == {"c": 1}
+
+
+def test_a_clock_set_back_forgets_nothing() -> None:
+    """Counts stay when the time goes backwards over the hour's border."""
+    tally, rates = Tally(), Rates(per_hour=1)
+    tally.take("c", rates, NOON + 1)
+    assert tally.wait("c", rates, NOON - 1) is not None
