@@ -88,7 +88,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         settings=settings,
         bus=bus,
         gates=gates,
-        signer=Signer(keys, master_key),
+        signer=Signer(keys, master_key, gates),
         dispatch=Dispatch(settings, Exchangers(settings), courier),
         suppressions=suppressions,
         metrics=metrics,

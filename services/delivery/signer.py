@@ -1,14 +1,17 @@
-"""DKIM keys of the configurations, unsealed when needed and kept while unchanged; puts the signature in front."""
+"""DKIM keys of the configurations, unsealed when needed and kept while unchanged; puts the signatures in front."""
 
 import asyncio
 import logging
 from collections import OrderedDict
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from services.delivery.core import dkim
+from services.delivery.core.keys import KeyChoice, chosen
+from services.delivery.gates import Gates
 from shared.bus.kv import Replica
 from shared.contract.records import DkimKey
 from shared.runtime.sealing import SealBroken, unseal
@@ -26,7 +29,7 @@ class NoKey(Exception):
 
 class _Key(msgspec.Struct, frozen=True):
     revision: int
-    private: RSAPrivateKey
+    private: dkim.PrivateKey
     domain: str
     selector: str
 
@@ -34,47 +37,63 @@ class _Key(msgspec.Struct, frozen=True):
 class Signer:
     """Signs for every configuration; follows changes of the bucket `keys` through its replica."""
 
-    def __init__(self, keys: Replica[DkimKey], master_key: bytes) -> None:
+    def __init__(self, keys: Replica[DkimKey], master_key: bytes, gates: Gates) -> None:
         self._keys = keys
         self._master_key = master_key
+        self._gates = gates
         self._kept: OrderedDict[str, _Key] = OrderedDict()
 
     async def signed(self, mail: bytes, configuration: str, now_seconds: int) -> bytes:
-        """Return the mail with its signature in front.
+        """Return the mail with its signatures in front.
 
         Errors: `NoKey`; `dkim.NotSignable` for a mail without From.
         """
-        key = self._key(configuration)
+        keys = self._keys_of(configuration)
         if len(mail) > THREAD_BYTES:
-            field = await asyncio.to_thread(_sign, mail, key, now_seconds)
+            fields = await asyncio.to_thread(_sign, mail, keys, now_seconds)
         else:
-            field = _sign(mail, key, now_seconds)
-        return field + mail
+            fields = _sign(mail, keys, now_seconds)
+        return fields + mail
 
-    def _key(self, configuration: str) -> _Key:
-        name = f"dkim.{configuration}"
-        record = self._keys.get(name)
-        if record is None:
-            raise NoKey(f"configuration {configuration} has no DKIM key")
-        revision = self._keys.revision(name)
-        kept = self._kept.get(configuration)
+    def _keys_of(self, configuration: str) -> list[_Key]:
+        """Return the keys to sign with; one that is missing or no longer meant gives way to the one in use."""
+        record, standing = self._gates.configuration(configuration), self._gates.standing.get(configuration)
+        main, *others = chosen(configuration, record, standing)
+        keys = [self._found(main) or self._main(configuration)]
+        return keys + [key for other in others if (key := self._found(other)) is not None]
+
+    def _main(self, configuration: str) -> _Key:
+        key = self._found(KeyChoice(f"dkim.{configuration}", ""))
+        if key is None:
+            raise NoKey(f"configuration {configuration} has no DKIM key that can be opened")
+        return key
+
+    def _found(self, choice: KeyChoice) -> _Key | None:
+        record = self._keys.get(choice.name)
+        if record is None or choice.selector not in ("", record.selector):
+            return None
+        revision = self._keys.revision(choice.name)
+        kept = self._kept.get(choice.name)
         if kept is not None and kept.revision == revision:
-            self._kept.move_to_end(configuration)
+            self._kept.move_to_end(choice.name)
             return kept
         try:
-            der = unseal(self._master_key, record.sealed, name)
-            private = load_der_private_key(der, None)
+            private = load_der_private_key(unseal(self._master_key, record.sealed, choice.name), None)
         except (SealBroken, ValueError, TypeError) as fault:
-            log.error("the DKIM key cannot be used: %s", fault, extra={"configuration": configuration})
-            raise NoKey(f"the DKIM key of configuration {configuration} cannot be opened") from fault
-        if not isinstance(private, RSAPrivateKey):
-            raise NoKey(f"the DKIM key of configuration {configuration} is not RSA")
+            log.error("a DKIM key cannot be used: %s", fault, extra={"configuration": record.configuration})
+            return None
+        if not isinstance(private, RSAPrivateKey | Ed25519PrivateKey):
+            log.error("a DKIM key is of no known kind", extra={"configuration": record.configuration})
+            return None
         key = _Key(revision, private, record.domain, record.selector)
-        self._kept[configuration] = key
+        self._kept[choice.name] = key
         if len(self._kept) > KEYS_KEPT:
             self._kept.popitem(last=False)
         return key
 
 
-def _sign(mail: bytes, key: _Key, now_seconds: int) -> bytes:
-    return dkim.sign(mail, key=key.private, domain=key.domain, selector=key.selector, now_seconds=now_seconds)
+def _sign(mail: bytes, keys: list[_Key], now_seconds: int) -> bytes:
+    return b"".join(
+        dkim.sign(mail, key=key.private, domain=key.domain, selector=key.selector, now_seconds=now_seconds)
+        for key in keys
+    )

@@ -1,4 +1,4 @@
-"""DKIM signing (RFC 6376, RFC 8301): rsa-sha256, relaxed/relaxed, over `cryptography`.
+"""DKIM signing (RFC 6376, RFC 8301, RFC 8463): rsa-sha256 or ed25519-sha256, relaxed/relaxed, over `cryptography`.
 
 Pure: the key is handed in ready to use, the time is an argument. The octets signed are the octets that go out; the
 signature field is put in front of them. `l=` is never used, so nothing can be appended to a signed message.
@@ -8,9 +8,12 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
+
+PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 
 OVERSIGNED: tuple[bytes, ...] = (
     b"from", b"sender", b"reply-to", b"to", b"cc", b"subject", b"date", b"message-id", b"in-reply-to", b"references",
@@ -81,7 +84,7 @@ def split(mail: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return fields, body
 
 
-def sign(mail: bytes, *, key: RSAPrivateKey, domain: str, selector: str, now_seconds: int) -> bytes:
+def sign(mail: bytes, *, key: PrivateKey, domain: str, selector: str, now_seconds: int) -> bytes:
     """Return the DKIM-Signature field, with its CRLF, to be put in front of `mail`.
 
     `domain` and `selector` are A-labels. Lines of the mail end in CRLF.
@@ -101,14 +104,23 @@ def sign(mail: bytes, *, key: RSAPrivateKey, domain: str, selector: str, now_sec
         signed.extend(reversed(present))  # RFC 6376 §5.4.2: several of one name are taken from the bottom up
         names.extend([lower] * (len(present) + 1))
     body_hash = b64encode(sha256(relaxed_body(body)).digest())
-    field = _template(domain, selector, now_seconds, names, body_hash)
+    algorithm = b"rsa-sha256" if isinstance(key, RSAPrivateKey) else b"ed25519-sha256"
+    field = _template(algorithm, domain, selector, now_seconds, names, body_hash)
     signed.append(relaxed_field(b"dkim-signature", field))
-    signature = b64encode(key.sign(b"\r\n".join(signed), PKCS1v15(), SHA256()))
+    signature = b64encode(_signature(key, b"\r\n".join(signed)))
     folded = b"\r\n\t ".join(signature[i : i + _BASE64_WIDTH] for i in range(0, len(signature), _BASE64_WIDTH))
     return b"DKIM-Signature:" + field + folded + b"\r\n"
 
 
-def _template(domain: str, selector: str, now_seconds: int, names: list[bytes], body_hash: bytes) -> bytes:
+def _signature(key: PrivateKey, octets: bytes) -> bytes:
+    if isinstance(key, RSAPrivateKey):
+        return key.sign(octets, PKCS1v15(), SHA256())
+    return key.sign(sha256(octets).digest())  # RFC 8463 §3: what is signed is the hash
+
+
+def _template(
+    algorithm: bytes, domain: str, selector: str, now_seconds: int, names: list[bytes], body_hash: bytes
+) -> bytes:
     """Return the value of the signature field up to an empty b=, folded so that no line is long."""
     lines: list[bytes] = []
     line = b"h="
@@ -121,7 +133,7 @@ def _template(domain: str, selector: str, now_seconds: int, names: list[bytes], 
     lines.append(line + b";")
     return b"\r\n\t".join(
         (
-            b" v=1; a=rsa-sha256; c=relaxed/relaxed; d=" + domain.encode("ascii") + b";",
+            b" v=1; a=" + algorithm + b"; c=relaxed/relaxed; d=" + domain.encode("ascii") + b";",
             b"s=" + selector.encode("ascii") + b"; t=" + str(now_seconds).encode("ascii") + b";",
             *lines,
             b"bh=" + body_hash + b";",
