@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.control.caller import Caller
-from services.control.core import credentials
+from services.control.core import credentials, guard_rails
 from services.control.core.fault import Fault, text_fault
+from services.control.core.guard_rails import GuardRails
 from services.control.directory import Directory
 from services.control.refusal import bad_request, conflict, unknown
 from services.control.settings import ControlSettings
@@ -100,6 +101,45 @@ class Users:
 
         return await self._edit(caller, user, edited)
 
+    async def limit(self, caller: Caller, user: User, domain: str, changes: dict[str, object]) -> User:
+        """Change a user's guard rails; what `changes` does not name stays. Clones have guard rails of their own.
+
+        Errors: `Refused`: 400 with every fault, 404.
+        """
+
+        def limited(present: User) -> User:
+            wish: GuardRails = msgspec.structs.replace(guard_rails.guard_rails_of(present), **changes)
+            made, faults = guard_rails.checked(wish, domain)
+            if faults:
+                raise bad_request(*faults)
+            after: User = msgspec.structs.replace(present, **msgspec.structs.asdict(made))
+            return after if after == present else msgspec.structs.replace(after, updated_at=now())
+
+        return await self._edit(caller, user, limited)
+
+    async def revoke(self, caller: Caller, user: User, password_id: str) -> None:
+        """End one password of a user and of its clones at once.
+
+        Errors: `Refused`: 404 if it is not one of the user's, 409 if it is the only one that works.
+        """
+        at = now()
+        if all(password.id != password_id for password in user.passwords):
+            raise unknown("password", password_id)
+
+        def revoked(present: User) -> User:
+            if all(password.id == password_id for password in _live(present, at)):
+                raise conflict(
+                    "last_password",
+                    f"it is the only password of {present.username} that works: rotate first, or remove the user",
+                )
+            left = tuple(password for password in present.passwords if password.id != password_id)
+            return msgspec.structs.replace(present, passwords=left, updated_at=at)
+
+        await self._edit(caller, user, revoked)
+        for clone in self._clones(user):
+            if any(password.id == password_id for password in clone.passwords):
+                await self._edit(caller, clone, revoked)
+
     async def rotate(self, caller: Caller, user: User, keep_seconds: int | None) -> tuple[str, User]:
         """Give a user, with its clones, a second password; the first one ends after a while. Return it, shown once.
 
@@ -125,10 +165,17 @@ class Users:
             return msgspec.structs.replace(present, passwords=(*ending, fresh), updated_at=at)
 
         changed = await self._edit(caller, user, rotated)
-        for clone in self._directory.all("user.", User):
-            if clone.username == user.username and clone.instance == user.instance and clone.id != user.id:
-                await self._edit(caller, clone, rotated)
+        for clone in self._clones(user):
+            await self._edit(caller, clone, rotated)
         return password, changed
+
+    def _clones(self, user: User) -> list[User]:
+        """Return the other users of the same name, which have the same passwords."""
+        return [
+            clone
+            for clone in self._directory.all("user.", User)
+            if clone.username == user.username and clone.instance == user.instance and clone.id != user.id
+        ]
 
     async def _edit(self, caller: Caller, user: User, edit: Callable[[User], User]) -> User:
         key = f"user.{user.configuration}.{user.id}"

@@ -10,10 +10,23 @@ OperatorKeyMaker = Callable[[str], str]
 
 def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -> None:
     """Add the verbs to the command."""
-    from services.command.admin import domain, endpoints, instance, key, login, messages, queue, rule, user, zone
+    from services.command.admin import (
+        credential,
+        domain,
+        endpoints,
+        instance,
+        key,
+        login,
+        messages,
+        queue,
+        rule,
+        user,
+        zone,
+    )
 
     app.add_typer(instance.app, name="instance")
     app.add_typer(domain.app, name="domain")
+    user.app.add_typer(credential.app)
     app.add_typer(user.app, name="user")
     app.add_typer(zone.app, name="zone")
     app.add_typer(rule.app, name="rule")

@@ -11,6 +11,7 @@ from services.command.admin.output import Form, Output, Yes, confirm, fields, ro
 app = typer.Typer(help="SMTP users: generated credentials, at most five per domain.", no_args_is_help=True)
 
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
+Username = Annotated[str, typer.Argument(metavar="USER", help="username or ID")]
 MOST = 100
 
 
@@ -41,7 +42,7 @@ def add(
 @app.command()
 def rotate(
     domain: Domain,
-    user: Annotated[str, typer.Argument(help="username or ID")],
+    user: Username,
     keep_hours: Annotated[
         float, typer.Option(help="how long the present password goes on working; 0: not at all", min=0)
     ] = 168,
@@ -52,7 +53,7 @@ def rotate(
     with Client() as client:
         where = client.instance(instance)
         configuration = client.configuration(where, domain)["id"]
-        found = _find(client, where, configuration, user, domain)
+        found = find_user(client, where, configuration, user, domain)
         path = f"{path_of(where, configuration)}/users/{found['id']}/rotate"
         made = client.call("POST", path, json={"keep_seconds": int(keep_hours * 3600)})
         fields(made, output, ["username", "password", "old_password_ends_at"])
@@ -71,7 +72,7 @@ def list_(domain: Domain, instance: InstanceOption = "", output: Output = Form.t
 @app.command("rm")
 def remove(
     domain: Domain,
-    user: Annotated[str, typer.Argument(help="username or ID")],
+    user: Username,
     yes: Yes = False,
     instance: InstanceOption = "",
 ) -> None:
@@ -79,13 +80,14 @@ def remove(
     with Client() as client:
         where = client.instance(instance)
         configuration = client.configuration(where, domain)["id"]
-        found = _find(client, where, configuration, user, domain)
+        found = find_user(client, where, configuration, user, domain)
         confirm(f"Remove user {found['username']} of {found['domain']}?", yes)
         client.call("DELETE", f"{ibm_path_of(where, configuration)}/users/{found['id']}")
         say(f"removed {found['username']}", Form.json)
 
 
-def _find(client: Client, instance: str, configuration: str, user: str, domain: str) -> dict[str, Any]:
+def find_user(client: Client, instance: str, configuration: str, user: str, domain: str) -> dict[str, Any]:
+    """Return a user of a domain by its username or ID."""
     for each in _users(client, instance, configuration):
         if user in (each["username"], each["id"]):
             return each

@@ -8,6 +8,7 @@ from litestar.di import Provide
 
 from services.control.api import (
     configurations,
+    credentials,
     dkim,
     endpoints,
     keys,
@@ -27,7 +28,21 @@ from services.control.api.document import make_config
 from services.control.api.edge import Edge
 from services.control.api.errors import HANDLERS
 
-MODULES = (configurations, users, metrics, zones, rules, tenants, records, dkim, messages, queue, keys, endpoints)
+MODULES = (
+    configurations,
+    users,
+    credentials,
+    metrics,
+    zones,
+    rules,
+    tenants,
+    records,
+    dkim,
+    messages,
+    queue,
+    keys,
+    endpoints,
+)
 
 
 def make_application(desk: Desk) -> Any:

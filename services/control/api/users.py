@@ -96,9 +96,13 @@ def shown(user: User, configuration: Configuration) -> SmtpUser:
     )
 
 
-def _found(
+def found_user(
     desk: Desk, caller: Caller, instance_id: str, configuration_id: str, user_id: str, *, write: bool = False
 ) -> tuple[User, Configuration]:
+    """Return a user the caller may reach, with its configuration.
+
+    Errors: `Refused`: 404 if it is unknown or another's, 403 if the caller may only read.
+    """
     configuration = configuration_of(desk.directory, caller, instance_id, configuration_id, write=write)
     user = desk.directory.get(f"user.{configuration_id}.{user_id}", User)
     if user is None:
@@ -164,7 +168,7 @@ async def list_users(
 @get(PATH + "/{user_id:str}", tags=["smtp users"])
 async def get_user(request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str) -> SmtpUser:
     """Return a user, never its password."""
-    return shown(*_found(desk, caller_of(request), instance_id, configuration_id, user_id))
+    return shown(*found_user(desk, caller_of(request), instance_id, configuration_id, user_id))
 
 
 @patch(PATH + "/{user_id:str}", tags=["smtp users"])
@@ -173,7 +177,7 @@ async def update_user(
 ) -> SmtpUser:
     """Change the description of a user."""
     caller = caller_of(request)
-    user, configuration = _found(desk, caller, instance_id, configuration_id, user_id, write=True)
+    user, configuration = found_user(desk, caller, instance_id, configuration_id, user_id, write=True)
     if data.description is not UNSET:
         user = await desk.users.describe(caller, user, data.description)
     return shown(user, configuration)
@@ -183,7 +187,7 @@ async def update_user(
 async def delete_user(request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str) -> None:
     """Remove a user; its credentials end within a second."""
     caller = caller_of(request)
-    user, _ = _found(desk, caller, instance_id, configuration_id, user_id, write=True)
+    user, _ = found_user(desk, caller, instance_id, configuration_id, user_id, write=True)
     await desk.users.remove(caller, user)
 
 
@@ -197,7 +201,7 @@ async def rotate_user(
 ) -> Rotated:
     """Make a second password, shown this once; the present one goes on working for a while. Clones get it too."""
     caller = caller_of(request)
-    user, _ = _found(desk, caller, instance_id, configuration_id, user_id, write=True)
+    user, _ = found_user(desk, caller, instance_id, configuration_id, user_id, write=True)
     keep = None if data.keep_seconds is UNSET else data.keep_seconds
     password, changed = await desk.users.rotate(caller, user, keep)
     ends = [each.expires_at for each in changed.passwords if each.expires_at is not None]

@@ -1,0 +1,117 @@
+"""Credentials over the API: two live passwords, their last use, guard rails, quotas, use of API keys."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from argon2 import PasswordHasher
+
+from shared.bus.kv import Bucket
+from shared.contract.records import User
+from shared.contract.siblings import PasswordUse
+from tests.bus.test_control import refused
+from tests.control_world import Tenant, World
+
+AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the module two replicas of control on one bus."""
+    found = World(tmp_path_factory.mktemp("control"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def tenant(world: World) -> Tenant:
+    """Give a test a tenant of its own."""
+    return world.tenant()
+
+
+def user_path(tenant: Tenant) -> str:
+    """Return the path of the tenant's user in Postlane's part of the API."""
+    return f"{tenant.own}/users/{tenant.user['id']}"
+
+
+def test_a_user_has_two_passwords_at_most_and_each_can_be_ended(world: World, tenant: Tenant) -> None:
+    """Rotation overlaps, a third password is a conflict, ending one lets the next rotation through, the last stays."""
+    path = user_path(tenant)
+    rotated = tenant.manager.made(f"{path}/rotate", {"keep_seconds": 3600}, 200)
+    listed = tenant.reader.get(f"{path}/passwords").json()["passwords"]
+    assert [each["works"] for each in listed] == [True, True]
+    assert ["expires_at" in each for each in listed] == [True, False]
+    assert not any({"hash", "password"} & set(each) for each in listed)
+    refused(tenant.manager.post(f"{path}/rotate", json={"keep_seconds": 60}), 409, "too_many_passwords")
+    assert tenant.manager.delete(f"{path}/passwords/{listed[0]['id']}").status_code == 204
+    refused(tenant.manager.delete(f"{path}/passwords/{listed[0]['id']}"), 404, "password_not_found")
+    refused(tenant.manager.delete(f"{path}/passwords/{listed[1]['id']}"), 409, "last_password")
+    refused(tenant.reader.delete(f"{path}/passwords/{listed[1]['id']}"), 403)
+    record = world.records()[f"user.{tenant.configuration}.{tenant.user['id']}"]
+    assert isinstance(record, User)
+    assert [password.id for password in record.passwords] == [listed[1]["id"]]
+    assert PasswordHasher().verify(record.passwords[0].hash, rotated["password"])
+    tenant.manager.made(f"{path}/rotate", {"keep_seconds": 60}, 200)
+
+
+def test_clones_share_the_end_of_a_password(world: World, tenant: Tenant) -> None:
+    """A password revoked in one configuration is revoked in the other: it is the same password."""
+    other = tenant.manager.configuration(tenant.id, world.domain())
+    username = tenant.user["username"]
+    clone = tenant.manager.made(f"/v1/instances/{tenant.id}/smtp/config/{other}/users?username_to_clone={username}", {})
+    path = user_path(tenant)
+    tenant.manager.made(f"{path}/rotate", {}, 200)
+    first, second = (each["id"] for each in tenant.reader.get(f"{path}/passwords").json()["passwords"])
+    assert tenant.manager.delete(f"{path}/passwords/{first}").status_code == 204
+    record = world.records()[f"user.{other}.{clone['id']}"]
+    assert isinstance(record, User)
+    assert [password.id for password in record.passwords] == [second]
+
+
+def test_the_last_use_of_a_password_is_told(world: World, tenant: Tenant) -> None:
+    """What ingress wrote down is shown: when, from where, and the name the client gave."""
+    path = user_path(tenant)
+    password = tenant.reader.get(f"{path}/passwords").json()["passwords"][0]
+    assert "last_use" not in password
+
+    async def used() -> None:
+        bus = await world.bus.connect("ingress")
+        use = PasswordUse(at=AT, address="192.0.2.7", banner="jira.acme.example")
+        key = f"{tenant.configuration}.{tenant.user['id']}.{password['id']}"
+        await Bucket[PasswordUse](bus, "usage", PasswordUse).put(key, use)
+        await bus.close()
+
+    asyncio.run(used())
+    shown = tenant.reader.get(f"{path}/passwords").json()["passwords"][0]["last_use"]
+    assert shown == {"at": "2026-05-01T12:00:00Z", "address": "192.0.2.7", "banner": "jira.acme.example"}
+
+
+def test_guard_rails_are_set_lifted_and_audited(world: World, tenant: Tenant) -> None:
+    """A change names only what it changes; faults are listed together and change nothing; IBM's view stays as it is."""
+    path = user_path(tenant)
+    ibm = tenant.reader.get(f"{tenant.path}/users/{tenant.user['id']}").json()
+    wish = {"senders": [f"jira@{tenant.domain}"], "networks": ["192.0.2.1"], "messages_per_hour": 10}
+    tenant.manager.patch(path, json=wish)
+    changed = tenant.manager.patch(path, json={"recipients": ["client.example"], "networks": []}).json()
+    assert changed["guard_rails"] == {
+        "senders": [f"jira@{tenant.domain}"],
+        "networks": [],
+        "recipients": ["*@client.example"],
+        "messages_per_hour": 10,
+        "staging": "deliver",
+        "redirect_to": "",
+        "staging_allowed": [],
+    }
+    assert tenant.reader.get(path).json() == changed
+    wrong = tenant.manager.patch(path, json={"senders": ["a@rival.example"], "staging": "allow-list"})
+    assert len(refused(wrong, 400)) == 2
+    refused(tenant.manager.patch(path, json={"staging": "burn"}), 400)
+    refused(tenant.reader.patch(path, json={"staging": "capture"}), 403)
+    assert tenant.reader.get(path).json() == changed
+    assert set(tenant.reader.get(f"{tenant.path}/users/{tenant.user['id']}").json()) == set(ibm)
+    staged = tenant.manager.patch(path, json={"staging": "redirect", "redirect_to": "qa@acme.example"}).json()
+    assert staged["guard_rails"]["staging"] == "redirect"
+    audit = tenant.manager.get("/v1/postlane/audit", params={"key": tenant.user["id"]}).json()["records"]
+    assert audit[0]["after"]["redirect_to"] == "qa@acme.example"
+    assert audit[0]["before"]["staging"] == "deliver"
