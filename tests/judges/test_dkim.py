@@ -7,7 +7,7 @@ from typing import Any
 import dkim
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,6 +127,26 @@ FOLDS = [b" ", b"\t", b"a", b"b c", b"\r\n ", b"\r\n\t", b";", b"\xe4"]
 NAMES = [b"Subject", b"To", b"X-A", b"Date", b"Content-Type", b"reply-to"]
 WORDS = st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join)
 VALUES = st.lists(st.sampled_from(FOLDS), max_size=20).map(b"".join)
+
+
+def test_a_second_signature_with_ed25519() -> None:
+    """The judge checks either signature of a mail by its place, and refuses both when the body was changed."""
+    second = ed25519.Ed25519PrivateKey.generate()
+    public = base64.b64encode(second.public_key().public_bytes_raw())
+    mail = HEAD + b"\r\nbody text\r\n"
+    field = sign(mail, key=second, domain="sender.example", selector="ed", now_seconds=1_790_000_000)
+    both = field + signed(mail)
+
+    def serve(name: bytes, timeout: int = 5) -> bytes:
+        return b"v=DKIM1; k=ed25519; p=" + public if name.startswith(b"ed.") else answer(name)
+
+    assert judge.DKIM(both).verify(idx=0, dnsfunc=serve)
+    assert judge.DKIM(both).verify(idx=1, dnsfunc=serve)
+    for place in (0, 1):
+        with pytest.raises(judge.ValidationError):
+            judge.DKIM(both.replace(b"body", b"Body")).verify(idx=place, dnsfunc=serve)
+    forged = both.replace(b"Subject: hello", b"Subject: other")
+    assert not judge.DKIM(forged).verify(idx=0, dnsfunc=serve)
 
 
 @settings(max_examples=300, deadline=None)
