@@ -227,9 +227,16 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
         name="usage", writer="ingress", readers=("control",), description="When each password was last used"
     ),
     BucketDeclaration(
+        name="reports",
+        writer="ingress",
+        readers=("control",),
+        description="Logins that rules in report mode would have refused",
+        max_age_hours=168,
+    ),
+    BucketDeclaration(
         name="spending",
         writer="ingress",
-        readers=("ingress",),
+        readers=("ingress", "control"),
         description="What each ingress process has accepted, for quotas",
         max_age_hours=48,
     ),

@@ -28,6 +28,21 @@ class PasswordUse(Record, frozen=True, kw_only=True, tag="password-use.v1"):
     """The name the client gave in EHLO."""
 
 
+class RuleReport(Record, frozen=True, kw_only=True, tag="rule-report.v1"):
+    """A login that a rule in report mode would have refused. Bucket `reports`, written now and then, lapses.
+
+    Key `<instance>.<rule>.<endpoint>.<address, encoded>`.
+    """
+
+    at: datetime
+    """The last time."""
+    instance: str
+    rule: str
+    address: str
+    endpoint: Literal["public", "private"]
+    username: str
+
+
 class Spending(Record, frozen=True, kw_only=True, tag="spending.v1"):
     """What one ingress process has accepted, for quotas. Bucket `spending`, key `<process>`; summed by its siblings.
 
@@ -55,6 +70,12 @@ class Receipt(Record, frozen=True, kw_only=True, tag="receipt.v1"):
     at: datetime
     stored: bool = False
     """The message is durable; before that a repetition is told to come again."""
+    fingerprint: str = ""
+    """Digest of what a repetition must have alike."""
+    lane: str = ""
+    """Where it was to be stored."""
+    busy_until: datetime | None = None
+    """Until then somebody may still be storing it; afterwards a repetition stores it, under the same queue ID."""
 
 
 class ApiKeyUse(Record, frozen=True, kw_only=True, tag="api-key-use.v1"):
