@@ -1,0 +1,108 @@
+"""Sender domains on the whole system: delegated keys, rotation with two keys live, a second signature."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system import System, eventually
+from tests.tenants import Tenant
+
+ZONE = "dkim.relay.example"
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Give the module a system whose operator has a zone for delegated keys."""
+    settings = {"POSTLANE_CONTROL_DKIM_ZONE": ZONE, "POSTLANE_CONTROL_DKIM_FINISH_SECONDS": "0.2"}
+    running = System(tmp_path_factory.mktemp("domains"), **settings).start()
+    yield running
+    assert running.stop() == 0
+
+
+def selectors(tenant: Tenant, marker: str) -> list[str]:
+    """Send a message; return the selectors of its signatures, each of them good."""
+    tenant.send(marker)
+    return [tags["s"] for tags in tenant.signatures(tenant.arrived(marker))]
+
+
+def test_a_key_is_rotated_while_mail_flows(relay: System) -> None:
+    """The next key signs once it is in DNS and not before; finishing is refused until then; no signature ever fails."""
+    tenant = Tenant(relay, "rotating.example").ready()
+    state = tenant.made(tenant.own + "/dkim", method="GET")
+    old = state["selector"]
+    assert selectors(tenant, "before") == [old]
+
+    said = relay.postlane("domain", "dkim", "rotate", tenant.domain, "--instance", tenant.instance).stdout
+    new = tenant.made(tenant.own + "/dkim", method="GET")["next_selector"]
+    assert f"{new}._domainkey.rotating.example" in said
+    assert selectors(tenant, "unpublished") == [old]
+    finish = ("domain", "dkim", "finish", tenant.domain, "--instance", tenant.instance)
+    refused = relay.postlane(*finish, check=False)
+    assert refused.returncode == 6
+    assert "must be in DNS before the old one is given up" in refused.stderr
+    tenant.publish("dkim-next")
+    eventually("the next key is seen", lambda: tenant.made(tenant.own + "/dkim", method="GET")["next_seen"])
+    eventually("it signs", lambda: selectors(tenant, f"next-{len(relay.arrived())}") == [new])
+    assert tenant.overview()["state"] == "verified"
+    relay.postlane(*finish)
+
+    after = tenant.made(tenant.own + "/dkim", method="GET")
+    assert (after["selector"], after["retired_selector"]) == (new, old)
+    assert selectors(tenant, "after") == [new]
+    tenant.remove(f"{old}._domainkey.rotating.example")
+    tenant.made(tenant.ibm + "/verify?type=dkim,spf", method="PATCH")
+    assert tenant.overview()["state"] == "verified"
+
+
+def test_a_delegated_key_is_rotated_without_the_customer(relay: System) -> None:
+    """Two CNAMEs once; then only the operator's zone changes, and the rotation finishes by itself."""
+    tenant = Tenant(relay, "delegated.example", delegate=True)
+    tenant.publish()
+    pending = tenant.made(tenant.ibm + "/verify?type=dkim", method="PATCH")
+    assert pending["status"][0]["verification"] == "PENDING"
+    assert "operator has not published the key" in tenant.overview()["missing"][0]
+
+    def serve_zone() -> list[str]:
+        """Publish what `postlane domain zone` prints, as the operator's name server would."""
+        lines = relay.postlane("domain", "zone").stdout.splitlines()
+        records = [line.split(" ", 4) for line in lines if not line.startswith(";")]
+        for name, _ttl, _in, kind, value in records:
+            tenant.set(name.rstrip("."), kind, value.replace('" "', "").strip('"'))
+        return [name.split(".")[0] for name, *_ in records]
+
+    serve_zone()
+    tenant.ready()
+    first = tenant.made(tenant.own + "/dkim", method="GET")
+    assert selectors(tenant, "delegated") == [first["selector"]]
+
+    relay.postlane("domain", "dkim", "rotate", tenant.domain, "--finish-when-seen", "--instance", tenant.instance)
+    assert len(serve_zone()) == 2
+    eventually(
+        "the rotation finishes",
+        lambda: tenant.made(tenant.own + "/dkim", method="GET").get("retired_selector") == first["selector"],
+    )
+    after = tenant.made(tenant.own + "/dkim", method="GET")
+    eventually("it signs", lambda: selectors(tenant, f"mine-{len(relay.arrived())}") == [after["selector"]])
+    assert after["selector"] != first["selector"]
+    early = relay.postlane("domain", "dkim", "rotate", tenant.domain, "--instance", tenant.instance, check=False)
+    assert early.returncode == 6
+    assert "stays published until" in early.stderr
+
+
+def test_a_second_signature_joins_once_its_key_is_seen(relay: System) -> None:
+    """RSA for everybody, Ed25519 beside it; the standing does not depend on it."""
+    tenant = Tenant(relay, "twice.example").ready()
+    shown = relay.postlane("domain", "dkim", "add-ed25519", tenant.domain, "--instance", tenant.instance).stdout
+    assert "v=DKIM1; k=ed25519; p=" in shown
+    assert len(selectors(tenant, "one")) == 1
+    tenant.publish("dkim-ed25519")
+    tenant.made(tenant.ibm + "/verify?type=dkim,spf", method="PATCH")
+    eventually("two signatures", lambda: len(selectors(tenant, f"two-{len(relay.arrived())}")) == 2)
+    tenant.send("both")
+    kinds = [tags["a"] for tags in tenant.signatures(tenant.arrived("both"))]
+    assert sorted(kinds) == ["ed25519-sha256", "rsa-sha256"]
+    second = tenant.made(tenant.own + "/dkim", method="GET")["ed25519_selector"]
+    tenant.remove(f"{second}._domainkey.twice.example")
+    tenant.made(tenant.ibm + "/verify?type=dkim,spf", method="PATCH")
+    assert tenant.overview()["state"] == "verified"
+    eventually("one signature", lambda: len(selectors(tenant, f"less-{len(relay.arrived())}")) == 1)
