@@ -1,8 +1,10 @@
 """Authorization and suspension: what the customer says of their mail, and what the operator decides."""
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from services.control.caller import Caller
 from services.control.core import authorization as questions
@@ -16,6 +18,16 @@ from shared.contract.records import Authorization, Configuration, Lane, Suspensi
 from shared.runtime.clock import now
 
 REASON_LENGTH = 1000
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a configuration may send; 0 is unlimited, or the limit of ingress. Ingress holds clients to it."""
+
+    messages_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    messages_per_hour: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    messages_per_day: Annotated[int, Meta(ge=0, le=10_000_000_000)] = 0
+    recipients_per_message: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    message_bytes: Annotated[int, Meta(ge=0, le=1_073_741_824)] = 0
 
 
 class Decisions:
@@ -59,9 +71,9 @@ class Decisions:
         return submitted
 
     async def approve(
-        self, caller: Caller, configuration: Configuration, lane: Lane | None, messages_per_hour: int, reason: str
+        self, caller: Caller, configuration: Configuration, lane: Lane | None, quota: Quota, reason: str
     ) -> Authorization:
-        """Approve sending, with a lane and a rate; an approval may be given again with other ones.
+        """Approve sending, with a lane and a quota; an approval may be given again with other ones.
 
         Errors: `Refused`: 400, 409 if no questionnaire was submitted.
         """
@@ -76,7 +88,7 @@ class Decisions:
                 decided_by=caller.name,
                 reason=reason,
                 lane=lane or by_nature,
-                messages_per_hour=messages_per_hour,
+                **msgspec.structs.asdict(quota),
             )
 
         return await self._decide(caller, configuration, decided)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from services.ingress.core import admission, content, guard_rails
+from services.ingress.core import admission, content, guard_rails, repeats
 from services.ingress.core.admission import Account, Admitted
 from services.ingress.core.commands import Sender
 from services.ingress.core.content import ContentLimits
@@ -24,6 +24,7 @@ from services.ingress.directory import Directory
 from services.ingress.journal import Journal, Posting
 from services.ingress.metrics import Metrics
 from services.ingress.quotas import Quotas
+from services.ingress.receipts import Receipts, Ticket
 from services.ingress.session import Login, SubmissionSession, Transaction
 from services.ingress.settings import IngressSettings
 from services.ingress.spool import Spool
@@ -61,8 +62,10 @@ class Reception:
         settings: IngressSettings,
         slots: int,
         quotas: Quotas,
+        receipts: Receipts,
     ) -> None:
         """Use what its owner has made and started."""
+        self._receipts = receipts
         self._quotas = quotas
         self._directory = directory
         self._spool = spool
@@ -88,7 +91,7 @@ class Reception:
             return accounts
         if sender.address is None:
             return None
-        chosen = self._choose(accounts, sender.address.domain, reply.SENDER_NOT_ALLOWED)
+        chosen = self._choose(session, accounts, sender.address.domain, reply.SENDER_NOT_ALLOWED)
         if isinstance(chosen, Refusal):
             return chosen
         account, admitted = chosen
@@ -114,15 +117,22 @@ class Reception:
                 return msgspec.structs.replace(parsed, instance=accounts[0].configuration.instance)
             return _owned(parsed, transaction.account)
         domain = transaction.account.configuration.domain if transaction.account else parsed.author.domain
-        chosen = self._choose(accounts, domain, reply.HEADER_FROM_NOT_ALLOWED)
+        chosen = self._choose(session, accounts, domain, reply.HEADER_FROM_NOT_ALLOWED)
         if isinstance(chosen, Refusal):
             return chosen
         account, admitted = chosen
         if refusal := self._overstepped(transaction, parsed, account, admitted, len(message)):
             return _owned(refusal, account)
-        ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted))
-        if isinstance(ready, Refusal):
-            return _owned(ready, account)
+        refusal = await _work(len(message), partial(self._check, sender, parsed, account))
+        if refusal is not None:
+            return _owned(refusal, account)
+        ticket = await self._ticket(transaction, parsed, account, admitted)
+        if isinstance(ticket, Refusal):
+            return _owned(ticket, account)
+        if isinstance(ticket, repeats.Done):
+            self._metrics.repeated.inc()
+            return QueueId(ticket.queue_id)
+        ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted, ticket))
         configuration, envelope = account.configuration, ready.envelope
         self._quotas.take(account, admitted)
         place = Place(
@@ -133,7 +143,9 @@ class Reception:
             envelope.queue_id,
         )
         with self._metrics.store_seconds.time():
-            outcome = await self._spool.store(place, ready.payload)
+            outcome = await self._spool.store(place, ready.payload, again=ticket is not None and ticket.again)
+        if ticket is not None:
+            await self._receipts.close(ticket, stored=outcome == "stored")
         if outcome != "stored":
             self._quotas.give(account)
             text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT
@@ -146,23 +158,27 @@ class Reception:
         return QueueId(envelope.queue_id)
 
     def _entitled(self, session: SubmissionSession, login: Login) -> tuple[Account, ...] | Refusal:
-        """Return the login's accounts whose password and access rules still hold."""
+        """Return the login's accounts whose password is still valid, if one of them may be used from this address."""
         accounts = admission.still_valid(self._directory.accounts(login.username), login.verified, clock.now())
         if not accounts:
             return Refusal(reply.CREDENTIALS_WITHDRAWN, "the user, its password or its configuration is gone")
-        denials = [self._directory.denial(account, session.address, session.endpoint) for account in accounts]
-        allowed = tuple(account for account, denial in zip(accounts, denials, strict=True) if not denial)
-        if not allowed:
-            first = accounts[0].configuration
-            return Refusal(reply.ADDRESS_NOT_ALLOWED, denials[0], first.instance, first.id)
-        return allowed
+        denials = [self._denied(session, account) for account in accounts]
+        if all(denials):
+            return denials[0] or accounts
+        return accounts
+
+    def _denied(self, session: SubmissionSession, account: Account) -> Refusal | None:
+        denial = self._directory.denial(account, session.address, session.endpoint)
+        return _owned(Refusal(reply.ADDRESS_NOT_ALLOWED, denial), account) if denial else None
 
     def _choose(
-        self, accounts: tuple[Account, ...], domain: str, refusal_text: reply.Reply
+        self, session: SubmissionSession, accounts: tuple[Account, ...], domain: str, refusal_text: reply.Reply
     ) -> tuple[Account, Admitted] | Refusal:
         account = admission.select(accounts, domain)
         if account is None:
             return admission.sender_refused(accounts, domain, refusal_text)
+        if denied := self._denied(session, account):
+            return denied
         configuration = account.configuration
         admitted = admission.gate(configuration, self._directory.gates(configuration.id))
         if isinstance(admitted, Refusal):
@@ -209,6 +225,31 @@ class Reception:
         refusals = (guard_rails.recipient_refused(account.user, each.address) for each in transaction.recipients)
         return next((each for each in refusals if each), None) or self._too_large(account, admitted, octets)
 
+    def _check(self, sender: Sender, parsed: content.Parsed, account: Account) -> Refusal | None:
+        """Check the content for its configuration. May run in a thread."""
+        configuration = account.configuration
+        return content.check(
+            parsed, configuration.domain, configuration.attachments_allowed, sender.smtputf8, self._limits
+        )
+
+    async def _ticket(
+        self, transaction: Transaction, parsed: content.Parsed, account: Account, admitted: Admitted
+    ) -> Ticket | repeats.Done | Refusal | None:
+        """Look up a message that may be a repetition; None for all others, which pay nothing for it."""
+        configuration, sender = account.configuration, transaction.sender
+        if not repeats.claims(configuration.repeats, parsed.fields):
+            return None
+        submitted = repeats.Submitted(
+            configuration.id,
+            account.user.id,
+            sender.address.written if sender and sender.address else "",
+            tuple(each.address.written for each in transaction.recipients),
+            parsed.fields,
+            parsed.body,
+        )
+        claim = await _work(len(parsed.body), partial(repeats.claim, submitted))
+        return claim if isinstance(claim, Refusal) else await self._receipts.open(claim, _new_id(), admitted.lane)
+
     def _seal(
         self,
         session: SubmissionSession,
@@ -216,18 +257,15 @@ class Reception:
         parsed: content.Parsed,
         account: Account,
         admitted: Admitted,
-    ) -> _Ready | Refusal:
-        """Check the content for its configuration and build what is stored. May run in a thread."""
+        ticket: Ticket | None,
+    ) -> _Ready:
+        """Build what is stored. May run in a thread."""
         login, sender, configuration = session.login, transaction.sender, account.configuration
         if login is None or sender is None:
             raise RuntimeError("a message without a login or a sender")
-        refusal = content.check(
-            parsed, configuration.domain, configuration.attachments_allowed, sender.smtputf8, self._limits
-        )
-        if refusal is not None:
-            return refusal
-        at = clock.now()
-        queue_id = new_queue_id(int(at.timestamp() * 1000), secrets.token_bytes(RANDOM_BYTES))
+        # A ticket brings the queue ID, and the time and lane of the first submission: stored again, it is the same.
+        at = ticket.receipt.at if ticket else clock.now()
+        queue_id = QueueId(ticket.receipt.queue_id) if ticket else _new_id()
         # Asked for by many clients just in case; a message that does not need it can go to any exchanger.
         smtputf8 = sender.smtputf8 and _needs_utf8(transaction, parsed)
         trace = Trace(self._host, session.client_name, session.address, session.tls, login.username)
@@ -238,7 +276,7 @@ class Reception:
             instance=configuration.instance,
             configuration=configuration.id,
             domain=configuration.domain,
-            lane=admitted.lane,
+            lane=ticket.receipt.lane if ticket else admitted.lane,
             sender=sender.address.written if sender.address else "",
             recipients=tuple(
                 Recipient(number=number, address=each.address.written, notify=each.notify, orcpt=each.orcpt)
@@ -287,6 +325,10 @@ class Reception:
         subject = subjects.accepted(envelope.instance, envelope.configuration, envelope.queue_id)
         # Not awaited: a reconciler re-creates what a crash may lose between here and the bus.
         self._accepted.post(Posting(subject, "ACCEPTED", envelope.queue_id, msgspec.json.encode(event)))
+
+
+def _new_id() -> QueueId:
+    return new_queue_id(clock.now_ms(), secrets.token_bytes(RANDOM_BYTES))
 
 
 def _needs_utf8(transaction: Transaction, parsed: content.Parsed) -> bool:

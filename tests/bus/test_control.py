@@ -333,9 +333,14 @@ def test_the_operator_decides_and_the_customer_sees_it(tenant: Tenant) -> None:
     refused(tenant.operator.post(f"{tenant.own}/authorization/approve", json={}), 409, "authorization_missing")
     assert tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS).json()["status"] == "submitted"
     refused(tenant.manager.post(f"{tenant.own}/authorization/approve", json={}), 403, "not_allowed")
-    wish = {"messages_per_hour": 100, "reason": "ok"}
-    approved = tenant.operator.post(f"{tenant.own}/authorization/approve", json=wish).json()
-    assert (approved["status"], approved["messages_per_hour"], approved["lane"]) == ("approved", 100, "transactional")
+    refused(tenant.operator.post(f"{tenant.own}/authorization/approve", json={"messages_per_day": -1}), 400)
+    quota = {
+        "messages_per_second": 5, "messages_per_hour": 100, "messages_per_day": 900,
+        "recipients_per_message": 3, "message_bytes": 100_000,
+    }  # fmt: skip
+    approved = tenant.operator.post(f"{tenant.own}/authorization/approve", json=quota | {"reason": "ok"}).json()
+    assert (approved["status"], approved["lane"]) == ("approved", "transactional")
+    assert {name: approved[name] for name in quota} == quota
     assert tenant.reader.get(tenant.path).json()["config"]["en_authorization"] == {"verification": "SUCCESSFUL"}
     refused(tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS), 409, "authorization_approved")
     refused(tenant.operator.post(f"{tenant.own}/authorization/reject", json={"reason": " "}), 400, "reason_missing")

@@ -177,14 +177,25 @@ def authorize(
 @app.command()
 def approve(
     domain: Name,
-    rate: Annotated[int, typer.Option(help="messages per hour; 0 is unlimited", min=0)] = 0,
+    per_second: Annotated[int, typer.Option(help="messages per second; 0 is unlimited", min=0)] = 0,
+    per_hour: Annotated[int, typer.Option("--per-hour", "--rate", help="messages per hour", min=0)] = 0,
+    per_day: Annotated[int, typer.Option(help="messages per day", min=0)] = 0,
+    recipients: Annotated[int, typer.Option(help="recipients per message; 0: as everybody", min=0)] = 0,
+    message_bytes: Annotated[int, typer.Option(help="octets of a message; 0: as everybody", min=0)] = 0,
     lane: Annotated[str, typer.Option(help="transactional or marketing; default: as the customer says")] = "",
     reason: Because = "",
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
     """Approve sending. Operators only."""
-    wish: dict[str, Any] = {"messages_per_hour": rate, "reason": reason} | ({"lane": lane} if lane else {})
+    wish: dict[str, Any] = {
+        "messages_per_second": per_second,
+        "messages_per_hour": per_hour,
+        "messages_per_day": per_day,
+        "recipients_per_message": recipients,
+        "message_bytes": message_bytes,
+        "reason": reason,
+    } | ({"lane": lane} if lane else {})
     _decide(domain, "authorization/approve", wish, instance, output, "sending is approved for")
 
 

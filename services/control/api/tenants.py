@@ -17,6 +17,7 @@ from services.control.caller import configuration_of, instance_of
 from services.control.core import onboarding
 from services.control.core.fault import Fault, text_fault
 from services.control.core.record_advice import RecordAdvice
+from services.control.decisions import Quota
 from services.control.refusal import bad_request, unknown
 from shared.contract.records import Authorization, Configuration, Instance, Lane, Suspension, User
 from shared.contract.standing import Standing
@@ -106,14 +107,12 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Operators only."""
 
 
-class Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator's approval."""
+class Approve(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's approval, with the quota it comes with."""
 
     reason: str = ""
     lane: Lane | UnsetType = UNSET
     """Left out: as the customer described the mail."""
-    messages_per_hour: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
-    """0: unlimited."""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -290,7 +289,8 @@ async def approve(request: Http, desk: Desk, instance_id: str, configuration_id:
     found = configuration_of(desk.directory, caller, instance_id, configuration_id)
     caller.needs_operator("decide on authorizations")
     lane: Lane | None = None if data.lane is UNSET else data.lane
-    return await desk.decisions.approve(caller, found, lane, data.messages_per_hour, data.reason)
+    quota = Quota(**{name: getattr(data, name) for name in Quota.__struct_fields__})
+    return await desk.decisions.approve(caller, found, lane, quota, data.reason)
 
 
 @post(ONE + "/authorization/reject", status_code=200, tags=["authorization"])

@@ -1,0 +1,146 @@
+"""Quotas over several ingress processes: what one has accepted is spent at the other, also after a restart."""
+
+import smtplib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.bus_server import BusServer
+from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, connect, running, with_tenants
+from tests.dialogues.test_server import bus as bus
+from tests.ingress_process import Tenants
+
+PAUSE_SECONDS = 0.2
+"""A session may make only so many errors and idle commands."""
+LATE_IN_THE_HOUR = 3_580
+"""Quotas are by the clock: a test does not begin in the last seconds of an hour."""
+
+
+@pytest.fixture(autouse=True)
+def _not_over_the_hours_border() -> None:
+    while time.time() % 3_600 > LATE_IN_THE_HOUR:
+        time.sleep(1)
+
+
+def approve(bus: BusServer, **quota: int) -> None:
+    """Give `shop.example` a quota."""
+
+    async def put(tenants: Tenants) -> None:
+        entry = await tenants.directory.get("authorization.shop")
+        assert entry is not None
+        await tenants.directory.put("authorization.shop", msgspec.structs.replace(entry.record, **quota))
+
+    with_tenants(bus, put)
+
+
+def limit(bus: BusServer, username: str, **limits: object) -> None:
+    """Give a user of `shop.example` a limit."""
+
+    async def put(tenants: Tenants) -> None:
+        key = f"user.shop.u-{username}"
+        entry = await tenants.directory.get(key)
+        assert entry is not None
+        await tenants.directory.put(key, msgspec.structs.replace(entry.record, **limits))
+
+    with_tenants(bus, put)
+
+
+def send(client: smtplib.SMTP) -> None:
+    """Send one message that is accepted."""
+    begin(client)
+    assert client.data(MAIL)[0] == 250
+
+
+def until_refused(client: smtplib.SMTP) -> tuple[int, bytes]:
+    """Ask until MAIL is refused: what the other process counted arrives within its interval."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (answer := client.mail("a@shop.example"))[0] == 250:
+        assert time.monotonic() < deadline, "never refused"
+        client.rset()
+        time.sleep(PAUSE_SECONDS)
+    return answer
+
+
+def test_two_processes_share_a_quota(bus: BusServer, tmp_path: Path) -> None:
+    """Two messages here and one there are three of the hour; the reply says when to come again."""
+    approve(bus, messages_per_hour=3)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with (
+        running(bus, tmp_path / "one") as one,
+        running(bus, tmp_path / "two") as two,
+        connect(one) as here,
+        connect(two) as there,
+    ):
+        send(here)
+        send(here)
+        send(there)
+        code, text = until_refused(here)
+        assert code == 450
+        assert text.startswith(b"4.7.1 The quota of 3 messages an hour is used up, try again in ")
+        assert until_refused(there)[0] == 450
+        assert here.mail("a@second.example")[0] == 250, "another configuration has its own quota"
+
+
+def test_a_restart_forgets_nothing(bus: BusServer, tmp_path: Path) -> None:
+    """A day's quota is used up for the process that comes after, too; without it the same mail goes through."""
+    approve(bus, messages_per_day=1)
+    with running(bus, tmp_path) as before, connect(before) as client:
+        send(client)
+    with running(bus, tmp_path) as after, connect(after) as client:
+        code, text = client.mail("a@shop.example")
+        assert (code, text[:5]) == (450, b"4.7.1")
+        approve(bus, messages_per_day=0)
+        _until(lambda: client.mail("a@shop.example")[0] == 250)
+
+
+def test_a_users_own_rate(bus: BusServer, tmp_path: Path) -> None:
+    """One user has sent its messages of the hour, its colleague has not."""
+    limit(bus, "alice", messages_per_hour=1)
+    with running(bus, tmp_path) as ingress, connect(ingress) as alice, connect(ingress, "gina") as gina:
+        send(alice)
+        code, text = alice.mail("a@shop.example")
+        assert (code, text[:5]) == (450, b"4.7.1")
+        assert gina.mail("jira@shop.example")[0] == 250
+
+
+def test_limits_of_one_message(bus: BusServer, tmp_path: Path) -> None:
+    """A configuration's own number of recipients and size are held, announced or not."""
+    approve(bus, recipients_per_message=2, message_bytes=2_000)
+    with running(bus, tmp_path) as ingress, connect(ingress) as client:
+        assert client.mail("a@shop.example", ["SIZE=2001"])[0] == 552
+        assert client.mail("a@shop.example", ["SIZE=2000"])[0] == 250
+        assert [client.rcpt(f"r{number}@y.example")[0] for number in range(3)] == [250, 250, 452]
+        code, text = client.data(MAIL + "x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 30)
+        assert (code, b"limit of 2000 octets" in text) == (552, True)
+
+
+def test_new_limits_reach_open_sessions(bus: BusServer, tmp_path: Path) -> None:
+    """Limits set while a session is open hold from the next MAIL on, at every process."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with (
+        running(bus, tmp_path / "one") as one,
+        running(bus, tmp_path / "two") as two,
+        connect(one) as here,
+        connect(two) as there,
+    ):
+        send(here)
+        send(there)
+        limit(bus, "alice", senders=("jira@shop.example",))
+        for client in (here, there):
+            assert b"may use" in until_refused(client)[1]
+        limit(bus, "alice", senders=("*",), networks=("192.0.2.0/24",))
+        for client in (here, there):
+            client.rset()
+            assert b"no longer allowed" in until_refused(client)[1]
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(PAUSE_SECONDS)
