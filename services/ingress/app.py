@@ -17,6 +17,7 @@ from services.ingress.listeners import Listeners
 from services.ingress.metrics import Metrics
 from services.ingress.proof import Proof
 from services.ingress.quotas import Quotas
+from services.ingress.receipts import Receipts
 from services.ingress.reception import Reception
 from services.ingress.refusals import Refusals
 from services.ingress.settings import IngressSettings
@@ -78,13 +79,14 @@ async def serve(
         spool = Spool(bus, proof, settings, topology.shards)
         authentication = Authentication(directory, credentials, metrics, settings)
         quotas = Quotas(bus, settings.quota_share_seconds)
+        receipts = Receipts(bus, settings)
         siblings = Siblings(bus, authentication.patience, settings.failed_login_half_life_seconds)
         desk = Desk(
             settings=settings,
             certificate=certificate,
             connections=Connections(settings),
             authentication=authentication,
-            reception=Reception(directory, spool, accepted, metrics, settings, topology.slots, quotas),
+            reception=Reception(directory, spool, accepted, metrics, settings, topology.slots, quotas, receipts),
             refusals=Refusals(refused, settings),
             proof=proof,
             budget=spool.budget,

@@ -15,6 +15,11 @@ class Metrics:
             "postlane_ingress_refused_total", "Replies of class 4 and 5", ["phase", "code"], registry=registry
         )
         self.logins = Counter("postlane_ingress_logins_total", "Logins by outcome", ["outcome"], registry=registry)
+        self.repeated = Counter(
+            "postlane_ingress_repeated_total",
+            "Submissions answered with an earlier queue ID",
+            registry=registry,
+        )
         self.store_seconds = Histogram(
             "postlane_ingress_store_seconds",
             "Time from the whole message to the PubAck",

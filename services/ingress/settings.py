@@ -31,6 +31,9 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     relaxed_durability: Annotated[
         bool, Meta(description="accept mail although the bus does not sync each message to disk; loses mail on a crash")
     ] = False
+    repeat_hours: Annotated[
+        float, Meta(description="how long a repeated submission gets the first one's queue ID, up to 24", gt=0, le=24)
+    ] = 24
     proof_seconds: Annotated[float, Meta(description="interval of proving that the bus syncs each message", gt=0)] = 60
     store_seconds: Annotated[float, Meta(description="longest time a client waits for the bus; then 451", gt=0)] = 25
     store_attempt_seconds: Annotated[float, Meta(description="longest wait for one PubAck before repeating", gt=0)] = 5

@@ -12,7 +12,7 @@ from typing import Literal
 from services.ingress.proof import Proof
 from services.ingress.settings import IngressSettings
 from shared.bus.client import Bus
-from shared.contract.errors import BusUnavailable, StoreFull
+from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.subjects import Place
 
 log = logging.getLogger("ingress")
@@ -67,8 +67,8 @@ class Spool:
         self.shards = shards
         self.budget = Budget(settings.in_flight_bytes, settings.in_flight_bytes_per_user)
 
-    async def store(self, place: Place, payload: bytes) -> Outcome:
-        """Store a message; "stored" only after the PubAck of its stream.
+    async def store(self, place: Place, payload: bytes, *, again: bool = False) -> Outcome:
+        """Store a message; "stored" only after the PubAck of its stream. `again`: or if it lies there already.
 
         Must run to its end even if the client is gone: a half-done commit is nobody's.
         """
@@ -86,10 +86,13 @@ class Spool:
                     payload,
                     stream=f"MAIL_{place.shard}",
                     message_id=place.queue_id,
+                    expected_last=0 if again else None,
                     timeout_seconds=min(self._attempt, max(0.1, deadline - loop.time())),
                 )
             except StoreFull:
                 return "full"
+            except WrongSequence:
+                return "stored"
             except BusUnavailable as fault:
                 log.warning("not acknowledged yet, storing again: %s", fault, extra={"queue_id": place.queue_id})
                 await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))

@@ -6,7 +6,7 @@ Like the records of the directory: tagged, in JSON, fields only ever added.
 from datetime import datetime
 from typing import Literal
 
-from shared.contract.records import Record
+from shared.contract.records import Lane, Record
 
 
 class LoginFailures(Record, frozen=True, kw_only=True, tag="login-failures.v1"):
@@ -72,7 +72,7 @@ class Receipt(Record, frozen=True, kw_only=True, tag="receipt.v1"):
     """The message is durable; before that a repetition is told to come again."""
     fingerprint: str = ""
     """Digest of what a repetition must have alike."""
-    lane: str = ""
+    lane: Lane = "transactional"
     """Where it was to be stored."""
     busy_until: datetime | None = None
     """Until then somebody may still be storing it; afterwards a repetition stores it, under the same queue ID."""

@@ -68,6 +68,7 @@ TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections from your addre
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, reconnect and correct the commands")
 TOO_MANY_FAILED_LOGINS = Reply(421, "4.7.0", "Too many failed logins, check username and password and reconnect")
 LOCAL_FAULT = Reply(451, "4.3.0", "The message could not be stored safely, try again later")
+REPEAT_UNDER_WAY = Reply(451, "4.3.0", "This message is being stored already, try again in a moment")
 INTERNAL_FAULT = Reply(451, "4.3.0", "Something went wrong on our side, try again later")
 STORE_FULL = Reply(452, "4.3.1", "Insufficient storage at the moment, try again later")
 BUSY = Reply(452, "4.3.1", "Too much mail is being received at the moment, try again later")
@@ -115,5 +116,13 @@ ATTACHMENT_REFUSED = Reply(554, "5.6.1", "Attachments are not supported: {part};
 BAD_CONTENT = Reply(550, "5.6.0", "Message content is not valid: {fault}")
 LINE_IN_MESSAGE_TOO_LONG = Reply(554, "5.6.0", "A line of the message is longer than 998 octets (RFC 5322)")
 STRAY_LINE_END = Reply(550, "5.6.0", "The message has a bare CR or LF; every line must end in CRLF")
+BAD_IDEMPOTENCY_KEY = Reply(
+    554, "5.6.0", "The header Idempotency-Key must be there once and be one word of 1 to 255 visible ASCII characters"
+)
+IDEMPOTENCY_KEY_REUSED = Reply(
+    554,
+    "5.6.0",
+    "The Idempotency-Key was used for other content, queued as {queue_id}; a new message needs a new key",
+)
 LOOP_DETECTED = Reply(554, "5.4.6", "Too many Received headers, the message is going round in circles")
 NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")

@@ -5,12 +5,14 @@ Lines of a `.smtp` file:
   CONNECT what    connect to `public`, `private` or `tls`; optionally ` from 127.0.0.2`. Without it: `public`
   C: text         send a line; ${plain:u}, ${user:u} and ${pass:u} stand for the base64 of u's credentials
   C| text         send exactly these octets, in Python's escapes, and no line end
-  S: text         expect this line; `…` stands for anything, `<queue ID>` and `<ref>` for one
+  S: text         expect this line; `…` stands for anything, `<queue ID>` and `<ref>` for one, `<same queue ID>` for
+                  the last one seen
   S+ 250          expect a whole reply with this code
   TLS             shake hands
   HALF            close our sending side
   CLOSED          expect that the server closes
   STORED n        expect that this conversation has stored n messages, and by now no more
+  ABSENT text     expect that these octets are in no stored message
   REASON text     expect that the last reference leads to an event with this true reason
 """
 
@@ -35,6 +37,7 @@ HERE = Path(__file__).parent
 REPLY_SECONDS = 15.0
 _SPECIAL = re.compile(r"…|<queue ID>|<ref>")
 _PATTERNS = {"…": ".*", "<queue ID>": "[0-9A-Z]{30}", "<ref>": r"\(ref R-[0-9A-Z]{10}\)"}
+_QUEUE_ID = re.compile(r"\b[0-9A-Z]{30}\b")
 _REFERENCE = re.compile(r"R-[0-9A-Z]{10}")
 _CREDENTIAL = re.compile(r"\$\{(plain|user|pass):(\w+)\}")
 
@@ -92,6 +95,7 @@ class Client:
         self._socket: socket.socket | None = None
         self._received = b""
         self._reference = ""
+        self._queue_id = ""
         self._stored_before = len(stage.stored())
 
     def perform(self, line: str) -> None:
@@ -107,7 +111,7 @@ class Client:
                     _CREDENTIAL.sub(_credential, rest).encode("latin-1").decode("unicode_escape").encode("latin-1")
                 )
             case "S:":
-                self._expect(rest)
+                self._expect(rest.replace("<same queue ID>", self._queue_id))
             case "S+":
                 self._expect_reply(rest)
             case "TLS":
@@ -121,6 +125,9 @@ class Client:
                 assert len(stored) - self._stored_before == int(rest)
                 for payload in stored:
                     unpack(payload)
+            case "ABSENT":
+                for payload in self._stage.stored():
+                    assert rest.encode() not in payload
             case "REASON":
                 pattern = _pattern(rest)
                 reason = self._stage.refusal(self._reference).reason
@@ -169,6 +176,8 @@ class Client:
         assert re.match(r"[2345]\d\d[ -]", text), text
         found = _REFERENCE.search(text)
         self._reference = found[0] if found else self._reference
+        named = _QUEUE_ID.search(text)
+        self._queue_id = named[0] if named else self._queue_id
         return text
 
     def _expect(self, text: str) -> None:

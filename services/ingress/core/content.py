@@ -8,6 +8,7 @@ from email.utils import format_datetime
 
 import msgspec
 
+from services.ingress.core import repeats
 from services.ingress.core.headers import Field, parse_fields, split_header
 from services.ingress.core.mailbox import parse_mailbox
 from services.ingress.core.mime import Attachment, MimeLimits, find_attachment
@@ -25,7 +26,7 @@ ONCE = frozenset(  # RFC 5322 §3.6, and those whose doubling deceives readers o
         "list-unsubscribe", "list-unsubscribe-post",
     }
 )  # fmt: skip
-REMOVED = frozenset({"bcc", "resent-bcc", "return-path"})
+REMOVED = frozenset({"bcc", "resent-bcc", "return-path", repeats.HEADER})
 IN_DOMAIN = ("sender", "resent-from", "resent-sender")
 TEXT_LIMIT = 998
 """Characters of subject and Message-ID that are remembered."""
