@@ -9,6 +9,7 @@ from services.ingress.core import repeats
 from services.ingress.core.headers import parse_fields
 from services.ingress.core.refusal import Refusal
 from services.ingress.core.repeats import Claim, Done, Resume, Start, Submitted, UnderWay
+from shared.contract.records import RepeatPolicy
 from shared.contract.siblings import Receipt
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -39,7 +40,7 @@ def claimed(header: str = HEADER, body: str = "Hi\r\n", **more: object) -> Claim
         ("content", "Subject: nothing names it\r\n", False),
     ],
 )
-def test_only_who_asks_is_looked_up(policy: repeats.RepeatPolicy, header: str, asked: bool) -> None:
+def test_only_who_asks_is_looked_up(policy: RepeatPolicy, header: str, asked: bool) -> None:
     assert repeats.claims(policy, submitted(header).fields) is asked
 
 
