@@ -54,6 +54,7 @@ RFC_TITLES = {
     "6533": "Internationalized Delivery Status and Disposition Notifications",
     "6585": "Additional HTTP Status Codes",
     "6604": "xNAME RCODE and Status Bits Clarification",
+    "6761": "Special-Use Domain Names",
     "6890": "Special-Purpose IP Address Registries",
     "6891": "Extension Mechanisms for DNS (EDNS(0))",
     "7208": "Sender Policy Framework (SPF)",

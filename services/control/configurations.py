@@ -27,9 +27,19 @@ class Configurations:
         self._settings = settings
 
     async def create(
-        self, caller: Caller, instance: str, name: str, domain: str, description: str, *, delegate: bool = False
+        self,
+        caller: Caller,
+        instance: str,
+        name: str,
+        domain: str,
+        description: str,
+        *,
+        delegate: bool = False,
+        proven_against: str = "",
     ) -> Configuration:
         """Create a configuration with its DKIM key; `delegate`: the customer publishes CNAMEs into our zone.
+
+        `proven_against` is the configuration that loses the domain, because this one has proved it to be its own.
 
         Errors: `Refused`: 400 with every fault, 409 if the domain is taken or the instance is full.
         """
@@ -56,7 +66,7 @@ class Configurations:
                 f"an instance has at most {self._settings.configurations_per_instance} configurations",
             )
         identity = str(uuid.uuid4())
-        await self._claim(caller, instance, normal, identity)
+        await self._claim(caller, instance, normal, identity, proven_against)
         selector = str(uuid.uuid4())
         value = await self._keys.make_first(identity, normal, selector)
         at = now()
@@ -78,7 +88,7 @@ class Configurations:
         await self._directory.create(f"configuration.{identity}", configuration, caller.name, instance)
         return configuration
 
-    async def _claim(self, caller: Caller, instance: str, domain: str, identity: str) -> None:
+    async def _claim(self, caller: Caller, instance: str, domain: str, identity: str, proven_against: str = "") -> None:
         key = f"domain.{token(domain)}"
         claim = DomainClaim(domain=domain, configuration=identity, at=now())
         try:
@@ -87,12 +97,14 @@ class Configurations:
             holder = await self._directory.fresh(key, DomainClaim)
             if holder is not None:
                 claimed = holder.record.configuration
-                exists = await self._directory.fresh(f"configuration.{claimed}", Configuration) is not None
-                if exists or not self._directory.lapsed(holder.record.at):
+                exists = await self._directory.fresh(f"configuration.{claimed}", Configuration)
+                proven = proven_against == claimed
+                if not proven and (exists is not None or not self._directory.lapsed(holder.record.at)):
                     # Whose it is stays unsaid: another tenant's domain is none of the caller's business.
-                    raise conflict(
-                        "domain_in_use", f"the domain {domain} belongs to a configuration already; a domain has one"
-                    ) from None
+                    told = f"the domain {domain} belongs to a configuration already; a domain has one"
+                    if exists is None or exists.record.instance != instance:
+                        told += f". If it is yours, prove it:  postlane domain takeover {domain}"
+                    raise conflict("domain_in_use", told) from None
 
             def take_over(present: DomainClaim) -> DomainClaim:
                 if holder is None or present != holder.record:
@@ -100,7 +112,7 @@ class Configurations:
                 return claim
 
             if await self._directory.change(key, DomainClaim, take_over, caller.name, instance) is None:
-                await self._claim(caller, instance, domain, identity)  # it was given up in between
+                await self._claim(caller, instance, domain, identity, proven_against)  # it was given up in between
 
     async def edit(
         self,

@@ -14,7 +14,8 @@ from services.control.directory import Directory
 from services.control.notices import Notices
 from services.control.refusal import bad_request, conflict, unknown
 from shared.contract.errors import WrongSequence
-from shared.contract.records import Authorization, Configuration, Lane, Suspension
+from shared.contract.records import Authorization, Configuration, DomainClaim, Lane, Suspension
+from shared.contract.subjects import token
 from shared.runtime.clock import now
 
 REASON_LENGTH = 1000
@@ -136,8 +137,13 @@ class Decisions:
     async def resume(self, caller: Caller, configuration: Configuration) -> None:
         """End an operator's suspension.
 
-        Errors: `Refused` (404) if there is none.
+        Errors: `Refused`: 404 if there is none, 409 if the domain was lost to somebody who proved it theirs.
         """
+        claim = await self._directory.fresh(f"domain.{token(configuration.domain)}", DomainClaim)
+        if claim is not None and claim.record.configuration != configuration.id:
+            raise conflict(
+                "domain_lost", f"{configuration.domain} belongs to another configuration now, so this one cannot resume"
+            )
         key = f"suspension.{configuration.id}"
         present = await self._directory.fresh(key, Suspension)
         if present is None:

@@ -45,6 +45,11 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="interval of looking for rotations that finish by themselves", gt=0)
     ] = 10
 
+    takeover_seconds: Annotated[int, Meta(description="how long a challenge to prove a domain may be met", ge=60)] = (
+        7 * 86_400
+    )
+    takeovers_per_instance: Annotated[int, Meta(description="open challenges of an instance", ge=1)] = 20
+
     users_per_configuration: Annotated[int, Meta(description="SMTP users of a configuration", ge=1)] = 5
     configurations_per_instance: Annotated[int, Meta(description="SMTP configurations of an instance", ge=1)] = 1000
     argon2_time_cost: Annotated[int, Meta(description="passes of Argon2id over its memory", ge=1)] = 2

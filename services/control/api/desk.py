@@ -13,6 +13,7 @@ from services.control.refusal import unavailable
 from services.control.settings import ControlSettings
 from services.control.signer import TokenSigner
 from services.control.signing_keys import SigningKeys
+from services.control.takeovers import Takeovers
 from services.control.users import Users
 from services.control.workshop import Workshop
 from shared.bus.client import Bus
@@ -34,6 +35,7 @@ class Desk:
         self.networks = Networks(directory)
         self.notices = Notices(directory)
         self.decisions = Decisions(directory, self.notices)
+        self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
         self.keys = ApiKeys(directory)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
         self.strangers = Limits(settings.strangers_per_second, settings.strangers_at_once)

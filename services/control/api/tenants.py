@@ -19,7 +19,7 @@ from services.control.core.fault import Fault, text_fault
 from services.control.core.record_advice import RecordAdvice
 from services.control.decisions import Quota
 from services.control.refusal import bad_request, unknown
-from shared.contract.records import Authorization, Configuration, Instance, Lane, Suspension, User
+from shared.contract.records import Authorization, Configuration, Instance, Lane, Policy, RepeatPolicy, Suspension, User
 from shared.contract.standing import Standing
 from shared.mail.address import Fault as AddressFault
 from shared.mail.address import parse_address
@@ -89,6 +89,10 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     hold_cap: int
     reply_to: str
     attachments_allowed: bool
+    repeats: RepeatPolicy
+    html_policy: Policy
+    unsubscribe_policy: Policy
+    spam_policy: Policy
     updated_at: datetime
     lifetime_seconds: int | UnsetType = UNSET
     standing: Standing | UnsetType = UNSET
@@ -105,6 +109,15 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reply_to: str | UnsetType = UNSET
     attachments_allowed: bool | UnsetType = UNSET
     """Operators only."""
+    repeats: RepeatPolicy | UnsetType = UNSET
+    """Which repeated submissions get the first queue ID: none (`off`), those with an Idempotency-Key (`header`), or
+    also those of the same Message-ID, envelope and body (`content`)."""
+    html_policy: Policy | UnsetType = UNSET
+    """HTML that is not well-formed: `off`, `warn` (a remark in the timeline) or `refuse`."""
+    unsubscribe_policy: Policy | UnsetType = UNSET
+    """Marketing mail without List-Unsubscribe or a link to unsubscribe."""
+    spam_policy: Policy | UnsetType = UNSET
+    """What the operator's spam filter takes for spam. Operators only."""
 
 
 class Approve(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -215,6 +228,10 @@ def _detail(desk: Desk, configuration: Configuration) -> Detail:
         lifetime_seconds=UNSET if lifetime is None else lifetime,
         reply_to=configuration.reply_to,
         attachments_allowed=configuration.attachments_allowed,
+        repeats=configuration.repeats,
+        html_policy=configuration.html_policy,
+        unsubscribe_policy=configuration.unsubscribe_policy,
+        spam_policy=configuration.spam_policy,
         updated_at=configuration.updated_at,
         standing=UNSET if standing is None else standing,
         authorization=UNSET if authorization is None else authorization,
@@ -237,6 +254,8 @@ async def set_preferences(
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
     if data.attachments_allowed is not UNSET:
         caller.needs_operator("allow attachments")
+    if data.spam_policy is not UNSET:
+        caller.needs_operator("change what follows from the spam filter's word")
     if data.reply_to:
         address = parse_address(data.reply_to)
         if isinstance(address, AddressFault):

@@ -13,6 +13,12 @@ from shared.mail.address import normalise_domain
 NAME_LENGTH = 250
 DESCRIPTION_LENGTH = 250
 DOMAIN_LENGTH = 512
+SPECIAL_USE = ("localhost", "local", "internal", "invalid", "onion", "alt", "arpa")  # RFC 6761 §6
+DOMAIN_RULES = (
+    "Give the domain of your senders' addresses, without a trailing dot, such as example.com or mail.example.com, in "
+    "letters of any script; you must be able to publish TXT records in it. A sub-domain is a domain of its own, with a "
+    "configuration and records of its own"
+)
 
 Verification = Literal["PENDING", "SUCCESSFUL"]
 
@@ -24,7 +30,12 @@ def configuration_faults(name: str, domain: str, description: str) -> tuple[Faul
         return (*faults, Fault("invalid_length", f"domain must have 1 to {DOMAIN_LENGTH} characters", "domain"))
     normal = normalise_domain(domain)
     if isinstance(normal, DomainFault):
-        return (*faults, Fault("invalid_domain", f"domain cannot be used: {normal.reason}", "domain"))
+        told = f"domain cannot be used: {normal.reason}. {DOMAIN_RULES}"
+        return (*faults, Fault("invalid_domain", told, "domain"))
+    special = next((name for name in SPECIAL_USE if normal == name or normal.endswith(f".{name}")), "")
+    if special:
+        told = f"domain cannot be used: names below {special} are not in the public DNS. {DOMAIN_RULES}"
+        return (*faults, Fault("invalid_domain", told, "domain"))
     return faults
 
 

@@ -176,3 +176,20 @@ def test_a_delegated_domain_publishes_aliases() -> None:
     assert [(r.kind, r.type, r.value) for r in records][:2] == [
         ("dkim", "CNAME", "s.dkim.relay.example."), ("dkim-spare", "CNAME", "t.dkim.relay.example."),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["example", "example.com.", "192.0.2.1", "user@example.com", "-a.example", "mx.local", "x.onion", "a b.com"],
+)
+def test_a_refused_domain_is_explained(domain: str) -> None:
+    """The rules are told with the fault: what to give, and that a sub-domain stands for itself."""
+    (fault,) = onboarding.configuration_faults("n", domain, "")
+    assert fault.code == "invalid_domain"
+    assert "A sub-domain is a domain of its own" in fault.message
+
+
+@pytest.mark.parametrize("domain", ["example.com", "mail.example.com", "bücher.example", "xn--bcher-kva.example"])
+def test_domains_and_sub_domains_of_any_script_are_taken(domain: str) -> None:
+    """What can have records may have a configuration."""
+    assert onboarding.configuration_faults("n", domain, "") == ()
