@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.command.admin import dkim, takeover
+from services.command.admin import dkim, preferences, takeover
 from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
 from services.command.admin.exits import DONE, INVALID, NEGATIVE, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
@@ -17,6 +17,7 @@ app = typer.Typer(help="Sender domains: records, verification, authorization.", 
 
 app.add_typer(dkim.app, name="dkim")
 app.command("zone")(dkim.zone)
+app.command("set")(preferences.set_)
 app.command("takeover")(takeover.takeover)
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
