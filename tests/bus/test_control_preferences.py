@@ -1,0 +1,37 @@
+"""How mail of a domain is treated, as the management API sets it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.contract.records import Configuration
+from tests.control_world import World
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Give the module two replicas of control."""
+    found = World(tmp_path_factory.mktemp("control"))
+    yield found
+    found.close()
+
+
+def test_policies_are_set_read_back_and_kept_in_the_directory(world: World) -> None:
+    """What is left out stays; a word that is none is refused; the spam filter's consequences are the operator's."""
+    tenant = world.tenant()
+    before = tenant.manager.request("GET", tenant.own).json()
+    assert [before[name] for name in ("repeats", "html_policy", "unsubscribe_policy", "spam_policy")] == [
+        "header", "off", "off", "off",
+    ]  # fmt: skip
+    wish = {"repeats": "content", "html_policy": "warn", "unsubscribe_policy": "refuse"}
+    answer = tenant.manager.request("PATCH", tenant.own, json=wish)
+    assert answer.status_code == 200
+    kept = world.records()[f"configuration.{tenant.configuration}"]
+    assert isinstance(kept, Configuration)
+    assert (kept.repeats, kept.html_policy, kept.unsubscribe_policy, kept.spam_policy) == (
+        "content", "warn", "refuse", "off",
+    )  # fmt: skip
+    assert answer.json()["when_suspended"] == before["when_suspended"]
+    assert tenant.manager.request("PATCH", tenant.own, json={"html_policy": "scold"}).status_code == 400
+    assert tenant.manager.request("PATCH", tenant.own, json={"spam_policy": "off"}).status_code == 403
+    assert world.operator.request("PATCH", tenant.own, json={"spam_policy": "warn"}).json()["spam_policy"] == "warn"
