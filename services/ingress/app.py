@@ -22,6 +22,7 @@ from services.ingress.reception import Reception
 from services.ingress.refusals import Refusals
 from services.ingress.settings import IngressSettings
 from services.ingress.siblings import Siblings
+from services.ingress.sightings import Sightings
 from services.ingress.spool import Spool
 from shared.bus.client import connect
 from shared.bus.settings import BusSettings, Topology
@@ -90,6 +91,8 @@ async def serve(
             refusals=Refusals(refused, settings),
             proof=proof,
             budget=spool.budget,
+            sightings=Sightings(bus, settings),
+            usage=usage,
             metrics=metrics,
             trusts=trusts,
             tasks=room.tasks,

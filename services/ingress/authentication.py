@@ -97,7 +97,8 @@ class Authentication:
         if len(self._familiar) > FAMILIAR_PAIRS:
             self._familiar.popitem(last=False)
         self._metrics.logins.labels("ok").inc()
-        return Login(attempt.username, verified)
+        accounts = self._directory.accounts(attempt.username)
+        return Login(attempt.username, verified, accounts[0].configuration.instance if accounts else "")
 
     def _busy(self, reason: str) -> Refusal:
         self._metrics.logins.labels("busy").inc()

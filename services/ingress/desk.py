@@ -15,6 +15,7 @@ from services.ingress.proof import Proof
 from services.ingress.reception import Reception
 from services.ingress.refusals import Refusals
 from services.ingress.settings import IngressSettings
+from services.ingress.sightings import Sightings
 from services.ingress.spool import Budget
 
 
@@ -38,6 +39,8 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     reception: Reception
     refusals: Refusals
     proof: Proof
+    sightings: Sightings
+    usage: Usage
     budget: Budget
     metrics: Metrics
     trusts: Callable[[IpAddress], bool]

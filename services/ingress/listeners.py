@@ -140,6 +140,8 @@ class Listeners:
                 await self._loop.connect_accepted_socket(lambda: session, accepted)
         except (OSError, ssl.SSLError) as fault:
             desk.log.info("a connection did not begin: %s", fault, extra={"client": str(client)})
+            session.session.address = client
+            await desk.sightings.left(session.session, f"tls: {fault}")
         finally:
             if counted and not session.begun:
                 desk.connections.leave(client, stranger=True)

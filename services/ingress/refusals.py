@@ -1,10 +1,10 @@
 """Refusals: each gets a reference the client can quote, and an event with the true reason."""
 
 import secrets
-from collections import OrderedDict
 
 import msgspec
 
+from services.ingress.allowance import Allowance
 from services.ingress.core.refusal import Refusal
 from services.ingress.journal import Journal, Posting
 from services.ingress.settings import IngressSettings
@@ -12,8 +12,6 @@ from shared.contract import subjects
 from shared.contract.events import SubmissionRefused
 from shared.mail.ids import new_reference
 from shared.runtime import clock
-
-ADDRESSES_COUNTED = 10_000
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -32,15 +30,14 @@ class Refusals:
     def __init__(self, journal: Journal, settings: IngressSettings) -> None:
         """Publish through `journal`, which its owner starts and settles."""
         self._journal = journal
-        self._per_minute = settings.refusal_events_per_minute
-        self._counts: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._allowance = Allowance(settings.refusal_events_per_minute)
         self.withheld = 0
 
     def record(self, refusal: Refusal, phase: str, party: Party) -> str:
         """Mint a reference for a refusal and publish what happened; return the reference."""
         reference = new_reference(secrets.token_bytes(7))
         stranger = not refusal.instance or phase == "auth"
-        if stranger and not self._spare(party.client_address):
+        if stranger and not self._allowance.take(party.client_address):
             self.withheld += 1
             return reference
         event = SubmissionRefused(
@@ -63,13 +60,3 @@ class Refusals:
         subject = subjects.refused(refusal.instance, refusal.configuration)
         self._journal.post(Posting(subject, "REFUSALS", reference, msgspec.json.encode(event)))
         return reference
-
-    def _spare(self, address: str) -> bool:
-        minute = clock.now_ms() // 60_000
-        started, count = self._counts.get(address, (minute, 0))
-        count = count + 1 if started == minute else 1
-        self._counts[address] = (minute, count)
-        self._counts.move_to_end(address)
-        if len(self._counts) > ADDRESSES_COUNTED:
-            self._counts.popitem(last=False)
-        return count <= self._per_minute

@@ -18,6 +18,8 @@ class Login(msgspec.Struct, frozen=True):
 
     username: str
     verified: frozenset[str]
+    instance: str = ""
+    """Whose user it is."""
 
 
 class SubmissionSession(smtp.Session):

@@ -155,6 +155,7 @@ class Conversation(smtp.SMTP):
                     self.loop.call_later(self.settings.reply_seconds, self.transport.abort)
                 self.transport.close()
             self._log_session()
+        await desk.sightings.left(self.session, self._phase)
 
     async def _converse(self) -> None:
         await self._admit()
@@ -298,6 +299,7 @@ class Conversation(smtp.SMTP):
             )
         except (OSError, ssl.SSLError) as fault:
             self.desk.log.info("TLS handshake failed: %s", fault, extra={"client": self.session.client_address})
+            self._phase = f"tls: {fault}"
             raise Closing from None
         if transport is None:
             raise Ended

@@ -180,6 +180,7 @@ class Submission(Conversation):
                 self.desk.connections.recognise(self.session.address)
             self._say(reply.AUTHENTICATED)
             return
+            await self.desk.sightings.logged_in(self.session)
         self._failed_logins += 1
         party = Party(attempt.username, self.session.client_address, self.session.client_name)
         last = self._failed_logins >= self.settings.failed_logins and outcome.reply.permanent

@@ -188,8 +188,25 @@ class MessageCaptured(Event, frozen=True, kw_only=True, tag="message.captured.v1
     """The octets that would have been sent."""
 
 
+class ClientSeen(Event, frozen=True, kw_only=True, tag="client.seen.v1"):
+    """A client logged in, or left before it did: for whoever coaches a first connection. Nobody keeps it."""
+
+    stage: Literal["logged-in", "left"]
+    client_address: str
+    endpoint: Literal["public", "private"]
+    instance: str = ""
+    username: str = ""
+    client_name: str = ""
+    """The name given in EHLO."""
+    tls: str = ""
+    """Version and cipher, "" in clear."""
+    detail: str = ""
+    """Of one that left: how far it came, or what ended it."""
+
+
 AnyEvent = (
-    MessageAccepted
+    ClientSeen
+    | MessageAccepted
     | MessageAttempted
     | MessageHeld
     | MessageReleased

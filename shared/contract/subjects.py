@@ -102,6 +102,11 @@ def refused(instance: str, configuration: str) -> str:
     return f"postlane.refused.{checked(instance or '-')}.{checked(configuration or '-')}"
 
 
+def client(instance: str) -> str:
+    """Subject of a client that logged in, or left before it did; `-` if it is not known whose it is."""
+    return f"postlane.client.{checked(instance or '-')}"
+
+
 def suspension(configuration: str) -> str:
     """Subject of the broadcast of a changed standing."""
     return f"postlane.suspension.{checked(configuration)}"
