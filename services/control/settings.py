@@ -27,7 +27,8 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             description="endpoints told to customers, one entry per region: "
-            "region;public host:port;private host:port;outgoing addresses separated by spaces"
+            "region;public host:port;private host:port;outgoing addresses separated by spaces, and if there are "
+            "listeners with TLS from the first octet: ;public TLS host:port;private TLS host:port"
         ),
     ] = ()
 
@@ -45,6 +46,12 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="interval of looking for rotations that finish by themselves", gt=0)
     ] = 10
 
+    confirmation_seconds: Annotated[
+        int, Meta(description="how long the mailed link confirms an address for bounce reports", ge=60)
+    ] = 7 * 86_400
+    confirmation_mails_per_hour: Annotated[
+        int, Meta(description="links mailed for one configuration per hour", ge=1)
+    ] = 6
     takeover_seconds: Annotated[int, Meta(description="how long a challenge to prove a domain may be met", ge=60)] = (
         7 * 86_400
     )

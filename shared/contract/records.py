@@ -66,7 +66,8 @@ class Configuration(Record, frozen=True, kw_only=True, tag="configuration.v1"):
     reply_to: str = ""
     """Where bounce reports go; an address of the customer. Empty: to the envelope sender."""
     reply_to_confirmed_at: datetime | None = None
-    """When the owner of `reply_to` followed the mailed link."""
+    """When the owner of `reply_to` followed the mailed link. Before that reports go there only if it lies in the
+    configuration's own domain, else to the envelope sender."""
     attachments_allowed: bool = False
     at_most_once: bool = False
     """A message whose final reply was lost is given up rather than sent twice."""

@@ -1,7 +1,9 @@
 """What control tells contacts, on a real bus."""
 
+import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from shared.contract.events import NoticeRequested
@@ -46,3 +48,52 @@ def test_decisions_and_suspensions_are_told_to_the_contacts(world: World) -> Non
     assert "complaints" in notices[1].text
     assert "bought list" in notices[3].text
     assert len({each.id for each in notices}) == 4
+
+
+def link_of(notice: NoticeRequested) -> str:
+    """Return the path of the link in a mail."""
+    (path,) = re.findall(r"http://\S+?(/confirm/\S+)", notice.text)
+    return str(path)
+
+
+def test_the_address_for_reports_is_confirmed_by_whoever_reads_its_mail(world: World) -> None:
+    """The questionnaire's address gets a link; looking at it confirms nothing, the button does, and it does so once."""
+    tenant = world.tenant()
+    answers = {**ANSWERS, "contacts": ["dns@acme.example"], "reply_to": "bounces@elsewhere.example"}
+    tenant.manager.put(f"{tenant.own}/authorization", json=answers)
+    (notice,) = told(world, tenant)
+    assert notice.recipients == ("bounces@elsewhere.example",)
+    link = link_of(notice)
+
+    with httpx.Client(base_url=world.other.url, trust_env=False) as stranger:
+        page = stranger.get(link)
+        assert page.headers["content-type"].startswith("text/html")
+        assert "bounces@elsewhere.example" in page.text
+        assert tenant.reader.get(tenant.own).json()["reply_to"] == ""
+        assert stranger.get(link[:-1] + ("A" if link[-1] != "A" else "B")).status_code == 404
+        for _ in range(2):
+            assert stranger.post(link, data={}).status_code == 200
+        detail = tenant.reader.get(tenant.own).json()
+        assert detail["reply_to"] == "bounces@elsewhere.example"
+        confirmed_at = detail["reply_to_confirmed_at"]
+        assert stranger.post(link).status_code == 200
+        assert tenant.reader.get(tenant.own).json()["reply_to_confirmed_at"] == confirmed_at
+
+        tenant.manager.patch(tenant.own, json={"reply_to": "other@elsewhere.example"})
+        assert "reply_to_confirmed_at" not in tenant.reader.get(tenant.own).json()
+        assert stranger.post(link).status_code == 404  # it was for the address before
+        assert told(world, tenant)[-1].recipients == ("other@elsewhere.example",)
+        assert stranger.post(link_of(told(world, tenant)[-1])).status_code == 200
+    assert tenant.manager.post(f"{tenant.own}/reply-to/confirmation").status_code == 409
+    api_token = {"Authorization": f"Bearer {link.rpartition('/')[2]}"}
+    assert httpx.get(f"{world.control.url}/v1/postlane/self", headers=api_token, trust_env=False).status_code == 401
+
+
+def test_links_are_not_mailed_without_end(world: World) -> None:
+    """Somebody's address is not flooded by a tenant who names it again and again."""
+    tenant = world.tenant()
+    for number in range(10):
+        answer = tenant.manager.patch(tenant.own, json={"reply_to": f"n{number}@elsewhere.example"})
+        assert answer.status_code == 200
+    assert len(told(world, tenant)) == 6
+    assert tenant.manager.post(f"{tenant.own}/reply-to/confirmation").status_code == 429

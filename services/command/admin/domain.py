@@ -263,7 +263,7 @@ def show(
             return
         names = ["domain", "id", "name", "state", "authorization", "suspended_by_operator", "sending", "users"]
         fields(detail["overview"], output, [*names, "created_at"])
-        fields(detail, output, ["description", "when_suspended", "reply_to"])
+        fields(detail, output, ["description", "when_suspended", "reply_to", "reply_to_confirmed_at"])
         for lacking in detail["overview"]["missing"]:
             typer.echo(f"missing: {lacking}")
         typer.echo("")
@@ -271,6 +271,16 @@ def show(
         print_changes(advice)
         if authorities and not advice.get("authorities"):
             say("\nno name server of the zone could be asked", Form.json)
+
+
+@app.command()
+def confirm_reply_to(domain: Name, instance: InstanceOption = "") -> None:
+    """Mail the link again by which the address for bounce reports is confirmed."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.configuration(where, domain)
+        sent = client.call("POST", path_of(where, found["id"]) + "/reply-to/confirmation")
+        say(f"{found['domain']}: a link was mailed to {sent['address']}", Form.json)
 
 
 @app.command("ls")

@@ -8,6 +8,7 @@ from litestar.di import Provide
 
 from services.control.api import (
     configurations,
+    confirmations,
     credentials,
     dkim,
     endpoints,
@@ -40,6 +41,7 @@ MODULES = (
     records,
     dkim,
     takeovers,
+    confirmations,
     messages,
     queue,
     keys,

@@ -1,15 +1,18 @@
 """What every handler of the API works with; made once by `app.py`."""
 
+import logging
+
 import msgspec
 
 from services.control.api.limits import Limits
 from services.control.configurations import Configurations
+from services.control.confirmations import Confirmations
 from services.control.decisions import Decisions
 from services.control.directory import Directory
 from services.control.keys import ApiKeys
 from services.control.networks import Networks
 from services.control.notices import Notices
-from services.control.refusal import unavailable
+from services.control.refusal import Refused, unavailable
 from services.control.settings import ControlSettings
 from services.control.signer import TokenSigner
 from services.control.signing_keys import SigningKeys
@@ -19,6 +22,9 @@ from services.control.workshop import Workshop
 from shared.bus.client import Bus
 from shared.bus.service import T, ask
 from shared.contract.errors import BusUnavailable
+from shared.contract.records import Configuration
+
+log = logging.getLogger("control")
 
 
 class Desk:
@@ -35,6 +41,9 @@ class Desk:
         self.networks = Networks(directory)
         self.notices = Notices(directory)
         self.decisions = Decisions(directory, self.notices)
+        self.confirmations = Confirmations(directory, self.notices, settings, master_key)
+        hourly = settings.confirmation_mails_per_hour
+        self.confirmation_mails = Limits(hourly / 3600, hourly)
         self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
         self.keys = ApiKeys(directory)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
@@ -55,6 +64,14 @@ class Desk:
                 f"the {room} does not answer at the moment, so this cannot be told; try again, and see whether the "
                 f"room {room} runs if it stays so"
             ) from fault
+
+    async def mail_confirmation(self, configuration: Configuration) -> None:
+        """Mail the link for an address that was just named, unless too many were mailed or there is none to confirm."""
+        try:
+            self.confirmation_mails.count(configuration.id)
+            await self.confirmations.send(configuration)
+        except Refused as fault:
+            log.info("%s: no link was mailed: %s", configuration.domain, fault)
 
     def close(self) -> None:
         """Let the threads end."""

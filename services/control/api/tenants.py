@@ -94,6 +94,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     unsubscribe_policy: Policy
     spam_policy: Policy
     updated_at: datetime
+    reply_to_confirmed_at: datetime | UnsetType = UNSET
     lifetime_seconds: int | UnsetType = UNSET
     standing: Standing | UnsetType = UNSET
     authorization: Authorization | UnsetType = UNSET
@@ -227,6 +228,7 @@ def _detail(desk: Desk, configuration: Configuration) -> Detail:
         hold_cap=configuration.hold_cap,
         lifetime_seconds=UNSET if lifetime is None else lifetime,
         reply_to=configuration.reply_to,
+        reply_to_confirmed_at=configuration.reply_to_confirmed_at or UNSET,
         attachments_allowed=configuration.attachments_allowed,
         repeats=configuration.repeats,
         html_policy=configuration.html_policy,
@@ -262,7 +264,11 @@ async def set_preferences(
             raise bad_request(Fault("invalid_address", f"reply_to is not a mail address: {address.reason}", "reply_to"))
     given = {name: getattr(data, name) for name in data.__struct_fields__}
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not UNSET}
+    if data.reply_to is not UNSET and data.reply_to != found.reply_to:
+        changes["reply_to_confirmed_at"] = None
     edited, _ = await desk.configurations.edit(caller, found, changes)
+    if edited.reply_to and "reply_to_confirmed_at" in changes:
+        await desk.mail_confirmation(edited)
     return _detail(desk, edited)
 
 
@@ -288,7 +294,9 @@ async def submit_authorization(
     """Submit the questionnaire; every fault is listed at once."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
-    return await desk.decisions.submit(caller, found, data)
+    submitted = await desk.decisions.submit(caller, found, data)
+    await desk.mail_confirmation(found)
+    return submitted
 
 
 @get(ONE + "/authorization", tags=["authorization"])

@@ -4,28 +4,49 @@ from collections.abc import Sequence
 
 import msgspec
 
+PARTS = (4, 6)
+"""An entry has the first four parts, or all six."""
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The endpoints of one region."""
+    """The endpoints of one region, each as host:port, "" if there is none."""
 
     region: str
     public: str
-    """host:port, "" if there is none."""
+    """With STARTTLS."""
     private: str
     outgoing: tuple[str, ...]
+    public_tls: str = ""
+    """With TLS from the first octet (RFC 8314)."""
+    private_tls: str = ""
 
 
 def parse_endpoints(entries: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Read entries `region;public;private;outgoing addresses`.
+    """Read entries `region;public;private;outgoing addresses`, and maybe `;public TLS;private TLS`.
 
     Errors: `ValueError` names the entry that cannot be read.
     """
-    found = []
-    for entry in entries:
-        parts = [part.strip() for part in entry.split(";")]
-        if len(parts) != 4 or not parts[0] or not (parts[1] or parts[2]):
-            raise ValueError(
-                f"endpoints: {entry!r} must have the form region;public host:port;private host:port;addresses"
-            )
-        found.append(Endpoint(region=parts[0], public=parts[1], private=parts[2], outgoing=tuple(parts[3].split())))
-    return tuple(found)
+    return tuple(_parse(entry) for entry in entries)
+
+
+def _parse(entry: str) -> Endpoint:
+    parts = [part.strip() for part in entry.split(";")]
+    places = parts[1:3] + parts[4:]
+    if len(parts) not in PARTS or not parts[0] or not any(places):
+        raise ValueError(
+            f"endpoints: {entry!r} must have the form region;public host:port;private host:port;addresses, "
+            "and may go on with ;public TLS host:port;private TLS host:port"
+        )
+    for place in filter(None, places):
+        host, _, port = place.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+            raise ValueError(f"endpoints: {place!r} in {entry!r} is not host:port")
+    public_tls, private_tls = parts[4:] or ("", "")
+    return Endpoint(
+        region=parts[0],
+        public=parts[1],
+        private=parts[2],
+        outgoing=tuple(parts[3].split()),
+        public_tls=public_tls,
+        private_tls=private_tls,
+    )

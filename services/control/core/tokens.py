@@ -32,9 +32,9 @@ def _signature(key: bytes, signed: str) -> bytes:
     return hmac.new(key, signed.encode(), hashlib.sha256).digest()
 
 
-def signing_key(master_key: bytes) -> bytes:
-    """Derive the key that signs tokens, so that the master key itself signs nothing."""
-    return hmac.new(master_key, b"postlane.control.tokens.v1", hashlib.sha256).digest()
+def signing_key(master_key: bytes, purpose: bytes = b"postlane.control.tokens.v1") -> bytes:
+    """Derive the key that signs tokens of a purpose, so that the master key itself signs nothing."""
+    return hmac.new(master_key, purpose, hashlib.sha256).digest()
 
 
 def sign(claims: Claims, key: bytes) -> str:

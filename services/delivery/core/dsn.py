@@ -50,7 +50,12 @@ def target(envelope: Envelope, configuration: Configuration | None) -> str:
     if envelope.sender == "" or configuration is None:
         return ""
     if configuration.reply_to:
-        return "" if isinstance(parse_address(configuration.reply_to), Fault) else configuration.reply_to
+        address = parse_address(configuration.reply_to)
+        if isinstance(address, Fault):
+            return ""
+        # An address elsewhere must be confirmed first: reports sent to strangers would be abuse.
+        if configuration.reply_to_confirmed_at is not None or address.domain == configuration.domain:
+            return configuration.reply_to
     sender = parse_address(envelope.sender)
     if isinstance(sender, Fault) or sender.domain != configuration.domain:
         return ""

@@ -102,12 +102,17 @@ def test_same_attempt_same_queue_id() -> None:
 
 
 def test_target() -> None:
-    """Reports go to reply-to or to a sender in the configuration's own domain, never about a null sender."""
-    reply = msgspec.structs.replace(CONFIGURATION, reply_to="ops@customer.example")
+    """Reports go to a confirmed reply-to or to a sender in the own domain, never about a null sender."""
+    unconfirmed = msgspec.structs.replace(CONFIGURATION, reply_to="ops@customer.example")
+    own = msgspec.structs.replace(CONFIGURATION, reply_to="ops@d.example")
+    reply = msgspec.structs.replace(unconfirmed, reply_to_confirmed_at=NOW)
     foreign = msgspec.structs.replace(ENVELOPE, sender="x@other.example")
     null = msgspec.structs.replace(ENVELOPE, sender="")
     assert dsn.target(ENVELOPE, CONFIGURATION) == "app@d.example"
     assert dsn.target(ENVELOPE, reply) == "ops@customer.example"
+    assert dsn.target(ENVELOPE, unconfirmed) == "app@d.example"
+    assert dsn.target(foreign, unconfirmed) == ""
+    assert dsn.target(ENVELOPE, own) == "ops@d.example"
     assert dsn.target(foreign, CONFIGURATION) == ""
     assert dsn.target(foreign, reply) == "ops@customer.example"
     assert dsn.target(null, reply) == ""
