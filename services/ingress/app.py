@@ -24,6 +24,7 @@ from services.ingress.settings import IngressSettings
 from services.ingress.siblings import Siblings
 from services.ingress.sightings import Sightings
 from services.ingress.spool import Spool
+from services.ingress.usage import Usage
 from shared.bus.client import connect
 from shared.bus.settings import BusSettings, Topology
 from shared.contract.errors import SettingsFault
@@ -82,6 +83,7 @@ async def serve(
         quotas = Quotas(bus, settings.quota_share_seconds)
         receipts = Receipts(bus, settings)
         siblings = Siblings(bus, authentication.patience, settings.failed_login_half_life_seconds)
+        usage = Usage(bus, directory, metrics, settings.usage_seconds)
         desk = Desk(
             settings=settings,
             certificate=certificate,
@@ -89,10 +91,10 @@ async def serve(
             authentication=authentication,
             reception=Reception(directory, spool, accepted, metrics, settings, topology.slots, quotas, receipts),
             refusals=Refusals(refused, settings),
-            proof=proof,
-            budget=spool.budget,
             sightings=Sightings(bus, settings),
             usage=usage,
+            proof=proof,
+            budget=spool.budget,
             metrics=metrics,
             trusts=trusts,
             tasks=room.tasks,
@@ -104,6 +106,7 @@ async def serve(
         room.ready("directory", True)
         await siblings.start(room.tasks)
         await quotas.start(room.tasks)
+        usage.start(room.tasks)
         room.tasks.create_task(proof.run(), name="proof")
         room.tasks.create_task(spool.watch_fill(), name="fill of the mail streams")
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
@@ -118,6 +121,7 @@ async def serve(
         await drain(desk)
         await siblings.leave()
         await quotas.leave()
+        await usage.leave()
         for journal in (accepted, refused):
             if not await journal.settle(SETTLE_SECONDS):
                 room.log.error("events are left unpublished", extra={"journal": journal.name, "left": journal.waiting})

@@ -17,6 +17,7 @@ from services.ingress.refusals import Refusals
 from services.ingress.settings import IngressSettings
 from services.ingress.sightings import Sightings
 from services.ingress.spool import Budget
+from services.ingress.usage import Usage
 
 
 class Drainable(Protocol):
@@ -38,9 +39,9 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     authentication: Authentication
     reception: Reception
     refusals: Refusals
-    proof: Proof
     sightings: Sightings
     usage: Usage
+    proof: Proof
     budget: Budget
     metrics: Metrics
     trusts: Callable[[IpAddress], bool]

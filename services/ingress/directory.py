@@ -6,13 +6,18 @@ The replicas belong to `app.py`, which starts them; here every change of a recor
 import asyncio
 from collections.abc import Callable
 
-from services.ingress.core.access import AccessList, IpAddress, compile_access
+from services.ingress.core import allow_list
+from services.ingress.core.access import AccessList, IpAddress, Ranges, compile_access, zone_ranges
 from services.ingress.core.admission import Account, Gates
 from services.ingress.core.guard_rails import network_denial
 from shared.bus.client import Bus
 from shared.bus.kv import Replica
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Rule, Suspension, User, Zone
 from shared.contract.standing import Standing
+from shared.runtime import clock
+
+LARGE_NETWORKS = 20_000
+"""Networks from which on an instance's rules are compiled in a thread."""
 
 
 class Directory:
@@ -30,11 +35,19 @@ class Directory:
         self._zones: dict[str, Zone] = {}
         self._instance_rules: dict[str, dict[str, Rule]] = {}
         self._compiled: dict[str, AccessList] = {}
+        self._read: dict[str, tuple[Zone, Ranges]] = {}
+        self._outdated: set[str] = set()
+        self._to_compile: asyncio.Queue[str] = asyncio.Queue()
+        self._started = False
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Load both buckets, waiting for the bus, and follow them in `tasks`."""
         await self._records.start(tasks)
         await self._standings.start(tasks)
+        for instance in self._instance_rules:
+            self.access(instance)
+        self._started = True
+        tasks.create_task(self._compile_large(), name="access rules of many networks")
 
     def accounts(self, username: str) -> tuple[Account, ...]:
         """Return the users of this name, each with its configuration; a cloned user is in several."""
@@ -45,17 +58,57 @@ class Directory:
         )
 
     def access(self, instance: str) -> AccessList:
-        """Return an instance's rules, compiled at their first use after a change."""
+        """Return an instance's rules, compiled at their first use after a change.
+
+        Very many networks are compiled in a thread as soon as they change; until that is done, within a second, the
+        rules before the change hold.
+        """
         found = self._compiled.get(instance)
         if found is None:
-            rules = self._instance_rules.get(instance, {})
-            found = self._compiled[instance] = compile_access(rules.values(), self._zones)
+            found = self._compiled[instance] = self._compile(*self._rules_and_zones(instance))
         return found
+
+    def _rules_and_zones(self, instance: str) -> tuple[list[Rule], dict[str, Zone]]:
+        rules = list(self._instance_rules.get(instance, {}).values())
+        named = {name for rule in rules for context in rule.contexts for name in context.zones}
+        return rules, {name: self._zones[name] for name in named if name in self._zones}
+
+    def _compile(self, rules: list[Rule], zones: dict[str, Zone]) -> AccessList:
+        return compile_access(rules, zones, self._ranges)
+
+    def _ranges(self, zone: Zone) -> Ranges:
+        """Read a zone once: of 500 zones usually one has changed. May run in a thread."""
+        known = self._read.get(zone.id)
+        if known is None or known[0] is not zone:
+            known = self._read[zone.id] = zone, zone_ranges(zone)
+        return known[1]
+
+    def _access_changed(self, instance: str) -> None:
+        if instance not in self._compiled:
+            return
+        _, zones = self._rules_and_zones(instance)
+        if self._started and sum(len(zone.addresses) for zone in zones.values()) > LARGE_NETWORKS:
+            if instance not in self._outdated:
+                self._outdated.add(instance)
+                self._to_compile.put_nowait(instance)
+        else:
+            del self._compiled[instance]
+
+    async def _compile_large(self) -> None:
+        while True:
+            instance = await self._to_compile.get()
+            self._outdated.discard(instance)  # whatever changes from here on is compiled again
+            before = self._compiled.get(instance)
+            made = await asyncio.to_thread(self._compile, *self._rules_and_zones(instance))
+            if self._compiled.get(instance) is before:  # else few networks are left, and were compiled meanwhile
+                self._compiled[instance] = made
 
     def denial(self, account: Account, address: IpAddress | None, endpoint: str) -> str:
         """Return "" if an account may be used from this address, else the reason, for the tenant's eyes."""
-        access = self.access(account.configuration.instance)
-        return access.denial(address, endpoint) or network_denial(account.user, address)
+        denial = self.access(account.configuration.instance).denial(address, endpoint)
+        if denial and not allow_list.admits(account.configuration, address, clock.now()):
+            return denial
+        return network_denial(account.user, address)
 
     def gates(self, configuration: str) -> Gates:
         """Return what opens or closes sending for a configuration right now."""
@@ -100,17 +153,18 @@ class Directory:
         before = self._rules.pop(key, None)
         if before is not None:
             self._instance_rules.get(before.instance, {}).pop(key, None)
-            self._compiled.pop(before.instance, None)
         if rule is not None:
             self._rules[key] = rule
             self._instance_rules.setdefault(rule.instance, {})[key] = rule
-            self._compiled.pop(rule.instance, None)
+        for instance in {each.instance for each in (before, rule) if each is not None}:
+            self._access_changed(instance)
 
     def _zone_changed(self, key: str, zone: Zone | None) -> None:
         name = key.partition(".")[2]
         before = self._zones.pop(name, None)
         if zone is not None:
             self._zones[name] = zone
-        for each in (before, zone):
-            if each is not None:
-                self._compiled.pop(each.instance, None)
+        else:
+            self._read.pop(name, None)
+        for instance in {each.instance for each in (before, zone) if each is not None}:
+            self._access_changed(instance)

@@ -20,6 +20,9 @@ class Metrics:
             "Submissions answered with an earlier queue ID",
             registry=registry,
         )
+        self.reported = Counter(
+            "postlane_ingress_reported_total", "Logins a rule in report mode would have refused", registry=registry
+        )
         self.store_seconds = Histogram(
             "postlane_ingress_store_seconds",
             "Time from the whole message to the PubAck",

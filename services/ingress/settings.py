@@ -80,6 +80,10 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="interval of telling the other ingress processes what was sent, for quotas", gt=0)
     ] = 0.5
 
+    usage_seconds: Annotated[
+        float, Meta(description="shortest interval of writing down that a password was used", gt=0)
+    ] = 60
+
     login_threads: Annotated[int, Meta(description="threads that verify passwords", ge=1)] = 2
     login_queue: Annotated[int, Meta(description="logins waiting for verification; then 454", ge=1)] = 500
     logins_per_key: Annotated[

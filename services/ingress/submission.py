@@ -176,11 +176,12 @@ class Submission(Conversation):
         if isinstance(outcome, Login):
             self.session.login = outcome
             self.session.authenticated = True
+            self.desk.usage.logged_in(self.session, outcome)
             if self.session.address is not None:
                 self.desk.connections.recognise(self.session.address)
             self._say(reply.AUTHENTICATED)
-            return
             await self.desk.sightings.logged_in(self.session)
+            return
         self._failed_logins += 1
         party = Party(attempt.username, self.session.client_address, self.session.client_name)
         last = self._failed_logins >= self.settings.failed_logins and outcome.reply.permanent
@@ -226,6 +227,7 @@ class Submission(Conversation):
             self.envelope.sender = sender
             self._refuse(decision)
             self.envelope = Transaction()
+            self._end_if_told(decision)
             return
         self.envelope.sender = sender
         if decision is not None:
@@ -299,8 +301,11 @@ class Submission(Conversation):
             self._phase = "data"
             self._refuse(self._owned(outcome))
             self.envelope = Transaction()
+            self._end_if_told(outcome)
             return
         self.session.accepted += 1
+        if self.session.login is not None and transaction.account is not None:
+            self.desk.usage.used(self.session, self.session.login, transaction.account)
         self._idle = 0
         self._say(reply.QUEUED.with_(queue_id=outcome))
         self.desk.log.info(
@@ -311,6 +316,10 @@ class Submission(Conversation):
                 "client": self.session.client_address,
             },
         )
+
+    def _end_if_told(self, refusal: Refusal) -> None:
+        if refusal.reply.code == 421:  # RFC 5321 §3.8
+            raise Closing
 
     @property
     def _owner(self) -> str:

@@ -4,9 +4,11 @@ No enabled rule, no access. Of several enabled rules every one must admit the ad
 admits nobody, and an exclusion that cannot be read closes its whole zone.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import chain
 
 import msgspec
 
@@ -17,6 +19,8 @@ Span = tuple[int, int, int]
 """IP version, first and last address as numbers."""
 
 ENDPOINTS = ("public", "private")
+_UINT32 = "I"
+"""Type code of arrays of IPv4 addresses; a list of numbers would take eight times the memory."""
 
 
 def peer_address(text: str) -> IpAddress | None:
@@ -36,33 +40,42 @@ def network_of(address: IpAddress) -> str:
 
 
 class Ranges(msgspec.Struct, frozen=True):
-    """A set of addresses of both IP versions as sorted, disjoint spans."""
+    """A set of addresses of both IP versions: the sorted first and the sorted last addresses of its spans."""
 
-    starts4: tuple[int, ...] = ()
-    ends4: tuple[int, ...] = ()
-    starts6: tuple[int, ...] = ()
-    ends6: tuple[int, ...] = ()
+    starts4: Sequence[int] = ()
+    ends4: Sequence[int] = ()
+    starts6: Sequence[int] = ()
+    ends6: Sequence[int] = ()
 
     def covers(self, address: IpAddress) -> bool:
-        """Whether the address is in the set; in the time of one binary search."""
+        """Whether the address is in the set; in the time of one binary search.
+
+        Spans may overlap: an address is inside if fewer of them have ended before it than have begun.
+        """
         starts, ends = (self.starts4, self.ends4) if address.version == 4 else (self.starts6, self.ends6)
         number = int(address)
-        position = bisect_right(starts, number) - 1
-        return position >= 0 and number <= ends[position]
+        begun = bisect_right(starts, number)
+        return begun > 0 and ends[begun - 1] >= number
 
 
 class CompiledRule(msgspec.Struct, frozen=True):
-    """One enabled rule: the addresses it admits at each endpoint."""
+    """One rule: the addresses it admits at each endpoint."""
 
     rule: str
     public: Ranges
     private: Ranges
 
+    def admits(self, address: IpAddress | None, endpoint: str) -> bool:
+        """Whether the rule lets an address in by an endpoint."""
+        return address is not None and (self.private if endpoint == "private" else self.public).covers(address)
+
 
 class AccessList(msgspec.Struct, frozen=True):
-    """All enabled rules of an instance."""
+    """All rules of an instance that are not disabled."""
 
     rules: tuple[CompiledRule, ...] = ()
+    reporting: tuple[CompiledRule, ...] = ()
+    """Rules that only report; they neither open nor restrict."""
 
     def denial(self, address: IpAddress | None, endpoint: str) -> str:
         """Return "" if the address may come in by this endpoint, else the reason, for the tenant's eyes."""
@@ -71,43 +84,81 @@ class AccessList(msgspec.Struct, frozen=True):
         if address is None:
             return "the client's address is not known"
         for rule in self.rules:
-            if not (rule.private if endpoint == "private" else rule.public).covers(address):
+            if not rule.admits(address, endpoint):
                 return f"rule {rule.rule} has no zone with {address} at the {endpoint} endpoint"
         return ""
 
+    def would_refuse(self, address: IpAddress | None, endpoint: str) -> tuple[str, ...]:
+        """Return the reporting rules that would refuse the address if they were enabled."""
+        return tuple(rule.rule for rule in self.reporting if not rule.admits(address, endpoint))
 
-def compile_access(rules: Iterable[Rule], zones: Mapping[str, Zone]) -> AccessList:
-    """Compile an instance's rules; rules that only report, or are disabled, neither open nor restrict."""
-    spans: dict[str, list[Span]] = {}
-    compiled = []
+
+def compile_access(
+    rules: Iterable[Rule], zones: Mapping[str, Zone], read: Callable[[Zone], Ranges] | None = None
+) -> AccessList:
+    """Compile an instance's rules; `read` gives the addresses of a zone, for whoever remembers them."""
+    read = read or zone_ranges
+    enabled: list[CompiledRule] = []
+    reporting: list[CompiledRule] = []
+    united: dict[tuple[str, ...], Ranges] = {}
     for rule in sorted(rules, key=lambda each: each.id):
-        if rule.enforcement != "enabled":
+        if rule.enforcement == "disabled":
             continue
-        admitted: dict[str, list[Span]] = {endpoint: [] for endpoint in ENDPOINTS}
-        for context in rule.contexts:
-            for name in context.zones:
-                zone = zones.get(name)
-                if zone is None or zone.instance != rule.instance:
-                    continue
-                if name not in spans:
-                    spans[name] = zone_spans(zone)
-                for endpoint in context.endpoints or ENDPOINTS:
-                    admitted[endpoint] += spans[name]
-        compiled.append(CompiledRule(rule.id, _ranges(admitted["public"]), _ranges(admitted["private"])))
-    return AccessList(tuple(compiled))
+        admitted = {}
+        for endpoint in ENDPOINTS:
+            named = tuple(sorted({n for c in rule.contexts if endpoint in (c.endpoints or ENDPOINTS) for n in c.zones}))
+            if named not in united:
+                own = (zone for name in named if (zone := zones.get(name)) and zone.instance == rule.instance)
+                united[named] = _union([read(zone) for zone in own])
+            admitted[endpoint] = united[named]
+        compiled = CompiledRule(rule.id, admitted["public"], admitted["private"])
+        (enabled if rule.enforcement == "enabled" else reporting).append(compiled)
+    return AccessList(tuple(enabled), tuple(reporting))
 
 
-def zone_spans(zone: Zone) -> list[Span]:
-    """Return the addresses of a zone, without its exclusions, as disjoint spans."""
-    admitted = [span for entry in zone.addresses if (span := entry_span(entry)) is not None]
-    excluded = [entry_span(entry) for entry in zone.excluded]
-    if any(span is None for span in excluded):
-        return []
-    return _subtract(_merge(admitted), _merge([span for span in excluded if span is not None]))
+def zone_ranges(zone: Zone) -> Ranges:
+    """Return the addresses of a zone, without its exclusions."""
+    return ranges_of(zone.addresses, zone.excluded)
+
+
+def ranges_of(addresses: Iterable[ZoneAddress], excluded: Iterable[ZoneAddress] = ()) -> Ranges:
+    """Return addresses without exclusions; an exclusion that cannot be read leaves nothing."""
+    admitted = [span for entry in addresses if (span := entry_span(entry)) is not None]
+    holes = [entry_span(entry) for entry in excluded]
+    if any(span is None for span in holes):
+        return Ranges()
+    return _ranges(_subtract(_merge(admitted), _merge([span for span in holes if span is not None])))
+
+
+_OCTETS = {str(number): number for number in range(256)}
+_HOST_MASKS = {str(length): (1 << (32 - length)) - 1 for length in range(33)}
+
+
+def _quick_span(entry: ZoneAddress) -> Span | None:
+    """Read the common forms, an IPv4 address or network, twenty times as fast; None: read it the slow way."""
+    if entry.type == "ipRange":
+        return None
+    text, slash, length = entry.value.partition("/")
+    parts = text.split(".")
+    mask = _HOST_MASKS.get(length if slash or entry.type == "subnet" else "32")
+    if entry.type == "ipAddress" and slash:
+        return None
+    if len(parts) != 4 or mask is None:
+        return None
+    number = 0
+    for part in parts:
+        octet = _OCTETS.get(part)
+        if octet is None:
+            return None
+        number = number << 8 | octet
+    return None if number & mask else (4, number, number | mask)
 
 
 def entry_span(entry: ZoneAddress) -> Span | None:
     """Return the addresses of one entry of a zone, or None if it cannot be read."""
+    quick = _quick_span(entry)
+    if quick is not None:
+        return quick
     if entry.type == "ipAddress":
         address = peer_address(entry.value)
         return None if address is None else (address.version, int(address), int(address))
@@ -152,12 +203,21 @@ def _subtract(spans: list[Span], holes: list[Span]) -> list[Span]:
 
 
 def _ranges(spans: Iterable[Span]) -> Ranges:
-    merged = _merge(spans)
-    four = [span for span in merged if span[0] == 4]
-    six = [span for span in merged if span[0] == 6]
+    listed = list(spans)
     return Ranges(
-        tuple(first for _, first, _ in four),
-        tuple(last for _, _, last in four),
-        tuple(first for _, first, _ in six),
-        tuple(last for _, _, last in six),
+        array(_UINT32, [first for version, first, _ in listed if version == 4]),
+        array(_UINT32, [last for version, _, last in listed if version == 4]),
+        tuple(first for version, first, _ in listed if version == 6),
+        tuple(last for version, _, last in listed if version == 6),
+    )
+
+
+def _union(parts: Sequence[Ranges]) -> Ranges:
+    if len(parts) == 1:
+        return parts[0]
+    return Ranges(
+        array(_UINT32, sorted(chain.from_iterable(part.starts4 for part in parts))),
+        array(_UINT32, sorted(chain.from_iterable(part.ends4 for part in parts))),
+        tuple(sorted(chain.from_iterable(part.starts6 for part in parts))),
+        tuple(sorted(chain.from_iterable(part.ends6 for part in parts))),
     )
