@@ -73,6 +73,7 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
     room.ready("directory", True)
     desk = Desk(bus, directory, settings, master_key)
     room.tasks.create_task(desk.signing_keys.finish_by_themselves(), name="rotations")
+    desk.keys.uses.start(room.tasks)
     listener = _listener(settings.listen)
     server = _Server(
         uvicorn.Config(
@@ -91,5 +92,6 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
     finally:
         server.should_exit = True
         await serving
+        await desk.keys.uses.leave()
         desk.close()
         await bus.close()

@@ -22,6 +22,7 @@ from shared.contract import subjects
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.events import DirectoryChanged
 from shared.contract.records import ApiKey, DirectoryRecord, DkimKey, Record, Roster, Seat, Suppression, User
+from shared.contract.siblings import ApiKeyUse
 from shared.contract.standing import Standing
 from shared.runtime.clock import now
 
@@ -47,7 +48,7 @@ class Directory:
         self._grouped: dict[str, dict[str, DirectoryRecord]] = {}
         self._moved = asyncio.Event()
         self.standings: Replica[Standing] = Replica(bus, "standing", Standing)
-        self.api_keys: Replica[ApiKey] = Replica(bus, "access", ApiKey)
+        self.api_keys: Replica[ApiKey | ApiKeyUse] = Replica(bus, "access", ApiKey | ApiKeyUse)
         self.suppressions: Replica[Suppression] = Replica(bus, "suppressions", Suppression)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:

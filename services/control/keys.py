@@ -16,13 +16,16 @@ from services.control.directory import Directory
 from services.control.refusal import unknown
 from shared.bus.client import connect
 from shared.bus.kv import Bucket
+from shared.bus.notes import Notes
 from shared.bus.settings import BusSettings
 from shared.contract import subjects
 from shared.contract.events import DirectoryChanged
 from shared.contract.records import ApiKey, Role
+from shared.contract.siblings import ApiKeyUse
 from shared.runtime.clock import now
 from shared.runtime.settings import load
 
+CLIENT_LENGTH = 200
 HOST = "host"
 """How the audit log names who administers on the host itself, with control's right to write."""
 
@@ -54,15 +57,17 @@ def usable(record: ApiKey, at: datetime) -> bool:
 class ApiKeys:
     """Makes, lists, revokes and recognises keys."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, usage_seconds: float) -> None:
         self._directory = directory
+        self.uses: Notes[ApiKeyUse] = Notes(directory.bus, "access", ApiKeyUse, usage_seconds)
+        """Started and ended by whoever owns the process."""
 
     def recognise(self, text: str) -> Caller | None:
         """Return whose key a text is, or None if it is no living key."""
         shown = credentials.parse_api_key(text)
         if shown is None:
             return None
-        record = self._directory.api_keys.get(f"key.{shown.id}")
+        record = self._key(shown.id)
         expected = record.hash if record else "0" * 64  # as much work for a key that is not
         if not hmac.compare_digest(expected, shown.hash) or record is None or not usable(record, now()):
             return None
@@ -70,12 +75,25 @@ class ApiKeys:
 
     def living(self, key_id: str) -> Caller | None:
         """Return the caller a token was made for, or None if its key is no longer good."""
-        record = self._directory.api_keys.get(f"key.{key_id}")
+        record = self._key(key_id)
         return Caller(record.id, record.role, record.instance) if record and usable(record, now()) else None
+
+    def _key(self, key_id: str) -> ApiKey | None:
+        record = self._directory.api_keys.get(f"key.{key_id}")
+        return record if isinstance(record, ApiKey) else None
+
+    def used(self, caller: Caller, address: str, client: str) -> None:
+        """Note a use of a key; it is written soon, at most once in an interval."""
+        self.uses.note(f"use.{caller.key}", ApiKeyUse(at=now(), address=address, client=client[:CLIENT_LENGTH]))
+
+    def last_use(self, key_id: str) -> ApiKeyUse | None:
+        """Return the last noted use of a key, None if there was none."""
+        record = self._directory.api_keys.get(f"use.{key_id}")
+        return record if isinstance(record, ApiKeyUse) else None
 
     def visible(self, caller: Caller) -> list[ApiKey]:
         """Return the keys a caller may see, oldest first."""
-        found = [record for _, record in self._directory.api_keys.items()]
+        found = [record for _, record in self._directory.api_keys.items("key.") if isinstance(record, ApiKey)]
         mine = [r for r in found if caller.is_operator or (r.instance is not None and r.instance == caller.instance)]
         return sorted(mine, key=lambda record: (record.created_at, record.id))
 
@@ -93,7 +111,7 @@ class ApiKeys:
 
         Errors: `Refused` (404) if it is unknown or another instance's.
         """
-        known = self._directory.api_keys.get(f"key.{key_id}") is not None
+        known = self._key(key_id) is not None
         entry = await self._directory.access.get(f"key.{key_id}") if known else None
         if entry is None or not (caller.is_operator or (entry.record.instance or "") == caller.instance):
             raise unknown("key", key_id)

@@ -80,6 +80,9 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     request_bytes: Annotated[int, Meta(description="largest body of a request", ge=1024)] = 1_048_576
     request_seconds: Annotated[float, Meta(description="longest wait for another room's answer", gt=0)] = 5
     verify_seconds: Annotated[float, Meta(description="longest wait for the verifier's answer", gt=0)] = 30
+    usage_seconds: Annotated[
+        float, Meta(description="shortest interval of writing down that an API key was used", gt=0)
+    ] = 60
     token_seconds: Annotated[int, Meta(description="life of a token made from an API key", ge=60)] = 3600
     follow_poll_seconds: Annotated[float, Meta(description="interval of looking for new events of a message", gt=0)] = (
         0.2

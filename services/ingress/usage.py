@@ -5,9 +5,9 @@ import asyncio
 from services.ingress.core.admission import Account
 from services.ingress.directory import Directory
 from services.ingress.metrics import Metrics
-from services.ingress.notes import Notes
 from services.ingress.session import Login, SubmissionSession
 from shared.bus.client import Bus
+from shared.bus.notes import Notes
 from shared.contract.siblings import PasswordUse, RuleReport
 from shared.contract.subjects import token
 from shared.runtime import clock

@@ -224,7 +224,11 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
         name="logins", writer="ingress", readers=("ingress",), description="Failed logins, counted for all replicas"
     ),
     BucketDeclaration(
-        name="usage", writer="ingress", readers=("control",), description="When each password was last used"
+        name="usage",
+        writer="ingress",
+        readers=("control",),
+        description="When each password was last used",
+        max_age_hours=400 * 24,
     ),
     BucketDeclaration(
         name="reports",

@@ -1,8 +1,10 @@
 """Credentials over the API: two live passwords, their last use, guard rails, quotas, use of API keys."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -115,3 +117,31 @@ def test_guard_rails_are_set_lifted_and_audited(world: World, tenant: Tenant) ->
     audit = tenant.manager.get("/v1/postlane/audit", params={"key": tenant.user["id"]}).json()["records"]
     assert audit[0]["after"]["redirect_to"] == "qa@acme.example"
     assert audit[0]["before"]["staging"] == "deliver"
+
+
+def test_the_last_use_of_an_api_key_is_told(world: World, tenant: Tenant) -> None:
+    """Each use is noted soon, with address and client, on every replica; at most once in an interval; tokens too."""
+    made = tenant.operator.made("/v1/postlane/keys", {"role": "reader", "instance": tenant.id})
+    path = f"/v1/postlane/keys/{made['id']}"
+    assert "last_use" not in tenant.manager.get(path).json()
+    with world.control.client(made["api_key"]) as client:
+        assert client.get("/v1/postlane/instances", headers={"User-Agent": "first/1.0"}).status_code == 200
+        used = eventually(lambda: tenant.manager.get(path).json().get("last_use"))
+        assert (used["address"], used["client"]) == ("127.0.0.1", "first/1.0")
+        client.get("/v1/postlane/instances", headers={"User-Agent": "second/2.0"})
+        with world.other.client(made["api_key"]) as elsewhere:
+            elsewhere.get("/v1/postlane/instances", headers={"User-Agent": "elsewhere/1.0"})
+        eventually(lambda: tenant.manager.get(path).json()["last_use"]["client"] == "elsewhere/1.0")
+    listed = tenant.manager.get("/v1/postlane/keys").json()["keys"]
+    assert {each["id"]: each.get("last_use", {}).get("client") for each in listed}[made["id"]] == "elsewhere/1.0"
+    stranger = world.tenant()
+    refused(stranger.manager.get(path), 404, "key_not_found")
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """Wait for something to be true; return it."""
+    deadline = time.monotonic() + 15.0
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,8 +48,19 @@ def make_app(make_operator_key: "OperatorKeyMaker | None") -> typer.Typer:
     def list_(output: Output = Form.table) -> None:
         """List API keys, never their secrets."""
         with Client() as client:
-            columns = ["id", "role", "state", "instance", "description", "created_at", "expires_at"]
-            rows(client.get("/v1/postlane/keys")["keys"], columns, output)
+            columns = ["id", "role", "state", "instance", "description", "created_at", "expires_at", "last_used"]
+            found = client.get("/v1/postlane/keys")["keys"]
+            rows([_flat(each) for each in found] if output is Form.table else found, columns, output)
+
+    @app.command()
+    def show(
+        key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="the part between the underscores")],
+        output: Output = Form.table,
+    ) -> None:
+        """Show an API key: when, from where and by which client it was last used."""
+        with Client() as client:
+            found = client.get(f"/v1/postlane/keys/{key_id}")
+            fields(_flat(found) if output is Form.table else found, output)
 
     @app.command("rm")
     def remove(
@@ -65,6 +76,14 @@ def make_app(make_operator_key: "OperatorKeyMaker | None") -> typer.Typer:
             say(f"revoked {key_id}", Form.json)
 
     return app
+
+
+def _flat(key: dict[str, Any]) -> dict[str, Any]:
+    use = key.get("last_use")
+    flat = {name: value for name, value in key.items() if name != "last_use"}
+    if use is None:
+        return flat | {"last_used": "never"}
+    return flat | {"last_used": use["at"], "address": use["address"], "client": use["client"]}
 
 
 def audit(

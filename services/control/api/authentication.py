@@ -28,6 +28,7 @@ async def authenticated(connection: Connection, handler: BaseRouteHandler) -> No
         desk.strangers.count(address_of(connection))
         raise NotAuthorizedException
     desk.limits.count(caller.key)
+    desk.keys.used(caller, address_of(connection), connection.headers.get("user-agent", ""))
     connection.scope["state"]["caller"] = caller
 
 

@@ -45,7 +45,7 @@ class Desk:
         hourly = settings.confirmation_mails_per_hour
         self.confirmation_mails = Limits(hourly / 3600, hourly)
         self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
-        self.keys = ApiKeys(directory)
+        self.keys = ApiKeys(directory, settings.usage_seconds)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
         self.strangers = Limits(settings.strangers_per_second, settings.strangers_at_once)
         self.tokens = TokenSigner(master_key, settings.token_seconds)

@@ -14,9 +14,10 @@ from services.control.api.desk import Desk
 from services.control.caller import instance_of
 from services.control.core.fault import Fault, text_fault
 from services.control.directory import AUDIT
-from services.control.refusal import bad_request
+from services.control.refusal import bad_request, unknown
 from shared.contract import subjects
 from shared.contract.records import ApiKey, Role
+from shared.contract.siblings import ApiKeyUse
 from shared.runtime.clock import now
 
 MOST_AUDITED = 1000
@@ -33,6 +34,15 @@ class CreateKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     expires_at: datetime | UnsetType = UNSET
 
 
+class KeyUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The last use of a key, as of a minute ago."""
+
+    at: datetime
+    address: str
+    client: str
+    """The User-Agent."""
+
+
 class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     """A key; its secret part is never shown again."""
 
@@ -45,6 +55,8 @@ class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
     instance: str | UnsetType = UNSET
     expires_at: datetime | UnsetType = UNSET
     revoked_at: datetime | UnsetType = UNSET
+    last_use: KeyUse | UnsetType = UNSET
+    """Left out: never used."""
     api_key: str | UnsetType = UNSET
     """Only when the key has just been made."""
 
@@ -61,7 +73,7 @@ class AuditList(msgspec.Struct, frozen=True, kw_only=True):
     records: tuple[msgspec.Raw, ...]
 
 
-def _shown(record: ApiKey, text: str | None = None) -> KeyOut:
+def _shown(record: ApiKey, text: str | None = None, use: ApiKeyUse | None = None) -> KeyOut:
     expired = record.expires_at is not None and record.expires_at <= now()
     return KeyOut(
         id=record.id,
@@ -73,6 +85,7 @@ def _shown(record: ApiKey, text: str | None = None) -> KeyOut:
         instance=record.instance or UNSET,
         expires_at=record.expires_at or UNSET,
         revoked_at=record.revoked_at or UNSET,
+        last_use=KeyUse(at=use.at, address=use.address, client=use.client) if use else UNSET,
         api_key=text or UNSET,
     )
 
@@ -106,7 +119,17 @@ async def create_key(request: Http, desk: Desk, data: CreateKey) -> KeyOut:
 @get("/v1/postlane/keys", tags=["keys"])
 async def list_keys(request: Http, desk: Desk) -> KeyList:
     """List the API keys the caller may see, never their secrets."""
-    return KeyList(keys=tuple(_shown(record) for record in desk.keys.visible(caller_of(request))))
+    visible = desk.keys.visible(caller_of(request))
+    return KeyList(keys=tuple(_shown(record, use=desk.keys.last_use(record.id)) for record in visible))
+
+
+@get("/v1/postlane/keys/{key_id:str}", tags=["keys"])
+async def get_key(request: Http, desk: Desk, key_id: str) -> KeyOut:
+    """Return an API key with its last use, never its secret."""
+    for record in desk.keys.visible(caller_of(request)):
+        if record.id == key_id:
+            return _shown(record, use=desk.keys.last_use(key_id))
+    raise unknown("key", key_id)
 
 
 @delete("/v1/postlane/keys/{key_id:str}", tags=["keys"])
@@ -146,4 +169,4 @@ class _Key(msgspec.Struct):
         return msgspec.json.decode(payload, type=_Key).key
 
 
-HANDLERS = [create_key, list_keys, revoke_key, list_audit]
+HANDLERS = [create_key, list_keys, get_key, revoke_key, list_audit]

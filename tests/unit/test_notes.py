@@ -1,6 +1,6 @@
 """Notes that are written now and then: the newest of each key, no key twice in an interval, never too many."""
 
-from services.ingress.core.notebook import Notebook
+from shared.bus.notes import Notebook
 
 
 def test_a_key_is_due_once_in_an_interval_with_its_newest_note() -> None:
