@@ -1,15 +1,13 @@
 """`postlane domain`: configurations, from the records to publish to the operator's decision."""
 
 import time
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from services.command.admin import dkim, preferences, takeover
+from services.command.admin import decisions, dkim, preferences, takeover
 from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
-from services.command.admin.exits import DONE, INVALID, NEGATIVE, failure
+from services.command.admin.exits import DONE, NEGATIVE, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
 from services.command.admin.records import Provider, RecordsForm, print_advice, print_changes
 
@@ -19,29 +17,13 @@ app.add_typer(dkim.app, name="dkim")
 app.command("zone")(dkim.zone)
 app.command("set")(preferences.set_)
 app.command("takeover")(takeover.takeover)
+for verb in (decisions.authorize, decisions.approve, decisions.reject, decisions.suspend, decisions.resume):
+    app.command()(verb)
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
-Because = Annotated[str, typer.Option("--reason", help="why; the customer reads it")]
 VERIFY_PAUSE_SECONDS = 3.0
 LONGEST_PAUSE_SECONDS = 30.0
 PROPAGATION = "A change in DNS may take up to 72 hours to be seen everywhere; the names and values must be exact."
-EXAMPLE = """\
-# Answers to the authorization questionnaire. Hand it in with
-#   postlane domain authorize DOMAIN --from-file answers.toml
-nature = "transactional"            # or "marketing"
-website = "https://www.example.com/"
-list_source = ""              # how do you obtain your list of recipients?
-bounces_and_complaints = ""   # how do you manage bounced mail and complaints?
-unsubscribe = ""              # how can recipients unsubscribe?
-quota_rationale = ""          # how did you determine the sending rate you ask for?
-list_cleaning = ""            # how and how often do you clean the list?
-contacts = ["postmaster@example.com"]   # one to four, for account-related communications
-reply_to = "bounces@example.com"        # receives information on rejected or bounced mail
-only_to_requesters = false    # true: mail goes only to people who asked for it
-unsubscribe_link = false      # true: the mail has an unsubscribe link
-html_validation = ""          # if you send HTML: how do you validate it?
-evidence = []                 # links, if you have any
-"""
 
 
 @app.command()
@@ -147,103 +129,6 @@ def wait(
 
 
 @app.command()
-def authorize(
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")] = "",
-    from_file: Annotated[Path | None, typer.Option("--from-file", help="TOML file with the answers")] = None,
-    example: Annotated[bool, typer.Option("--example", help="print a file to fill in")] = False,
-    instance: InstanceOption = "",
-    output: Output = Form.table,
-) -> None:
-    """Hand in the questionnaire; an operator decides on it."""
-    if example:
-        typer.echo(EXAMPLE, nl=False)
-        return
-    if from_file is None or not domain:
-        raise failure(INVALID, "name a domain and --from-file answers.toml; --example prints such a file")
-    try:
-        answers = tomllib.loads(from_file.read_text())
-    except OSError as fault:
-        raise failure(INVALID, f"cannot read {from_file}: {fault.strerror}") from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise failure(INVALID, f"{from_file} is not TOML: {fault}") from fault
-    with Client() as client:
-        where = client.instance(instance)
-        found = client.configuration(where, domain)
-        handed_in = client.call("PUT", path_of(where, found["id"]) + "/authorization", json=answers)
-        if output is Form.json:
-            fields(handed_in, output)
-        else:
-            say(f"handed in for {found['domain']}; next an operator decides: postlane domain approve {found['domain']}")
-
-
-@app.command()
-def approve(
-    domain: Name,
-    per_second: Annotated[int, typer.Option(help="messages per second; 0 is unlimited", min=0)] = 0,
-    per_hour: Annotated[int, typer.Option("--per-hour", "--rate", help="messages per hour", min=0)] = 0,
-    per_day: Annotated[int, typer.Option(help="messages per day", min=0)] = 0,
-    recipients: Annotated[int, typer.Option(help="recipients per message; 0: as everybody", min=0)] = 0,
-    message_bytes: Annotated[int, typer.Option(help="octets of a message; 0: as everybody", min=0)] = 0,
-    lane: Annotated[str, typer.Option(help="transactional or marketing; default: as the customer says")] = "",
-    reason: Because = "",
-    instance: InstanceOption = "",
-    output: Output = Form.table,
-) -> None:
-    """Approve sending. Operators only."""
-    wish: dict[str, Any] = {
-        "messages_per_second": per_second,
-        "messages_per_hour": per_hour,
-        "messages_per_day": per_day,
-        "recipients_per_message": recipients,
-        "message_bytes": message_bytes,
-        "reason": reason,
-    } | ({"lane": lane} if lane else {})
-    _decide(domain, "authorization/approve", wish, instance, output, "sending is approved for")
-
-
-@app.command()
-def reject(
-    domain: Name,
-    reason: Annotated[str, typer.Option("--reason", help="why; the customer reads it")],
-    instance: InstanceOption = "",
-    output: Output = Form.table,
-) -> None:
-    """Reject, or withdraw an approval. Operators only."""
-    _decide(domain, "authorization/reject", {"reason": reason}, instance, output, "sending is not approved for")
-
-
-@app.command()
-def suspend(
-    domain: Name,
-    reason: Annotated[str, typer.Option("--reason", help="why; the customer reads it")],
-    instance: InstanceOption = "",
-    output: Output = Form.table,
-) -> None:
-    """Suspend sending at once, whatever DNS says. Operators only."""
-    _decide(domain, "suspend", {"reason": reason}, instance, output, "sending is suspended for")
-
-
-@app.command()
-def resume(domain: Name, instance: InstanceOption = "", output: Output = Form.table) -> None:
-    """End an operator's suspension. Operators only."""
-    _decide(domain, "resume", None, instance, output, "the suspension has ended for")
-
-
-def _decide(
-    domain: str, verb: str, wish: dict[str, Any] | None, instance: str, output: Form, sentence: str
-) -> None:  # fmt: skip
-    with Client() as client:
-        where = client.instance(instance)
-        found = client.configuration(where, domain)
-        options: dict[str, Any] = {} if wish is None else {"json": wish}
-        decided = client.call("POST", f"{path_of(where, found['id'])}/{verb}", **options)
-        if output is Form.json:
-            fields(decided, output)
-        else:
-            say(f"{sentence} {found['domain']}")
-
-
-@app.command()
 def show(
     domain: Name,
     authorities: Annotated[
@@ -286,6 +171,9 @@ def confirm_reply_to(domain: Name, instance: InstanceOption = "") -> None:
 @app.command("ls")
 def list_(
     everywhere: Annotated[bool, typer.Option("--all", help="of every instance this key may see")] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="only those whose questionnaire waits for the operator's decision")
+    ] = False,
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
@@ -299,9 +187,11 @@ def list_(
             each
             for where in instances
             for each in client.get(f"/v1/postlane/instances/{where}/configurations")["configurations"]
+            if not waiting or each["authorization"] == "submitted"
         ]
         columns = ["domain", "state", "authorization", "sending", "users", "id"]
-        rows(found, columns, output, "no domain yet: postlane domain add DOMAIN")
+        none = "nobody waits for a decision" if waiting else "no domain yet: postlane domain add DOMAIN"
+        rows(found, columns, output, none)
 
 
 @app.command("rm")

@@ -1,5 +1,6 @@
 """The questionnaire a customer answers before an operator authorises sending. Every fault is listed at once."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ ANSWER_LENGTH = 4000
 CONTACTS = 4
 EVIDENCE = 10
 
+_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*://|data:|file:)", re.IGNORECASE)
+
 QUESTIONS: dict[str, str] = {
     "list_source": "What is your strategy for obtaining your list of recipients?",
     "bounces_and_complaints": "How do you manage bounced mail and complaints of recipients?",
@@ -20,6 +23,7 @@ QUESTIONS: dict[str, str] = {
     "list_cleaning": "How and how often do you clean the list of invalid addresses?",
 }
 """Questions that are answered in words."""
+# The link is demanded of transactional mail too, as the product does (its question 7 knows no exception).
 AFFIRMATIONS: dict[str, str] = {
     "only_to_requesters": "affirm that mail goes only to people who asked for it, and that bounces and complaints are "
     "dealt with",
@@ -56,9 +60,7 @@ def check(answers: Mapping[str, object]) -> tuple[Questionnaire | None, tuple[Fa
             Fault("invalid_answer", f"html_validation is a text of at most {ANSWER_LENGTH} characters",
                   "html_validation")
         )  # fmt: skip
-    evidence = _texts(answers.get("evidence", []))
-    if evidence is None or len(evidence) > EVIDENCE:
-        faults.append(Fault("invalid_answer", f"evidence is a list of at most {EVIDENCE} texts or links", "evidence"))
+    evidence = _evidence(answers, faults)
     if faults:
         return None, tuple(faults)
     return Questionnaire(
@@ -69,7 +71,7 @@ def check(answers: Mapping[str, object]) -> tuple[Questionnaire | None, tuple[Fa
         only_to_requesters=True,
         unsubscribe_link=True,
         html_validation=str(html).strip(),
-        evidence=evidence or (),
+        evidence=evidence,
         **texts,
     ), ()
 
@@ -89,6 +91,23 @@ def _texts(value: object) -> tuple[str, ...] | None:
         return None
     found = tuple(item.strip() for item in value if isinstance(item, str) and 0 < len(item) <= ANSWER_LENGTH)
     return found if len(found) == len(value) else None
+
+
+def _evidence(answers: Mapping[str, object], faults: list[Fault]) -> tuple[str, ...]:
+    """Return links and texts. Files are not kept: the directory is in the memory of every room."""
+    evidence = _texts(answers.get("evidence", []))
+    if evidence is None or len(evidence) > EVIDENCE:
+        told = f"evidence is a list of at most {EVIDENCE} links or texts, each of at most {ANSWER_LENGTH} characters"
+        faults.append(
+            Fault("invalid_answer", f"{told}; put larger things where they can be read, and link them", "evidence")
+        )
+        return ()
+    for item in evidence:
+        link = _SCHEME.match(item)
+        if link and (len(item.split()) > 1 or not _is_url(item)):
+            told = f"evidence: {item[:60]!r} is not a link to read (https://…); files are not kept, link them"
+            faults.append(Fault("invalid_answer", told, "evidence"))
+    return evidence
 
 
 def _contacts(answers: Mapping[str, object], faults: list[Fault]) -> tuple[str, ...]:

@@ -59,6 +59,11 @@ def test_an_empty_questionnaire_lists_every_question() -> None:
         ("unsubscribe_link", "yes"),
         ("html_validation", 1),
         ("evidence", "x"),
+        ("evidence", ["x" * 4001]),
+        ("evidence", ["x"] * 11),
+        ("evidence", ["data:application/pdf;base64,JVBERi0="]),
+        ("evidence", ["file:///etc/passwd"]),
+        ("evidence", ["https://two.example links.example"]),
         ("surprise", "x"),
     ],
 )
@@ -74,3 +79,12 @@ def test_any_answers_are_judged_without_an_exception(answers: dict[str, Any]) ->
     """There is a questionnaire or there are faults, never both."""
     questionnaire, faults = check(answers)
     assert (questionnaire is None) == bool(faults)
+
+
+def test_evidence_is_links_and_short_texts() -> None:
+    """Both are kept as they are."""
+    evidence = ["https://acme.example/policy.pdf", "policy.txt:\nWe delete what bounces: always."]
+    questionnaire, faults = check(GOOD | {"evidence": evidence})
+    assert faults == ()
+    assert questionnaire is not None
+    assert questionnaire.evidence == tuple(evidence)
