@@ -15,7 +15,7 @@ def test_question_by_question_gives_what_the_api_takes() -> None:
     said = {
         "URL of your website": "https://acme.example/",
         "Which mailbox receives information on rejected or bounced mail?": "bounces@acme.example",
-        "Up to four addresses for account-related communications, separated by commas": "a@acme.example, b@acme.example",
+        "Up to four addresses for account-related communications, separated by commas": "a@acme.example,b@acme.example",
         "Links to evidence, separated by spaces (may be empty)": "https://acme.example/a https://acme.example/b",
     }
 
