@@ -89,9 +89,10 @@ def _own(name: str, workspace: Workspace, plan: Plan) -> dict[str, str]:
         case "tracker":
             return {"DATABASE_URL": f"sqlite:///{workspace.root / 'tracker' / 'tracker.sqlite'}"}
         case "control":
+            public, private, tls = (f"{LOOPBACK}:{port}" for port in (ports.smtp, ports.private_smtp, ports.smtps))
             return {
                 "LISTEN": f"{LOOPBACK}:{ports.http}",
-                "ENDPOINTS": f"local;{LOOPBACK}:{ports.smtp};{LOOPBACK}:{ports.private_smtp};",
+                "ENDPOINTS": f"local;{public};{private};;{tls};",
                 "MASTER_KEY_FILE": str(workspace.secret_file("master-key")),
             }
         case "sandbox":
@@ -131,6 +132,7 @@ def _sandboxed(name: str, ports: Ports) -> dict[str, str]:
                 "RELEASE_SPREAD_SECONDS": "1",
                 "RECONCILE_SECONDS": "5",
                 "EHLO_NAME": "relay.postlane.example",
+                "NOTICE_SENDER": "postlane@demo.example",
             }
         case "tracker":
             return {"AUDIT_SECONDS": "5", "AUDIT_GRACE_SECONDS": "15"}

@@ -107,6 +107,17 @@ def client(instance: str) -> str:
     return f"postlane.client.{checked(instance or '-')}"
 
 
+def about_clients(instance: str, configuration: str) -> tuple[str, ...]:
+    """Subjects of all that is said about the clients of a configuration; with "" for both, of unknown ones."""
+    if not instance:
+        return client(""), refused("", "")
+    return (
+        client(instance),
+        f"postlane.refused.{checked(instance)}.*",
+        f"postlane.accepted.{checked(instance)}.{checked(configuration)}.*",
+    )
+
+
 def suspension(configuration: str) -> str:
     """Subject of the broadcast of a changed standing."""
     return f"postlane.suspension.{checked(configuration)}"

@@ -11,6 +11,7 @@ OperatorKeyMaker = Callable[[str], str]
 def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -> None:
     """Add the verbs to the command."""
     from services.command.admin import (
+        connect,
         credential,
         domain,
         endpoints,
@@ -34,5 +35,6 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -
     app.add_typer(queue.app, name="queue")
     app.add_typer(key.make_app(make_operator_key), name="key")
     app.command("login")(login.login)
+    app.command("connect")(connect.connect)
     app.command("endpoints")(endpoints.show)
     app.command("audit")(key.audit)

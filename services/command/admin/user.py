@@ -65,7 +65,7 @@ def list_(domain: Domain, instance: InstanceOption = "", output: Output = Form.t
     """List the users of a domain."""
     with Client() as client:
         where = client.instance(instance)
-        found = _users(client, where, client.configuration(where, domain)["id"])
+        found = list_users(client, where, client.configuration(where, domain)["id"])
         rows(found, ["username", "description", "created_at", "id"], output, f"no user yet: postlane user add {domain}")
 
 
@@ -88,12 +88,13 @@ def remove(
 
 def find_user(client: Client, instance: str, configuration: str, user: str, domain: str) -> dict[str, Any]:
     """Return a user of a domain by its username or ID."""
-    for each in _users(client, instance, configuration):
+    for each in list_users(client, instance, configuration):
         if user in (each["username"], each["id"]):
             return each
     raise failure(UNKNOWN, f"there is no user {user!r} in {domain}; see `postlane user ls {domain}`")
 
 
-def _users(client: Client, instance: str, configuration: str) -> list[dict[str, Any]]:
+def list_users(client: Client, instance: str, configuration: str) -> list[dict[str, Any]]:
+    """Return the users of a configuration."""
     found: list[dict[str, Any]] = client.get(ibm_path_of(instance, configuration) + "/users", limit=MOST)["users"]
     return found

@@ -8,6 +8,7 @@
 /v1/postlane/instances…                       tenants, standing, authorization, suspension  (tenants.py)
 /v1/postlane/instances…/records, /dkim        DNS records, signing keys                     (records.py, dkim.py)
 /v1/postlane/instances…/takeovers             proving a domain another instance has         (takeovers.py)
+/v1/postlane/instances…/clients/events         what clients do, live                        (clients.py)
 /v1/postlane/messages…, /refusals, /queue     what became of mail, and acting on it         (messages.py, queue.py)
 /v1/postlane/keys, /audit                     API keys, who changed what                    (keys.py)
 

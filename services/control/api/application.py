@@ -7,6 +7,8 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from services.control.api import (
+    allow_lists,
+    clients,
     configurations,
     confirmations,
     credentials,
@@ -47,6 +49,7 @@ MODULES = (
     keys,
     endpoints,
 )
+    clients,
 
 
 def make_application(desk: Desk) -> Any:

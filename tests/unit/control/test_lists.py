@@ -73,3 +73,12 @@ def test_endpoints_are_read_or_named_as_wrong() -> None:
     for wrong in ("eu", "eu;;;", ";a;b;"):
         with pytest.raises(ValueError, match="must have the form"):
             parse_endpoints([wrong])
+
+
+def test_endpoints_with_tls_from_the_start() -> None:
+    """An entry may go on with the listeners for implicit TLS."""
+    (found,) = parse_endpoints(["eu;smtp.example:587;;192.0.2.1;smtp.example:465;"])
+    assert (found.public_tls, found.private_tls) == ("smtp.example:465", "")
+    for wrong in ("eu;smtp.example;;", "eu;smtp.example:587;;;:465;", "eu;smtp.example:587;;;smtp.example:465"):
+        with pytest.raises(ValueError, match="endpoints: "):
+            parse_endpoints([wrong])
