@@ -63,6 +63,9 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     argon2_memory_kib: Annotated[int, Meta(description="memory of one Argon2id hash, in KiB", ge=8)] = 19_456
     argon2_parallelism: Annotated[int, Meta(description="lanes of Argon2id", ge=1)] = 1
     hashing_threads: Annotated[int, Meta(description="threads that hash passwords and make DKIM keys", ge=1)] = 2
+    allow_list_days: Annotated[
+        int, Meta(description="how long an imported list of allowed addresses admits besides the rules", ge=0)
+    ] = 183
     rotation_seconds: Annotated[
         int,
         Meta(description="how long the old password of a rotated user goes on working", ge=0),

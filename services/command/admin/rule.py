@@ -1,11 +1,12 @@
 """`postlane rule`: which zones may reach the SMTP interface."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from services.command.admin.client import Client, InstanceOption
-from services.command.admin.exits import DONE, NEGATIVE, UNKNOWN, failure
+from services.command.admin.client import Client, InstanceOption, path_of
+from services.command.admin.exits import DONE, INVALID, NEGATIVE, UNKNOWN, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
 from services.command.admin.zone import find, zones
 
@@ -82,7 +83,79 @@ def explain(
             say(found["sentence"])
             if found["rules"]:
                 rows(found["rules"], ["rule", "enforcement", "admits", "zones"], output)
-        raise typer.Exit(DONE if found["admitted"] else NEGATIVE)
+        listed = any(each["in_force"] for each in found["allow_lists"])
+        raise typer.Exit(DONE if found["admitted"] or listed else NEGATIVE)
+
+
+@app.command("import")
+def import_(
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")],
+    address: Annotated[list[str] | None, typer.Option(help="address or network; may be repeated")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--from-file", help="file with one address or network a line")
+    ] = None,
+    until: Annotated[str, typer.Option(help="until when, for example 2027-05-01T00:00:00Z; default: six months")] = "",
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Import the list of allowed addresses a domain had elsewhere, in place of the present one. Operators only.
+
+    It admits for this domain alone, besides the rules, until its date; then only rules count.
+    """
+    subnets = list(address or [])
+    if from_file is not None:
+        try:
+            lines = from_file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as fault:
+            raise failure(INVALID, f"cannot read {from_file}: {fault}") from fault
+        subnets += [text for line in lines if (text := line.partition("#")[0].strip())]
+    elif address is None:
+        raise failure(INVALID, "name a file with --from-file, or addresses with --address")
+    with Client() as client:
+        where = client.instance(instance)
+        path = path_of(where, client.configuration(where, domain)["id"])
+        wish = {"subnets": subnets} | ({"until": until} if until else {})
+        fields(client.call("PUT", f"{path}/allowed_addresses", json=wish), output)
+        say("these addresses admit only until then: `postlane rule migrate` turns them into a zone", Form.json)
+
+
+@app.command()
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+    instance: InstanceOption = "",
+    output: Output = Form.table,
+) -> None:
+    """Turn imported lists of allowed addresses into zones that the rules let in. May be repeated."""
+    with Client() as client:
+        path = f"/v1/postlane/instances/{client.instance(instance)}/allowed_addresses/migrate"
+        found = client.call("POST", path, params={"dry_run": "true" if dry_run else "false"})
+        if output is Form.json:
+            fields(found, output)
+            return
+        zones, rules = found["migration"]["zones"], found["migration"]["rules"]
+        if not zones:
+            say("there is no imported list, nothing to do")
+            return
+        verb = "would be" if dry_run else "was"
+        for zone in zones:
+            what = f"zone {zone['name']!r}" if zone["zone"] else f"a new zone {zone['name']!r}"
+            say(f"the list of {zone['domain']} {verb} put into {what}: {', '.join(zone['addresses'])}")
+        for rule in rules:
+            what = (
+                f"rule {rule['rule']} {verb} changed to let in" if rule["rule"] else f"a rule {verb} made that lets in"
+            )
+            say(f"{what} {', '.join(map(repr, rule['zones']))}")
+        say("rules are for the whole instance: these addresses reach each of its domains, with a user's credentials")
+
+
+@app.command()
+def report(instance: InstanceOption = "", output: Output = Form.table) -> None:
+    """Show whom rules in report mode would have refused in the last week."""
+    with Client() as client:
+        where = client.instance(instance)
+        found = client.get(f"/v1/postlane/instances/{where}/access/reports")["reports"]
+        columns = ["at", "rule", "address", "endpoint", "username"]
+        rows(found, columns, output, "no rule in report mode would have refused anybody in the last week")
 
 
 @app.command("rm")

@@ -7,6 +7,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from services.control.api import (
+    access,
     allow_lists,
     clients,
     configurations,
@@ -39,6 +40,8 @@ MODULES = (
     metrics,
     zones,
     rules,
+    access,
+    allow_lists,
     tenants,
     records,
     dkim,
@@ -48,8 +51,8 @@ MODULES = (
     queue,
     keys,
     endpoints,
-)
     clients,
+)
 
 
 def make_application(desk: Desk) -> Any:

@@ -12,12 +12,13 @@ from msgspec import UNSET, UnsetType
 from services.control.api.authentication import caller_of
 from services.control.api.desk import Desk
 from services.control.caller import configuration_of, instance_of
-from services.control.core import access_rules, onboarding, paging, record_advice
+from services.control.core import access_rules, allow_list, onboarding, paging, record_advice
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request
 from shared.contract import requests
 from shared.contract.records import Authorization, Configuration
 from shared.contract.standing import Standing
+from shared.runtime.clock import now
 
 Http = Request[Any, Any, Any]
 VERIFIABLE = ("dkim", "spf", "en_authorization")
@@ -254,12 +255,15 @@ async def verify_now(desk: Desk, configuration: str) -> Standing:
 
 @get("/v1/instances/{instance_id:str}/smtp/config/{configuration_id:str}/allowed_ips", tags=["smtp configurations"])
 async def get_allowed_ips(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> AllowedIps:
-    """Return the networks the instance's rules admit; they are changed by zones and rules."""
+    """Return the networks the instance's rules admit, and those of an imported list while it lasts."""
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     rules, zones = desk.networks.rules(instance_id), desk.networks.zones(instance_id)
     times = [found.created_at, *(rule.updated_at for rule in rules), *(zone.updated_at for zone in zones.values())]
     subnets = await asyncio.to_thread(access_rules.allowed_subnets, rules, zones)
-    return AllowedIps(subnets=subnets, updated_at=max(times))
+    listed = allow_list.in_force(found, now())
+    if listed:
+        times.append(found.updated_at)
+    return AllowedIps(subnets=tuple(dict.fromkeys((*subnets, *listed))), updated_at=max(times))
 
 
 HANDLERS = [

@@ -4,6 +4,7 @@ import logging
 
 import msgspec
 
+from services.control.allow_lists import AllowLists
 from services.control.api.limits import Limits
 from services.control.configurations import Configurations
 from services.control.confirmations import Confirmations
@@ -39,6 +40,7 @@ class Desk:
         self.configurations = Configurations(directory, self.signing_keys, settings)
         self.users = Users(directory, self.workshop, settings)
         self.networks = Networks(directory)
+        self.allow_lists = AllowLists(directory, self.networks, settings)
         self.notices = Notices(directory)
         self.decisions = Decisions(directory, self.notices)
         self.confirmations = Confirmations(directory, self.notices, settings, master_key)

@@ -1,8 +1,6 @@
 """IBM's context-based restrictions: rules, and what can be restricted at all."""
 
-import asyncio
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Annotated
 
 import msgspec
@@ -14,14 +12,13 @@ from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, base_url
 from services.control.api.desk import Desk
 from services.control.api.zones import CRN, AccountId, IfMatch, account_of, etag, revision_of
-from services.control.caller import Caller, instance_of
+from services.control.caller import Caller
 from services.control.core import access_rules
 from services.control.core.access_rules import (
     RULES_PER_INSTANCE,
     SERVICE,
     SMTP_API_TYPE,
     ZONES_PER_INSTANCE,
-    RuleVerdict,
 )
 from services.control.core.fault import Fault
 from services.control.networks import RuleWish
@@ -322,42 +319,7 @@ async def get_serviceref_target(service_name: str) -> ServiceRefTarget:
     raise unknown("service reference target", service_name)
 
 
-class AccessExplained(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether an address may reach SMTP, and why."""
-
-    admitted: bool
-    sentence: str
-    rules: tuple[RuleVerdict, ...]
-
-
-@get("/v1/postlane/instances/{instance_id:str}/access", tags=["context-based restrictions"])
-async def explain_access(
-    request: Http,
-    desk: Desk,
-    instance_id: str,
-    address: Annotated[str, Parameter(query="address", description="an IP address")],
-    endpoint: Annotated[str, Parameter(query="endpoint", description="public or private")] = "public",
-) -> AccessExplained:
-    """Say why an address is admitted to the SMTP interface of an instance or not."""
-    instance_of(desk.directory, caller_of(request), instance_id)
-    if endpoint not in ("public", "private"):
-        raise bad_request(Fault("invalid_endpoint_type", "endpoint is public or private", "endpoint"))
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        raise bad_request(Fault("invalid_address", f"{address!r} is not an IP address", "address")) from None
-    admitted, sentence, verdicts = await asyncio.to_thread(  # 500 zones of 1,000 networks take seconds to read
-        access_rules.explain,
-        desk.networks.rules(instance_id),
-        desk.networks.zones(instance_id),
-        parsed,
-        "private" if endpoint == "private" else "public",
-    )
-    return AccessExplained(admitted=admitted, sentence=sentence, rules=verdicts)
-
-
 HANDLERS = [
-    explain_access,
     create_rule,
     list_rules,
     get_rule,

@@ -332,10 +332,16 @@ def explain(
 
 
 def _holds(zone: Zone, address: Address) -> bool:
+    return holds(zone.addresses, address, zone.excluded)
+
+
+def holds(addresses: Iterable[ZoneAddress], address: Address, excluded: Iterable[ZoneAddress] = ()) -> bool:
+    """Whether an address is one of the addresses and none of the excluded ones."""
+    address = _unmapped(address)
     number = int(address)
     return any(
         version == address.version and first <= number <= last
-        for version, first, last in _without(_spans(zone.addresses), _spans(zone.excluded))
+        for version, first, last in _without(_spans(addresses), _spans(excluded))
     )
 
 
