@@ -12,6 +12,7 @@ from services.delivery.exchangers import Exchangers
 from services.delivery.gates import Gates
 from services.delivery.holds import Holds
 from services.delivery.metrics import Metrics
+from services.delivery.notices import Notices
 from services.delivery.queue import Queue
 from services.delivery.settings import DeliverySettings
 from services.delivery.signer import Signer
@@ -115,6 +116,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     reviews = (
         here.tasks.create_task(holds.run(), name="holds"),
         here.tasks.create_task(Sweep(settings, topology.shards, bus, commits, metrics).run(), name="sweep"),
+        here.tasks.create_task(Notices(settings, topology, bus, gates, commits, metrics).run(), name="notices"),
     )
     await here.stopping.wait()
     here.ready("open", False, "the room is draining")

@@ -25,3 +25,6 @@ class Metrics:
         self.buffered_bytes = Gauge("postlane_delivery_buffered_bytes", "Octets in hand", registry=registry)
         self.moves = Counter("postlane_delivery_moves", "Moves of messages", ["move"], registry=registry)
         self.alarms = Counter("postlane_delivery_alarms", "What must never happen and did", ["kind"], registry=registry)
+        self.notices = Counter(
+            "postlane_delivery_notices", "Notices by what became of them", ["end"], registry=registry
+        )

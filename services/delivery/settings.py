@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from services.delivery.core import reach
 from services.delivery.core.retry import Schedule
+from shared.mail.address import Address, parse_address
 from shared.runtime.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -94,6 +95,10 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="how old the last extension of our hold may be at the final dot; under the ack wait")
     ] = 22.0
     drain_seconds: Annotated[float, Meta(description="time for transactions to end when told to stop", ge=0)] = 25.0
+    notice_sender: Annotated[
+        str,
+        Meta(description="sender of notices to tenants' contacts, in a domain that is set up here; empty: none"),
+    ] = ""
     suppress_bounces: Annotated[bool, Meta(description="suppress recipients whose mailbox is gone")] = True
 
     def __post_init__(self) -> None:
@@ -107,6 +112,8 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
                 reach.networks(getattr(self, name))
             except ValueError as fault:
                 raise ValueError(f"{name}: {fault}") from None
+        if self.notice_sender and not isinstance(parse_address(self.notice_sender), Address):
+            raise ValueError("notice_sender must be an address, such as postlane@example.net")
         for resolver in self.resolvers:
             if not _RESOLVER.fullmatch(resolver):
                 raise ValueError(f"resolvers: {resolver!r} must be an address and a port, such as 127.0.0.1:53")
