@@ -25,6 +25,15 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def take_profile(
+    profile: Annotated[str, typer.Option("--profile", help="use this profile; see `postlane profile`")] = "",
+) -> None:
+    """Take what stands before the verb."""
+    if profile:
+        os.environ["POSTLANE_PROFILE_NAME"] = profile
+
+
 def _settings_file() -> Path | None:
     named = os.environ.get("POSTLANE_SETTINGS")
     return Path(named) if named else None
@@ -163,10 +172,17 @@ def _make_operator_key(description: str) -> str:
     return str(asyncio.run(keys.add_operator_key(os.environ, _settings_file(), description)))
 
 
+def _reseal() -> tuple[int, int, tuple[str, ...]]:
+    """Seal all signing keys with the new master key."""
+    resealing = importlib.import_module("services.control.resealing")
+    done = asyncio.run(resealing.reseal(os.environ, _settings_file()))
+    return done.anew, done.already, done.broken
+
+
 def _mount_administration() -> None:
     from services.command.admin import mount
 
-    mount(app, _make_operator_key)
+    mount(app, _make_operator_key, _reseal)
 
 
 def _mount_sandbox() -> None:

@@ -13,6 +13,7 @@ from services.control.core.endpoints import parse_endpoints
 from services.control.directory import Directory
 from services.control.settings import ControlSettings
 from shared.bus.client import connect
+from shared.bus.roll_call import answer_roll_call
 from shared.bus.settings import BusSettings
 from shared.contract.errors import PostlaneError, SettingsFault
 from shared.runtime.lifecycle import Room, health_settings, run
@@ -68,6 +69,7 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
     room.ready("directory", False, "waiting for the bus")
     bus = await room.unless_stopped(connect(bus_settings, "control"))
     bus.on_connection(lambda connected: room.ready("bus", connected, "the bus cannot be reached"))
+    await answer_roll_call(bus, room.conditions.failing)
     directory = Directory(bus, settings.lapse_seconds)
     await directory.start(room.tasks)
     room.ready("directory", True)

@@ -12,6 +12,7 @@ from services.control.refusal import conflict
 from services.control.settings import ControlSettings
 from shared.contract.records import Authorization, Configuration
 from shared.runtime.clock import now, now_ms
+from shared.runtime.sealing import MasterKey
 
 log = logging.getLogger("control")
 
@@ -22,12 +23,14 @@ BY_LINK = "link"
 class Confirmations:
     """Sends links and takes them back."""
 
-    def __init__(self, directory: Directory, notices: Notices, settings: ControlSettings, master_key: bytes) -> None:
+    def __init__(
+        self, directory: Directory, notices: Notices, settings: ControlSettings, master_key: MasterKey
+    ) -> None:
         self._directory = directory
         self._notices = notices
         self._base = settings.public_url.rstrip("/") or f"http://{settings.listen}"
         self._seconds = settings.confirmation_seconds
-        self._key = tokens.signing_key(master_key, confirmation.PURPOSE)
+        self._keys = tuple(tokens.signing_key(key, confirmation.PURPOSE) for key in master_key.every)
 
     async def send(self, configuration: Configuration) -> str:
         """Mail a link to the address that is to be confirmed; return the address.
@@ -45,14 +48,14 @@ class Confirmations:
             iat=issued,
             exp=issued + self._seconds,
         )
-        link = f"{self._base}/confirm/{tokens.sign(claims, self._key)}"
+        link = f"{self._base}/confirm/{tokens.sign(claims, self._keys[0])}"
         letter = confirmation.letter(configuration.domain, link, self._seconds / 3600)
         await self._notices.write(configuration, f"confirm {address} {now()}", (address,), *letter)
         return address
 
     def read(self, token: str) -> tuple[Configuration, str] | None:
         """Return configuration and address of a link that is good and still meant, or None."""
-        claims = tokens.read(token, self._key, now_ms() // 1000, confirmation.ISSUER)
+        claims = tokens.read_by_any(token, self._keys, now_ms() // 1000, confirmation.ISSUER)
         if claims is None:
             return None
         configuration_id, address = confirmation.read_claim(claims.sub)

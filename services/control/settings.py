@@ -15,7 +15,9 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     public_url: Annotated[
         str, Meta(description="base URL clients reach the API at, for links; empty: as each request names it")
     ] = ""
-    master_key_file: Annotated[Path, Meta(description="file of the key that seals DKIM keys and signs tokens")]
+    master_key_file: Annotated[
+        Path, Meta(description="file of the key that seals DKIM keys and signs tokens; below it those it replaced")
+    ]
     spf_include: Annotated[
         str, Meta(description="name whose SPF record lists this relay's addresses; customers include it")
     ] = ""

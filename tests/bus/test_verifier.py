@@ -227,3 +227,21 @@ async def test_domains_whose_name_servers_are_silent_do_not_delay_the_others(wor
     await world.checked_again("c-1", times=10, seconds=12)
 
     assert (await world.until("dead0", "pending")).state == "pending"
+
+
+async def test_not_knowing_for_too_long_raises_an_alarm_and_changes_nothing(world: World) -> None:
+    """A zone that answers SERVFAIL on and on: somebody is told with the domain's name, and mail flows on."""
+    await world.verifier(UNKNOWN_ALARM_SECONDS="1", STALE_SECONDS="60")
+    await world.directory.create("configuration.c-1", configuration())
+    await world.until("c-1", "verified")
+    assert "DNS has not been able to say" not in world.told()
+    world.dns.fail("tenant.example", "SERVFAIL")
+    await eventually(lambda: "tenant.example: DNS has not been able to say since" in world.told())
+    present = await world.present("c-1")
+    assert present is not None
+    assert present.state == "verified"
+    assert present.unknown_since is not None
+    world.dns.fail("tenant.example", None)
+    async with asyncio.timeout(15):
+        while (present := await world.present("c-1")) is None or present.unknown_since is not None:
+            await asyncio.sleep(0.05)

@@ -1,9 +1,15 @@
 """Sender domains on the whole system: delegated keys, rotation with two keys live, a second signature."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from services.command.workspace import Workspace
+from shared.runtime.sealing import new_master_key
 from tests.system import System, eventually
 from tests.tenants import Tenant
 
@@ -106,3 +112,51 @@ def test_a_second_signature_joins_once_its_key_is_seen(relay: System) -> None:
     tenant.made(tenant.ibm + "/verify?type=dkim,spf", method="PATCH")
     assert tenant.overview()["state"] == "verified"
     eventually("one signature", lambda: len(selectors(tenant, f"less-{len(relay.arrived())}")) == 1)
+
+
+def test_the_master_key_is_replaced_while_mail_flows(relay: System) -> None:
+    """New key in front of the old, rooms restarted, seals made anew, the old key taken out: every mail is signed."""
+    tenant = Tenant(relay, "sealed.example").ready()
+    workspace = Workspace(relay.directory / "data")
+    file = workspace.secret_file("master-key")
+    old, new = file.read_text().strip(), new_master_key()
+    assert len(selectors(tenant, "old-key")) == 1
+
+    def restarted() -> None:
+        for room in ("control", "delivery"):
+            before = relay.pid(room)
+            relay.kill(room)
+            eventually(f"{room} runs again", lambda before=before, room=room: relay.pid(room) != before)  # type: ignore[misc]
+        eventually("the API answers", lambda: _answers(relay))
+
+    def resealed() -> subprocess.CompletedProcess[str]:
+        environment = {
+            "POSTLANE_BUS_URL": relay.ready["nats"],
+            "POSTLANE_BUS_USER": "control",
+            "POSTLANE_BUS_PASSWORD_FILE": str(workspace.secret_file("bus-control")),
+            "POSTLANE_CONTROL_MASTER_KEY_FILE": str(file),
+        }
+        command = [sys.executable, "-m", "services", "key", "reseal"]
+        return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+    file.write_text(f"{new}\n{old}\n")
+    restarted()
+    assert len(selectors(tenant, "both-keys")) == 1
+    done = resealed()
+    assert done.returncode == 0, done.stderr
+    assert "sealed anew: 0" not in done.stdout
+    assert "sealed anew: 0;" in resealed().stdout
+    file.write_text(new)
+    restarted()
+    assert len(selectors(tenant, "new-key")) == 1
+    assert len(selectors(Tenant(relay, "sealed-after.example").ready(), "after-the-new-key")) == 1
+    file.write_text(new_master_key())
+    assert "no key of the file opens" in resealed().stderr  # the control: with a wrong key it does not pretend
+    file.write_text(new)
+
+
+def _answers(relay: System) -> bool:
+    try:
+        return relay.api("GET", "/v1/postlane/instances").is_success
+    except httpx.HTTPError:
+        return False

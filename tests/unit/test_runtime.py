@@ -69,6 +69,25 @@ def test_a_sealed_secret_opens_only_in_its_context(tmp_path: Path) -> None:
         read_master_key(file)
 
 
+def test_what_a_former_master_key_sealed_is_opened_by_its_successor(tmp_path: Path) -> None:
+    """The first line seals; the lines below only open. Without them the old seals stay closed."""
+    old, new = new_master_key(), new_master_key()
+    file = tmp_path / "key"
+    file.write_text(old)
+    sealed = seal(read_master_key(file), b"private", "dkim.a")
+    file.write_text(f"{new}\n{old}\n")
+    both = read_master_key(file)
+    assert unseal(both, sealed, "dkim.a") == b"private"
+    anew = seal(both, b"private", "dkim.a")
+    file.write_text(new)
+    assert unseal(read_master_key(file), anew, "dkim.a") == b"private"
+    with pytest.raises(SealBroken):
+        unseal(read_master_key(file), sealed, "dkim.a")
+    file.write_text(f"{new}\nrubbish\n")
+    with pytest.raises(SealBroken):
+        read_master_key(file)
+
+
 def test_certificates_are_made_once_and_the_key_is_private(tmp_path: Path) -> None:
     """A second call keeps what is there."""
     now = datetime(2026, 1, 1, tzinfo=UTC)

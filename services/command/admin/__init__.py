@@ -7,8 +7,11 @@ import typer
 OperatorKeyMaker = Callable[[str], str]
 """Makes an operator's API key on the host itself, with the description given; returns the key."""
 
+Resealer = Callable[[], tuple[int, int, tuple[str, ...]]]
+"""Seals all signing keys with a new master key; returns how many anew, how many already, and what it cannot open."""
 
-def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -> None:
+
+def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, reseal: Resealer | None = None) -> None:
     """Add the verbs to the command."""
     from services.command.admin import (
         connect,
@@ -19,6 +22,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -
         key,
         login,
         messages,
+        profile,
         queue,
         rule,
         user,
@@ -33,8 +37,9 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None) -
     app.add_typer(rule.app, name="rule")
     messages.mount(app)
     app.add_typer(queue.app, name="queue")
-    app.add_typer(key.make_app(make_operator_key), name="key")
+    app.add_typer(key.make_app(make_operator_key, reseal), name="key")
     app.command("login")(login.login)
+    app.add_typer(profile.app, name="profile")
     app.command("connect")(connect.connect)
     app.command("endpoints")(endpoints.show)
     app.command("audit")(key.audit)

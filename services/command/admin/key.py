@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.command.admin.client import Client, InstanceOption
-from services.command.admin.exits import INVALID, failure
+from services.command.admin.exits import INVALID, NEGATIVE, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
 
 if TYPE_CHECKING:
-    from services.command.admin import OperatorKeyMaker
+    from services.command.admin import OperatorKeyMaker, Resealer
 
 BUS_PASSWORD = ("POSTLANE_BUS_PASSWORD", "POSTLANE_BUS_PASSWORD_FILE")
 """Settings of control's bus connection: where they are, an operator's key can be made without one."""
 
 
-def make_app(make_operator_key: "OperatorKeyMaker | None") -> typer.Typer:
+def make_app(make_operator_key: "OperatorKeyMaker | None", reseal: "Resealer | None" = None) -> typer.Typer:
     """Return the verbs of `postlane key`."""
     app = typer.Typer(help="API keys: operators, managers and readers.", no_args_is_help=True)
 
@@ -43,6 +43,21 @@ def make_app(make_operator_key: "OperatorKeyMaker | None") -> typer.Typer:
                 made = client.call("POST", "/v1/postlane/keys", json=wish)
         fields(made, output, ["api_key", "role", "instance", "description", "expires_at"])
         say("the key cannot be shown again", Form.json)
+
+    @app.command("reseal")
+    def reseal_() -> None:
+        """Seal all signing keys with a new master key, on the host, with control's settings. Safe while all runs."""
+        if reseal is None or not any(os.environ.get(name) for name in BUS_PASSWORD):
+            raise failure(
+                INVALID,
+                "this is done on the host, with control's settings: POSTLANE_CONTROL_MASTER_KEY_FILE (the new key on "
+                "its first line, the old one below) and POSTLANE_BUS_URL, _USER, _PASSWORD_FILE",
+            )
+        anew, already, broken = reseal()
+        say(f"sealed anew: {anew}; sealed with the first key already: {already}")
+        if broken:
+            raise failure(NEGATIVE, f"no key of the file opens {len(broken)}: {', '.join(broken[:5])}")
+        say("once every control and delivery was started with the new file, the old key may be taken out of it")
 
     @app.command("ls")
     def list_(output: Output = Form.table) -> None:

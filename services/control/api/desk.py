@@ -24,6 +24,7 @@ from shared.bus.client import Bus
 from shared.bus.service import T, ask
 from shared.contract.errors import BusUnavailable
 from shared.contract.records import Configuration
+from shared.runtime.sealing import MasterKey
 
 log = logging.getLogger("control")
 
@@ -31,7 +32,7 @@ log = logging.getLogger("control")
 class Desk:
     """The services behind the API."""
 
-    def __init__(self, bus: Bus, directory: Directory, settings: ControlSettings, master_key: bytes) -> None:
+    def __init__(self, bus: Bus, directory: Directory, settings: ControlSettings, master_key: MasterKey) -> None:
         self.bus = bus
         self.settings = settings
         self.directory = directory
