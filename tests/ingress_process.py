@@ -26,6 +26,7 @@ from shared.contract.records import (
     Configuration,
     DirectoryRecord,
     Instance,
+    Lane,
     Password,
     Questionnaire,
     Rule,
@@ -120,6 +121,7 @@ class Tenants:
         domain: str,
         state: StandingState | None = "verified",
         authorized: str = "approved",
+        lane: Lane = "transactional",
         **more: object,
     ) -> Configuration:
         """Make a configuration in the given state."""
@@ -143,6 +145,7 @@ class Tenants:
                 status=authorized,  # type: ignore[arg-type]
                 questionnaire=QUESTIONNAIRE,
                 submitted_at=AT,
+                lane=lane,
             )
             await self.directory.put(f"authorization.{name}", authorization)
         if state is not None:
@@ -295,6 +298,11 @@ async def seeded(bus: BusServer) -> None:
         await tenants.user(await tenants.configuration("a", "stopped", "stopped.example"), "sam")
         await tenants.suspend("stopped", "complaints about unwanted mail")
         await tenants.user(await tenants.configuration("a", "files", "files.example", attachments_allowed=True), "fay")
+        news = await tenants.configuration(
+            "a", "news", "news.example", lane="marketing", html_policy="refuse", unsubscribe_policy="refuse"
+        )
+        await tenants.user(news, "nell")
+        await tenants.user(await tenants.configuration("a", "drafts", "drafts.example", html_policy="warn"), "dora")
         await tenants.user(
             shop, "gina", senders=("jira@shop.example", "*-bot@shop.example"), recipients=("*@client.example",)
         )

@@ -12,6 +12,8 @@ from services.ingress.core.access import IpAddress
 from services.ingress.credentials import Credentials
 from services.ingress.desk import Desk
 from services.ingress.directory import Directory
+from services.ingress.examination import examination
+from services.ingress.inspection import Inspection, SpamFilter
 from services.ingress.journal import Journal
 from services.ingress.listeners import Listeners
 from services.ingress.metrics import Metrics
@@ -26,6 +28,7 @@ from services.ingress.sightings import Sightings
 from services.ingress.spool import Spool
 from services.ingress.usage import Usage
 from shared.bus.client import connect
+from shared.bus.roll_call import answer_roll_call
 from shared.bus.settings import BusSettings, Topology
 from shared.contract.errors import SettingsFault
 from shared.runtime import lifecycle
@@ -69,8 +72,11 @@ async def serve(
     credentials = Credentials(settings)
     accepted = Journal(bus, "accepted", ACCEPTED_CAPACITY, JOURNAL_WRITERS)
     refused = Journal(bus, "refused", REFUSED_CAPACITY, JOURNAL_WRITERS)
+    spam_filter = SpamFilter(settings)
     listeners: Listeners | None = None
     try:
+        examine = examination(certificate, (accepted, refused), settings)
+        await answer_roll_call(bus, room.conditions.failing, examine)
         proof = Proof(
             bus,
             settings.proof_seconds,
@@ -89,7 +95,17 @@ async def serve(
             certificate=certificate,
             connections=Connections(settings),
             authentication=authentication,
-            reception=Reception(directory, spool, accepted, metrics, settings, topology.slots, quotas, receipts),
+            reception=Reception(
+                directory,
+                spool,
+                accepted,
+                metrics,
+                settings,
+                topology.slots,
+                quotas,
+                receipts,
+                Inspection(settings, spam_filter),
+            ),
             refusals=Refusals(refused, settings),
             sightings=Sightings(bus, settings),
             usage=usage,
@@ -129,6 +145,7 @@ async def serve(
         if listeners is not None:
             listeners.close()
         credentials.close()
+        await spam_filter.close()
         await bus.close()
 
 

@@ -21,6 +21,7 @@ from services.ingress.core.mime import MimeLimits
 from services.ingress.core.received import Trace
 from services.ingress.core.refusal import Refusal
 from services.ingress.directory import Directory
+from services.ingress.inspection import Inspection
 from services.ingress.journal import Journal, Posting
 from services.ingress.metrics import Metrics
 from services.ingress.quotas import Quotas
@@ -63,8 +64,10 @@ class Reception:
         slots: int,
         quotas: Quotas,
         receipts: Receipts,
+        inspection: Inspection,
     ) -> None:
         """Use what its owner has made and started."""
+        self._inspection = inspection
         self._receipts = receipts
         self._quotas = quotas
         self._directory = directory
@@ -126,6 +129,11 @@ class Reception:
         refusal = await _work(len(message), partial(self._check, sender, parsed, account))
         if refusal is not None:
             return _owned(refusal, account)
+        findings: tuple[str, ...] | Refusal = ()
+        if self._inspection.asked(account, admitted):
+            findings = await self._inspection.examine(session, transaction, parsed, message, account, admitted)
+        if isinstance(findings, Refusal):
+            return _owned(findings, account)
         ticket = await self._ticket(transaction, parsed, account, admitted)
         if isinstance(ticket, Refusal):
             return _owned(ticket, account)
@@ -152,7 +160,7 @@ class Reception:
             return Refusal(text, f"the bus did not store it: {outcome}", configuration.instance, configuration.id)
         if admitted.held:
             self._quotas.hold(account, admitted)
-        self._announce(session, envelope)
+        self._announce(session, envelope, findings)
         self._metrics.accepted.labels(envelope.lane).inc()
         self._metrics.accepted_bytes.inc(envelope.size)
         return QueueId(envelope.queue_id)
@@ -298,7 +306,7 @@ class Reception:
         )
         return _Ready(envelope, pack(Carriage(envelope=envelope), finished.octets))
 
-    def _announce(self, session: SubmissionSession, envelope: Envelope) -> None:
+    def _announce(self, session: SubmissionSession, envelope: Envelope, findings: tuple[str, ...]) -> None:
         event = MessageAccepted(
             id=envelope.queue_id,
             at=envelope.received_at,
@@ -321,6 +329,7 @@ class Reception:
             tls=session.tls,
             expires_at=envelope.expires_at,
             staging=envelope.staging.mode if envelope.staging else "",
+            findings=findings,
         )
         subject = subjects.accepted(envelope.instance, envelope.configuration, envelope.queue_id)
         # Not awaited: a reconciler re-creates what a crash may lose between here and the bus.

@@ -1,7 +1,7 @@
 """Settings of ingress. Names: `POSTLANE_INGRESS_…`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -53,6 +53,29 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     own_hops: Annotated[int, Meta(description="times a message may come through this relay before it is a loop")] = 2
     mime_depth: Annotated[int, Meta(description="nesting of MIME parts", ge=1)] = 10
     mime_parts: Annotated[int, Meta(description="number of MIME parts", ge=1)] = 100
+
+    html_characters: Annotated[
+        int, Meta(description="characters of an HTML part that content policies examine", ge=1024, le=10_485_760)
+    ] = 262_144
+    unsubscribe_words: Annotated[
+        tuple[str, ...], Meta(description="words by which a link to unsubscribe is known, in its text or its URL")
+    ] = (
+        "unsubscribe", "opt-out", "opt out", "optout", "abmelden", "abbestellen", "austragen", "désabonner",
+        "désinscri", "darse de baja", "cancelar suscripción", "cancelar a inscrição", "disiscriv", "annulla iscrizione",
+        "afmelden", "uitschrijven", "avprenumerera", "wypisz", "odhlásit", "отписаться", "配信停止", "退订",
+    )  # fmt: skip
+    spam_url: Annotated[str, Meta(description="where a spam filter speaks rspamd's HTTP protocol; empty: none")] = ""
+    spam_seconds: Annotated[float, Meta(description="longest wait for the spam filter", gt=0)] = 5
+    spam_unreachable: Annotated[
+        Literal["accept", "defer"],
+        Meta(
+            description="what follows where spam is refused and the filter does not answer: accept, or defer with 451"
+        ),
+    ] = "accept"
+    spam_bytes: Annotated[int, Meta(description="octets up to which messages are shown to the filter", ge=0)] = (
+        8_388_608
+    )
+    spam_connections: Annotated[int, Meta(description="connections to the spam filter at once", ge=1)] = 50
 
     connections: Annotated[int, Meta(description="connections in all", ge=1)] = 20_000
     connections_per_network: Annotated[int, Meta(description="connections from one /24 or IPv6 /56", ge=1)] = 12_000

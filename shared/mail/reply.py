@@ -69,6 +69,7 @@ TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, reconnect and correct th
 CREDENTIALS_WITHDRAWN = Reply(421, "4.7.0", "These credentials are no longer valid, reconnect and log in again")
 TOO_MANY_FAILED_LOGINS = Reply(421, "4.7.0", "Too many failed logins, check username and password and reconnect")
 LOCAL_FAULT = Reply(451, "4.3.0", "The message could not be stored safely, try again later")
+FILTER_UNREACHABLE = Reply(451, "4.7.1", "The spam filter does not answer, try again later")
 REPEAT_UNDER_WAY = Reply(451, "4.3.0", "This message is being stored already, try again in a moment")
 INTERNAL_FAULT = Reply(451, "4.3.0", "Something went wrong on our side, try again later")
 STORE_FULL = Reply(452, "4.3.1", "Insufficient storage at the moment, try again later")
@@ -116,6 +117,7 @@ ATTACHMENT_REFUSED = Reply(554, "5.6.1", "Attachments are not supported: {part};
 BAD_CONTENT = Reply(550, "5.6.0", "Message content is not valid: {fault}")
 LINE_IN_MESSAGE_TOO_LONG = Reply(554, "5.6.0", "A line of the message is longer than 998 octets (RFC 5322)")
 STRAY_LINE_END = Reply(550, "5.6.0", "The message has a bare CR or LF; every line must end in CRLF")
+AGAINST_POLICY = Reply(554, "5.7.1", "Refused by the content policy: {finding}")
 BAD_IDEMPOTENCY_KEY = Reply(
     554, "5.6.0", "The header Idempotency-Key must be there once and be one word of 1 to 255 visible ASCII characters"
 )

@@ -51,7 +51,7 @@ class _Type(msgspec.Struct, frozen=True):
     parameters: dict[str, bytes]
 
 
-class _Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True):
     """One part still to be looked at."""
 
     fields: list[Field]
@@ -63,7 +63,7 @@ class _Part(msgspec.Struct, frozen=True):
 
 def find_attachment(fields: list[Field], body: bytes, limits: MimeLimits) -> Attachment | Fault | None:
     """Walk a message; None if every leaf is text/plain or text/html and nothing has a file name."""
-    waiting = [_Part(fields, body, 0, (), False)]
+    waiting = [Part(fields, body, 0, (), False)]
     seen = 0
     while waiting:
         part = waiting.pop()
@@ -80,7 +80,7 @@ def find_attachment(fields: list[Field], body: bytes, limits: MimeLimits) -> Att
     return None
 
 
-def _judge(part: _Part, limits: MimeLimits) -> list[_Part] | Attachment | Fault | None:
+def _judge(part: Part, limits: MimeLimits) -> list[Part] | Attachment | Fault | None:
     single: dict[str, Field] = {}
     for field in part.fields:
         if field.name in SINGLETONS:
@@ -90,7 +90,7 @@ def _judge(part: _Part, limits: MimeLimits) -> list[_Part] | Attachment | Fault 
     disposition = _disposition(single.get("content-disposition"))
     if isinstance(disposition, Fault | Attachment):
         return disposition
-    content = _content_type(single.get("content-type"), part.digest)
+    content = content_type(single.get("content-type"), part.digest)
     if isinstance(content, Fault):
         return content
     if any(name.partition("*")[0] in ("name", "filename") for name in content.parameters):
@@ -100,7 +100,7 @@ def _judge(part: _Part, limits: MimeLimits) -> list[_Part] | Attachment | Fault 
         # RFC 2045 §6.4: an encoding on a composite type must not be; readers differ on decoding it.
         if encoding not in (b"7bit", b"8bit", b"binary"):
             return Fault("a multipart has a transfer encoding")
-        return _children(part, content, limits)
+        return children_of(part, content, limits)
     if content.name not in ("text/plain", "text/html"):
         return Attachment(f"a part of type {content.name}")
     return _leaf(part.body, encoding)
@@ -119,7 +119,8 @@ def _disposition(field: Field | None) -> Attachment | Fault | None:
     return None
 
 
-def _content_type(field: Field | None, digest: bool) -> _Type | Fault:
+def content_type(field: Field | None, digest: bool) -> _Type | Fault:
+    """Return what a part says it is; `digest`: it stands in a multipart/digest."""
     if field is None:
         return _Type("message/rfc822" if digest else "text/plain", {})  # RFC 2046 §5.1.5, RFC 2045 §5.2
     return _parse(field, _TYPE)
@@ -179,7 +180,8 @@ def _without_comments(value: bytes) -> bytes | None:
     return None if depth or quoted else bytes(kept)
 
 
-def _children(part: _Part, content: _Type, limits: MimeLimits) -> list[_Part] | Fault:
+def children_of(part: Part, content: _Type, limits: MimeLimits) -> list[Part] | Fault:
+    """Return the parts of a multipart."""
     boundary = content.parameters.get("boundary", b"")
     if any(name.startswith("boundary*") for name in content.parameters) or not _BOUNDARY.fullmatch(boundary):
         return Fault("a multipart has no usable boundary")
@@ -200,7 +202,7 @@ def _children(part: _Part, content: _Type, limits: MimeLimits) -> list[_Part] | 
         if isinstance(fields, Fault):
             return Fault(f"in a MIME part {fields.reason}")
         children.append(
-            _Part(
+            Part(
                 fields, piece[start:], part.depth + 1, (*part.boundaries, boundary), content.name == "multipart/digest"
             )
         )

@@ -82,7 +82,8 @@ def _accepted(event: MessageAccepted) -> str:
     sender = f"<{event.sender}>"
     whence = f" from {event.client_address}" if event.client_address else ""
     tls = f" over {event.tls}" if event.tls else ""
-    return f"Accepted{whence}{tls}: {event.size} octets of {sender} for {recipients}"
+    remarks = f"; remarks: {'; '.join(event.findings)}" if event.findings else ""
+    return f"Accepted{whence}{tls}: {event.size} octets of {sender} for {recipients}{remarks}"
 
 
 def _reconstructed(event: MessageAccepted) -> str:
