@@ -1,4 +1,6 @@
-"""Quotas kept by all ingress processes together: each tells the others what it has accepted, twice a second.
+"""Quotas kept by all ingress processes together: each tells the others what it has accepted.
+
+Twice a second, and at once where a quota comes near to its end, though never without a pause.
 
 What a killed process had told stays and counts to the end of its hour and day; at most one interval is forgotten. While
 the bus is away each process goes on with what it knows, and no message is accepted anyway.
@@ -18,6 +20,11 @@ from shared.contract.siblings import Spending
 from shared.mail import reply
 from shared.runtime import clock
 
+PAUSE_SECONDS = 0.02
+"""Between two times of telling."""
+BURY_SECONDS = 60.0
+"""Interval of looking for entries of past days."""
+
 
 class Quotas:
     """Answers whether a message may be sent now, and counts those that were; one per process."""
@@ -27,6 +34,7 @@ class Quotas:
         self._process = secrets.token_hex(8)
         self._interval = share_seconds
         self._tally = Tally()
+        self._hurry = asyncio.Event()
         self._bucket: Bucket[Spending] = Bucket(bus, "spending", Spending)
         self._replica: Replica[Spending] = Replica(bus, "spending", Spending, self._changed)
 
@@ -58,6 +66,8 @@ class Quotas:
         now = _seconds()
         self._tally.take(account.configuration.id, admitted.rates, now)
         self._tally.take(account.user.id, Rates(per_hour=account.user.messages_per_hour), now)
+        if self._tally.hurry:
+            self._hurry.set()
 
     def give(self, account: Account) -> None:
         """Take the count back: the message was not stored."""
@@ -77,47 +87,59 @@ class Quotas:
         await self._tell()
 
     async def _share(self) -> None:
+        loop = asyncio.get_running_loop()
+        bury_at = loop.time()
         while True:
-            await asyncio.sleep(self._interval)
+            try:
+                async with asyncio.timeout(self._interval):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+            self._hurry.clear()
             await self._tell()
-            await self._bury()
+            if loop.time() >= bury_at:
+                bury_at = loop.time() + BURY_SECONDS
+                await self._bury()
+            await asyncio.sleep(min(PAUSE_SECONDS, self._interval))
 
     async def _tell(self) -> None:
-        if not self._tally.changed:
-            return
-        now = _seconds()
-        told = self._tally.told(now)
-        record = Spending(
-            process=self._process,
-            at=clock.now(),
-            hour=int(now // quota.HOUR),
-            day=int(now // quota.DAY),
-            this_second=dict(told.this_second),
-            this_hour=dict(told.this_hour),
-            this_day=dict(told.this_day),
-            held=dict(told.held),
-        )
-        try:
-            await self._bucket.put(self._process, record)
-        except (BusUnavailable, StoreFull):
-            self._tally.changed = True  # to be told the next time
+        self._tally.hurry = False
+        for part in sorted(self._tally.changed):
+            now = _seconds()
+            told = self._tally.told(part, now)
+            record = Spending(
+                process=self._process,
+                at=clock.now(),
+                hour=int(now // quota.HOUR),
+                day=int(now // quota.DAY),
+                this_second=dict(told.this_second),
+                this_hour=dict(told.this_hour),
+                this_day=dict(told.this_day),
+                held=dict(told.held),
+            )
+            try:
+                await self._bucket.put(f"{self._process}.{part}", record)
+            except (BusUnavailable, StoreFull):
+                self._tally.changed.add(part)  # to be told the next time
+                return
 
     async def _bury(self) -> None:
         today = int(_seconds() // quota.DAY)
         for key, record in list(self._replica.items()):
-            if key != self._process and record.day < today and not record.held:
+            if not key.startswith(f"{self._process}.") and record.day < today and not record.held:
                 try:
                     await self._bucket.delete(key)
                 except (BusUnavailable, StoreFull):
                     return
 
     def _changed(self, key: str, record: Spending | None) -> None:
-        if key == self._process:
+        process, _, part = key.partition(".")
+        if process == self._process or not part.isdigit() or int(part) >= quota.PARTS:
             return
         told = None
         if record is not None:
             told = Told(record.at.timestamp(), record.this_second, record.this_hour, record.this_day, record.held)
-        self._tally.heard(key, told)
+        self._tally.heard(process, int(part), told)
 
 
 def _since(admitted: Admitted) -> str:

@@ -44,9 +44,10 @@ class RuleReport(Record, frozen=True, kw_only=True, tag="rule-report.v1"):
 
 
 class Spending(Record, frozen=True, kw_only=True, tag="spending.v1"):
-    """What one ingress process has accepted, for quotas. Bucket `spending`, key `<process>`; summed by its siblings.
+    """What one ingress process has accepted, for quotas. Bucket `spending`, key `<process>.<part>`; summed by siblings.
 
-    Keys of the counts are configurations, and users for their own limits.
+    Keys of the counts are configurations, and users for their own limits. They are told in parts, so that little is
+    said when little has changed.
     """
 
     process: str

@@ -3,6 +3,7 @@
 import smtplib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from tests.bus_server import BusServer
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, connect, running, with_tenants
 from tests.dialogues.test_server import bus as bus
-from tests.ingress_process import Tenants
+from tests.ingress_process import IngressProcess, Tenants
 
 PAUSE_SECONDS = 0.2
 """A session may make only so many errors and idle commands."""
@@ -83,6 +84,28 @@ def test_two_processes_share_a_quota(bus: BusServer, tmp_path: Path) -> None:
         assert text.startswith(b"4.7.1 The quota of 3 messages an hour is used up, try again in ")
         assert until_refused(there)[0] == 450
         assert here.mail("a@second.example")[0] == 250, "another configuration has its own quota"
+
+
+def test_a_flood_over_two_processes_stays_near_the_quota(bus: BusServer, tmp_path: Path) -> None:
+    """Eight sessions at two processes send as fast as they can: what is left is told ever sooner."""
+    approve(bus, messages_per_hour=100)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with running(bus, tmp_path / "one") as one, running(bus, tmp_path / "two") as two:
+
+        def flood(ingress: IngressProcess) -> int:
+            sent = 0
+            with connect(ingress) as client:
+                while client.mail("a@shop.example")[0] == 250:
+                    client.rcpt("b@y.example")
+                    if client.data(MAIL)[0] != 250:
+                        break
+                    sent += 1
+            return sent
+
+        with ThreadPoolExecutor(8) as pool:
+            total = sum(pool.map(flood, [one, two] * 4))
+    assert 100 <= total < 150, "without telling it would be 200"
 
 
 def test_a_restart_forgets_nothing(bus: BusServer, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Quotas: what a configuration, and each of its users, has sent this second, this hour and this day.
 
 Hours and days are those of UTC, so that everybody can say when a quota starts anew. What sibling processes have told
-counts like our own; the owner passes the time, in seconds since 1970.
+counts like our own; the owner passes the time, in seconds since 1970. Counts are told in parts, by key, so that little
+is said when little has changed.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from zlib import crc32
 
 import msgspec
 
@@ -13,8 +15,12 @@ HOUR = 3_600
 DAY = 86_400
 SMOOTHING_SECONDS = 1.0
 """Over so long the rate of messages per second is averaged for the siblings."""
-SIBLING_SECONDS = 5.0
+SIBLING_SECONDS = 2.0
 """A sibling's rate per second counts for so long after it was told; its hours and days count to their end."""
+
+PARTS = 16
+HURRY_SHARE = 8
+"""Siblings are told at once when so small a part of what is left of a quota was taken without their knowing."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -42,7 +48,9 @@ class Told(msgspec.Struct, frozen=True):
     held: Mapping[str, int]
 
 
-NOTHING = Told(0.0, {}, {}, {}, {})
+def part_of(key: str) -> int:
+    """Return the part a key is told in."""
+    return crc32(key.encode()) % PARTS
 
 
 class _Pace:
@@ -65,10 +73,13 @@ class Tally:
         self._this_hour: dict[str, int] = {}
         self._this_day: dict[str, int] = {}
         self._paces: dict[str, _Pace] = {}
-        self._held: dict[str, int] = {}
-        self._siblings: dict[str, Told] = {}
-        self.changed = False
-        """Something was counted since `told` was last asked."""
+        self._held: dict[str, dict[str, int]] = {}
+        self._untold: dict[str, int] = {}
+        self._siblings: tuple[dict[str, Told], ...] = tuple({} for _ in range(PARTS))
+        self.changed: set[int] = set()
+        """Parts in which something was counted since they were told."""
+        self.hurry = False
+        """A quota is so near to its end that the siblings should know now."""
 
     def wait(self, key: str, rates: Rates, now: float) -> Wait | None:
         """Return which quota keeps the next message of a key waiting, None if none does."""
@@ -86,9 +97,15 @@ class Tally:
         self._turn(now)
         if not (rates.per_second or rates.per_hour or rates.per_day):
             return
-        self.changed = True
+        self.changed.add(part_of(key))
         self._this_hour[key] = self._this_hour.get(key, 0) + 1
         self._this_day[key] = self._this_day.get(key, 0) + 1
+        self._untold[key] = untold = self._untold.get(key, 0) + 1
+        hour, day = self.spent(key, now)
+        left = min(
+            rates.per_hour - hour if rates.per_hour else math.inf, rates.per_day - day if rates.per_day else math.inf
+        )
+        self.hurry = self.hurry or untold * HURRY_SHARE >= left
         if rates.per_second:
             pace = self._refilled(key, rates.per_second, now)
             pace.left -= 1.0
@@ -99,52 +116,53 @@ class Tally:
         for counts in (self._this_hour, self._this_day):
             if counts.get(key):
                 counts[key] -= 1
-                self.changed = True
+                self.changed.add(part_of(key))
 
     def hold(self, configuration: str, since: str) -> None:
         """Count one message that is held because of a suspension; earlier suspensions are over."""
-        self.changed = True
-        key = f"{configuration} {since}"
-        if key not in self._held:
-            self._held = {k: count for k, count in self._held.items() if not k.startswith(f"{configuration} ")}
-        self._held[key] = self._held.get(key, 0) + 1
+        self.changed.add(part_of(configuration))
+        self._held[configuration] = {since: self._held.get(configuration, {}).get(since, 0) + 1}
 
     def held(self, configuration: str, since: str) -> int:
         """Return the messages held because of a suspension, by every process."""
-        key = f"{configuration} {since}"
-        return self._held.get(key, 0) + sum(told.held.get(key, 0) for told in self._siblings.values())
+        others = (told.held.get(f"{configuration} {since}", 0) for told in self._told_of(configuration))
+        return self._held.get(configuration, {}).get(since, 0) + sum(others)
 
     def spent(self, key: str, now: float) -> tuple[int, int]:
         """Return the messages of a key in this hour and in this day, by every process."""
         self._turn(now)
         return self._spent(key, self._this_hour, "hour", now), self._spent(key, self._this_day, "day", now)
 
-    def heard(self, sibling: str, told: Told | None) -> None:
-        """Take up what a sibling has counted; None: its entry is gone."""
+    def heard(self, sibling: str, part: int, told: Told | None) -> None:
+        """Take up what a sibling has counted in one part; None: its entry is gone."""
         if told is None:
-            self._siblings.pop(sibling, None)
+            self._siblings[part].pop(sibling, None)
         else:
-            self._siblings[sibling] = told
+            self._siblings[part][sibling] = told
 
-    def told(self, now: float) -> Told:
-        """Return our own counts, for the siblings."""
+    def told(self, part: int, now: float) -> Told:
+        """Return our own counts of one part, for the siblings."""
         self._turn(now)
-        self.changed = False
-        rates = {key: round(self._decayed(pace, now), 3) for key, pace in self._paces.items()}
-        self._paces = {key: pace for key, pace in self._paces.items() if rates[key] > 0.0}
+        self.changed.discard(part)
+        self._untold = {key: count for key, count in self._untold.items() if part_of(key) != part}
+        rates = {key: round(self._decayed(p, now), 3) for key, p in self._paces.items() if part_of(key) == part}
+        self._paces = {key: pace for key, pace in self._paces.items() if rates.get(key, 1.0) > 0.0}
         return Told(
             now,
             {key: rate for key, rate in rates.items() if rate > 0.0},
-            dict(self._this_hour),
-            dict(self._this_day),
-            dict(self._held),
+            {key: count for key, count in self._this_hour.items() if part_of(key) == part},
+            {key: count for key, count in self._this_day.items() if part_of(key) == part},
+            {f"{c} {since}": n for c, held in self._held.items() if part_of(c) == part for since, n in held.items()},
         )
+
+    def _told_of(self, key: str) -> Iterable[Told]:
+        return self._siblings[part_of(key)].values()
 
     def _spent(self, key: str, own: Mapping[str, int], span: str, now: float) -> int:
         length = HOUR if span == "hour" else DAY
         return own.get(key, 0) + sum(
             (told.this_hour if span == "hour" else told.this_day).get(key, 0)
-            for told in self._siblings.values()
+            for told in self._told_of(key)
             if told.at // length == now // length
         )
 
@@ -152,12 +170,13 @@ class Tally:
         pace = self._paces.get(key)
         if pace is None:
             pace = self._paces[key] = _Pace(float(per_second), now)
-        others = sum(
-            told.this_second.get(key, 0.0) for told in self._siblings.values() if now - told.at <= SIBLING_SECONDS
-        )
+        others = [
+            told.this_second[key]
+            for told in self._told_of(key)
+            if now - told.at <= SIBLING_SECONDS and key in told.this_second
+        ]
         # What the siblings send at present is not ours to send; an equal part of the rate always is.
-        sharing = 1 + sum(now - told.at <= SIBLING_SECONDS for told in self._siblings.values())
-        ours = max(per_second - others, per_second / sharing)
+        ours = max(per_second - sum(others), per_second / (1 + len(others)))
         pace.left = min(float(max(1.0, ours)), pace.left + max(0.0, now - pace.at) * ours)
         pace.rate = self._decayed(pace, now)
         pace.at = max(pace.at, now)
@@ -174,3 +193,5 @@ class Tally:
             self._hour, self._this_hour = hour, {}
         if day > self._day:
             self._day, self._this_day = day, {}
+            # Told again, for entries lapse: held mail outlasts days.
+            self.changed.update(part_of(configuration) for configuration in self._held)

@@ -1,6 +1,6 @@
 """Quotas: three spans, shared among processes, refilled on the clock."""
 
-from services.ingress.core.quota import DAY, HOUR, Rates, Tally, Told, Wait
+from services.ingress.core.quota import DAY, HOUR, PARTS, Rates, Tally, Told, Wait, part_of
 
 NOON = 20_000.0 * DAY + 12 * HOUR
 
@@ -51,19 +51,19 @@ def test_a_second_refills_evenly() -> None:
 def test_siblings_count() -> None:
     """What others have accepted in this hour and day is spent; what they told of an earlier hour is not."""
     tally, rates = Tally(), Rates(per_hour=10, per_day=100)
-    tally.heard("s1", told(NOON, hour=4, day=50))
-    tally.heard("s2", told(NOON - HOUR, hour=9, day=20))
+    tally.heard("s1", part_of("c"), told(NOON, hour=4, day=50))
+    tally.heard("s2", part_of("c"), told(NOON - HOUR, hour=9, day=20))
     assert tally.spent("c", NOON + 1) == (4, 70)
-    tally.heard("s1", told(NOON + 2, hour=10, day=56))
+    tally.heard("s1", part_of("c"), told(NOON + 2, hour=10, day=56))
     assert tally.wait("c", rates, NOON + 2) is not None
-    tally.heard("s1", None)
+    tally.heard("s1", part_of("c"), None)
     assert tally.spent("c", NOON + 2) == (0, 20)
 
 
 def test_a_busy_sibling_takes_its_part_of_the_second() -> None:
     """A rate that a sibling uses at present is not given twice; each keeps an equal part whatever others tell."""
     tally, rates = Tally(), Rates(per_second=10)
-    tally.heard("s1", told(NOON, rate=100.0))
+    tally.heard("s1", part_of("c"), told(NOON, rate=100.0))
     sent = 0
     while tally.wait("c", rates, NOON) is None:
         tally.take("c", rates, NOON)
@@ -85,7 +85,7 @@ def test_what_was_not_stored_is_given_back() -> None:
 def test_held_mail_is_counted_for_one_suspension() -> None:
     """All processes' held messages count, those of an earlier suspension do not."""
     tally = Tally()
-    tally.heard("s1", told(NOON, held=3))
+    tally.heard("s1", part_of("c"), told(NOON, held=3))
     tally.hold("c", "before")
     tally.hold("c", "since")
     assert tally.held("c", "since") == 4
@@ -97,10 +97,37 @@ def test_only_changes_are_told() -> None:
     """What is told is what was counted; without a quota nothing is counted."""
     tally = Tally()
     tally.take("c", Rates(), NOON)
-    assert tally.changed is False
-    assert tally.told(NOON).this_hour == {}
+    assert tally.changed == set()
     tally.take("c", Rates(per_hour=5), NOON)
-    assert tally.told(NOON).this_hour == {"c": 1}
+    assert tally.changed == {part_of("c")}
+    assert tally.told(part_of("c"), NOON).this_hour == {"c": 1}
+    assert tally.changed == set()
+    assert tally.told((part_of("c") + 1) % PARTS, NOON).this_hour == {}
+
+
+def test_siblings_are_told_at_once_when_little_is_left() -> None:
+    """Far from its end a quota is told now and then; near to it each message is."""
+    tally, rates = Tally(), Rates(per_hour=100)
+    hurried = []
+    for number in range(100):
+        tally.take("c", rates, NOON)
+        if tally.hurry:
+            hurried.append(number + 1)
+            tally.hurry = False
+            tally.told(part_of("c"), NOON)
+    assert hurried[:4] == [12, 22, 31, 39]
+    assert hurried[-8:] == list(range(93, 101))
+
+
+def test_held_mail_is_told_again_every_day() -> None:
+    """A suspension may last longer than an entry in the bucket."""
+    tally = Tally()
+    tally.hold("c", "since")
+    assert tally.told(part_of("c"), NOON).held == {"c since": 1}
+    tally.wait("c", Rates(), NOON + 1)
+    assert tally.changed == set()
+    tally.wait("c", Rates(), NOON + DAY)
+    assert tally.changed == {part_of("c")}
 
 
 def test_a_clock_set_back_forgets_nothing() -> None:
