@@ -108,3 +108,12 @@ def test_reports_and_keys(tenant: Tenant, run: Run) -> None:
     key = tenant.manager.headers["authorization"].split("_")[1]
     assert "role" in run("key", "show", key).stdout
     run("key", "show", "0" * 12, status=UNKNOWN)
+
+
+def test_a_quota_and_its_use(tenant: Tenant, run: Run) -> None:
+    """Without a quota everything is unlimited; a user's own limit has a line of its own."""
+    run("user", "limit", tenant.domain, tenant.user["username"], "--per-hour", "7")
+    shown = run("quota", tenant.domain).stdout
+    assert "unlimited" in shown
+    assert f"user {tenant.user['username']}, an hour" in shown
+    assert json.loads(run("quota", tenant.domain, "-o", "json").stdout)["users"][0]["messages_per_hour"] == 7

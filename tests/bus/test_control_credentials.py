@@ -11,9 +11,9 @@ from argon2 import PasswordHasher
 
 from shared.bus.kv import Bucket
 from shared.contract.records import User
-from shared.contract.siblings import PasswordUse
+from shared.contract.siblings import PasswordUse, Spending
 from tests.bus.test_control import refused
-from tests.control_world import Tenant, World
+from tests.control_world import ANSWERS, Tenant, World
 
 AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -145,3 +145,31 @@ def eventually(look: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
+
+
+def test_the_use_of_a_quota_is_told(world: World, tenant: Tenant) -> None:
+    """What all ingress processes have told of this hour and day is added up; what is over is not."""
+    tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS)
+    tenant.operator.post(f"{tenant.own}/authorization/approve", json={"messages_per_hour": 10, "messages_per_day": 50})
+    tenant.manager.patch(user_path(tenant), json={"messages_per_hour": 4})
+    hour = int(time.time() // 3600)
+
+    async def told(process: str, at_hour: int, this_hour: int, this_day: int) -> None:
+        bus = await world.bus.connect("ingress")
+        configuration, user = tenant.configuration, tenant.user["id"]
+        record = Spending(
+            process=process, at=AT, hour=at_hour, day=at_hour // 24, this_second={},
+            this_hour={configuration: this_hour, user: 2}, this_day={configuration: this_day, user: 2}, held={},
+        )  # fmt: skip
+        await Bucket[Spending](bus, "spending", Spending).put(f"{process}.3", record)
+        await bus.close()
+
+    asyncio.run(told("one", hour, 3, 7))
+    asyncio.run(told("two", hour, 2, 9))
+    asyncio.run(told("dead", hour - 48, 90, 90))
+    found = tenant.reader.get(f"{tenant.own}/quota").json()
+    assert (found["quota"]["messages_per_hour"], found["quota"]["messages_per_day"]) == (10, 50)
+    assert (found["this_hour"], found["this_day"], found["held"], found["hold_cap"]) == (5, 16, 0, 10_000)
+    assert found["users"] == [{"username": tenant.user["username"], "messages_per_hour": 4, "this_hour": 4}]
+    assert datetime.fromisoformat(found["hour_ends_at"]).timestamp() == (hour + 1) * 3600
+    refused(world.tenant().reader.get(f"{tenant.own}/quota"), 404, "instance_not_found")
