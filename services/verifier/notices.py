@@ -5,7 +5,6 @@ A crash in between repeats the same event under the same identity, which the str
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
 
 import msgspec
 
@@ -33,13 +32,11 @@ class Notices:
         bus: Bus,
         occasions: Occasions,
         contacts: Callable[[str], tuple[str, ...]],
-        clock: Callable[[], datetime],
     ) -> None:
         self._bus = bus
         self._standings: Bucket[Standing] = Bucket(bus, "standing", Standing)
         self._occasions = occasions
         self._contacts = contacts
-        self._clock = clock
 
     async def settle(self, configuration: Configuration, standing: Standing, revision: int) -> Standing:
         """Ask for all that is owed; return the standing without it. What the bus did not take stays owed."""
@@ -66,7 +63,7 @@ class Notices:
     ) -> None:
         event = NoticeRequested(
             id=notice.identity(standing, owed),
-            at=self._clock(),
+            at=owed.at,
             instance=standing.instance,
             configuration=standing.configuration,
             recipients=recipients,

@@ -71,7 +71,7 @@ class Rounds:
         self._standings = standings
         self._checker = checker
         self._advice = advice
-        self._notices = Notices(bus, occasions, self._contacts, clock)
+        self._notices = Notices(bus, occasions, self._contacts)
         self._measures = measures
         self._free = {False: at_once, True: max(at_once // 4, 1)}
         """Checks that may be begun; domains last found doubtful have a part of their own, for they are slow."""

@@ -1,13 +1,17 @@
 """Sender domains on the whole system: delegated keys, rotation with two keys live, a second signature."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import Message
 
 import httpx
 import pytest
 
+from services.command.customer import ANSWERS
 from services.command.workspace import Workspace
 from shared.runtime.sealing import new_master_key
 from tests.system import System, eventually
@@ -153,6 +157,54 @@ def test_the_master_key_is_replaced_while_mail_flows(relay: System) -> None:
     file.write_text(new_master_key())
     assert "no key of the file opens" in resealed().stderr  # the control: with a wrong key it does not pretend
     file.write_text(new)
+
+
+def test_contacts_read_what_happens_to_their_domain(relay: System) -> None:
+    """Verified, approved, failing, suspended, resumed: a mail each, once, to both contacts; and the link works."""
+    tenant = Tenant(relay, "told.example")
+    contacts = ["dns@told.inbox.example", "post@told.inbox.example"]
+    tenant.made(
+        tenant.own + "/authorization",
+        {**ANSWERS, "contacts": contacts, "reply_to": "bounces@told.inbox.example"},
+        "PUT",
+    )
+    tenant.publish()
+    eventually("verified", lambda: tenant.overview()["state"] == "verified")
+    tenant.made(tenant.own + "/authorization/approve", {"reason": "welcome", "messages_per_hour": 100})
+    tenant.remove(tenant.domain, "TXT")
+    eventually("suspended", lambda: tenant.overview()["state"] == "suspended")
+    tenant.publish("spf")
+    eventually("verified again", lambda: tenant.overview()["state"] == "verified")
+
+    def mails() -> list[Message]:
+        found = [message_from_bytes(mail, policy=policy.default) for mail in relay.arrived()]
+        return [mail for mail in found if "told.inbox.example" in str(mail["To"])]
+
+    wanted = {
+        "confirm where bounce reports go",
+        "the DNS records are in order",
+        "sending is approved",
+        "DNS records are failing, sending will be suspended",
+        "sending is suspended",
+        "sending goes on",
+    }
+    eventually("six mails", lambda: {str(m["Subject"]).removeprefix("told.example: ") for m in mails()} == wanted)
+    eventually("nothing waits", lambda: relay.api("GET", "/v1/postlane/queue").json()["total"] == 0)
+    # Each mail has one transaction and so one copy in the Maildir, whatever the number of its recipients.
+    assert len(mails()) == len(wanted)
+    by_subject = {str(mail["Subject"]).removeprefix("told.example: "): mail for mail in mails()}
+    told = by_subject["sending is suspended"]
+    assert told["From"] == "Postlane <postlane@demo.example>"
+    assert all(contact in str(told["To"]) for contact in contacts)
+    text = re.sub(r"\s+", " ", str(told.get_content()))  # type: ignore[attr-defined]
+    assert "There is no SPF record at told.example" in text
+    assert "told.example TXT v=spf1 include:" in text
+
+    body = str(by_subject["confirm where bounce reports go"].get_content())  # type: ignore[attr-defined]
+    (link,) = re.findall(r"http://\S+/confirm/\S+", body)
+    assert httpx.post(link, trust_env=False).is_success
+    detail = tenant.made(tenant.own, method="GET")
+    assert (detail["reply_to"], "reply_to_confirmed_at" in detail) == ("bounces@told.inbox.example", True)
 
 
 def _answers(relay: System) -> bool:
