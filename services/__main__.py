@@ -122,12 +122,26 @@ def settings(room: Annotated[str, typer.Argument(help="a room, bus, topology or 
 def send_test(
     to: Annotated[str, typer.Option(help="recipient")] = "delivered@inbox.example",
     subject: Annotated[str, typer.Option(help="subject")] = "Postlane test",
+    sender: Annotated[str, typer.Option("--from", help="sender; default: of the profile's domain")] = "",
+    username: Annotated[str, typer.Option(help="SMTP user; its password is asked for, or POSTLANE_SMTP_PASSWORD")] = "",
+    server: Annotated[str, typer.Option(help="host:port with STARTTLS; default: the profile's")] = "",
+    ca_file: Annotated[str, typer.Option(help="PEM file of the CA of the server's certificate")] = "",
 ) -> None:
-    """Submit one message with the credentials of the profile and print the server's reply with its queue ID."""
+    """Submit one message with the credentials of the profile, or others, and print the reply with its queue ID."""
     from services.command.profile import read_profile
     from services.command.send_test import send
 
-    typer.echo(send(read_profile(), to, subject))
+    named = {
+        "from": sender,
+        "username": username,
+        "smtp": server,
+        "ca_file": ca_file,
+        "domain": sender.rpartition("@")[2],
+    }
+    if username:
+        password = os.environ.get("POSTLANE_SMTP_PASSWORD")
+        named["password"] = password or typer.prompt("Password", hide_input=True)
+    typer.echo(send(read_profile() | {name: value for name, value in named.items() if value}, to, subject))
 
 
 @app.command(hidden=True)

@@ -22,10 +22,11 @@ def send(profile: Mapping[str, str], recipient: str, subject: str) -> str:
     missing = [name for name in NEEDED if name not in profile]
     if missing:
         raise NotSent(
-            f"the profile has no {', '.join(missing)}: start `postlane up --sandbox`, or send with a client of your own"
+            f"the profile has no {', '.join(missing)}: start `postlane up --sandbox`, or name --server, --from and "
+            "--username, with the password in POSTLANE_SMTP_PASSWORD"
         )
     host, _, port = profile["smtp"].rpartition(":")
-    sender = f"app@{profile['domain']}"
+    sender = profile.get("from") or f"app@{profile['domain']}"
     try:
         with smtplib.SMTP(host, int(port), timeout=TIMEOUT_SECONDS) as session:
             session.starttls(context=ssl.create_default_context(cafile=profile.get("ca_file") or None))

@@ -15,7 +15,7 @@ import msgspec
 
 from services.command.demo_tenant import ensure_demo_tenant
 from services.command.ports import Ports, check, free_port, free_ports
-from services.command.profile import write_profile
+from services.command.profile import DEFAULT, write_profile
 from services.command.rooms import LOOPBACK, ROOMS, Plan, environment_of, nats_child, room_child
 from services.command.supervisor import Child, ChildFailed, Supervisor, last_lines
 from services.command.workspace import Tenant, Workspace
@@ -180,7 +180,7 @@ async def _bring_up(
             "sandbox_directory": str(workspace.root / "sandbox"),
         }
     if wishes.profile:
-        write_profile(profile)
+        write_profile(profile, DEFAULT)
     state = Running(
         workspace=workspace.root,
         ports=plan.ports,

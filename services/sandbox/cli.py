@@ -1,6 +1,7 @@
 """The verbs of `postlane sandbox dns`: the command mounts this application."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,22 @@ def set_(
     except ZoneFault as fault:
         typer.echo(f"not set: {fault}", err=True)
         raise typer.Exit(2) from fault
+
+
+@dns_app.command()
+def load(
+    directory: Directory,
+    file: Annotated[
+        Path, typer.Argument(help="zone file with full names, as `postlane domain records -o zone` prints")
+    ],
+) -> None:
+    """Publish the records of a zone file; `-` reads standard input."""
+    try:
+        count = commands.load_zone_file(directory, sys.stdin.read() if str(file) == "-" else file.read_text())
+    except (OSError, UnicodeDecodeError, ZoneFault) as fault:
+        typer.echo(f"not loaded: {fault}", err=True)
+        raise typer.Exit(2) from fault
+    typer.echo(f"{count} record{'' if count == 1 else 's'} published")
 
 
 @dns_app.command("rm")

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import dns.exception
+import dns.rdatatype
+import dns.zonefile
 import msgspec
+from dns.rdtypes.ANY.TXT import TXT
 
 from services.sandbox import zones
 from services.sandbox.core.lookup import FAULT, RecordSet, labels
@@ -35,6 +39,25 @@ def set_record(directory: Path, name: str, kind: str, values: tuple[str, ...], t
         sets[kind] = RecordSet(values, ttl_seconds)
 
     zones.change(directory, edit)
+
+
+def load_zone_file(directory: Path, text: str) -> int:
+    """Publish the records of a zone file with full names (RFC 1035 §5); return how many.
+
+    Errors: `ZoneFault` says what is wrong; nothing is changed if the file cannot be read.
+    """
+    try:
+        found = dns.zonefile.read_rrsets(text, rdclass=None, default_ttl=3600)
+    except dns.exception.DNSException as fault:
+        raise ZoneFault(f"this is not a zone file: {fault}") from fault
+    for records in found:
+        # A TXT record's strings are one value in the sandbox, which splits them itself.
+        values = tuple(
+            b"".join(record.strings).decode("utf-8", "replace") if isinstance(record, TXT) else record.to_text()
+            for record in records
+        )
+        set_record(directory, records.name.to_text(), dns.rdatatype.to_text(records.rdtype), values)
+    return sum(len(records) for records in found)
 
 
 def remove(directory: Path, name: str, kind: str = "") -> int:

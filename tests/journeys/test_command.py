@@ -176,6 +176,36 @@ def test_a_login_is_kept_and_a_wrong_one_is_not(system: System) -> None:
     assert run("rule", "explain", "--address", "192.0.2.1").exit_code == NEGATIVE
 
 
+def test_several_profiles_on_one_machine(system: System) -> None:
+    """Each login keeps its own; a verb names one, or uses the chosen one; nobody else reads them."""
+    directory = system.directory / "profiles"
+    directory.mkdir()
+    environment = {
+        "POSTLANE_PROFILE": str(directory / "profile.toml"), "POSTLANE_API_KEY": None, "POSTLANE_URL": None,
+        "POSTLANE_PROFILE_NAME": None,
+    }  # fmt: skip
+    inside(system, "--help")
+
+    def run(*arguments: str) -> typer.testing.Result:
+        return typer.testing.CliRunner(env=environment).invoke(app, arguments)
+
+    url = ("--url", system.ready["http"])
+    operator, manager = system.ready["operator"]["api_key"], system.ready["tenant"]["api_key"]
+    assert run("login", *url, "--api-key", operator).exit_code == 0
+    assert run("--profile", "customer", "login", *url, "--api-key", manager).exit_code == 0
+    listed = [json.loads(line) for line in run("profile", "ls", "-o", "json").stdout.splitlines()]
+    assert [(each["name"], each["in_use"]) for each in listed] == [("default", False), ("customer", True)]
+    assert all(file.stat().st_mode & 0o077 == 0 for file in directory.iterdir())
+    assert run("instance", "add", "mine").exit_code == NOT_ALLOWED
+    assert run("--profile", "default", "instance", "add", "mine").exit_code == 0
+    assert run("profile", "use", "default").exit_code == 0
+    assert run("instance", "add", "another").exit_code == 0
+    assert run("profile", "rm", "customer", "--yes").exit_code == 0
+    missing = run("--profile", "customer", "domain", "ls")
+    assert "there is no profile 'customer'" in str(missing.exception)
+    assert operator not in run("profile", "ls", "-o", "json").stdout
+
+
 def test_keys_of_a_manager_reach_one_instance(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key made by the command works by environment, needs no --instance, and ends when it is revoked."""
     (made,) = lines(system, "key", "add", "--role", "reader", "--instance", system.tenant["instance_id"])

@@ -62,6 +62,21 @@ async def resolver(tmp_path: Path) -> AsyncIterator[Resolver]:
     await server.close()
 
 
+def test_a_zone_file_is_published_or_refused_whole(tmp_path: Path) -> None:
+    """Long TXT values are joined, several records of a name stay together, and a broken file changes nothing."""
+    text = (
+        'demo.example. 300 IN TXT "v=spf1 " "-all"\n; a remark\n'
+        "demo.example. IN MX 10 a.example.\ndemo.example. IN MX 20 b.example.\n"
+    )
+    assert commands.load_zone_file(tmp_path, text) == 3
+    listed = {(each.name.rstrip("."), each.type): each.values for each in commands.list_records(tmp_path)}
+    assert listed[("demo.example", "TXT")] == ("v=spf1 -all",)
+    assert listed[("demo.example", "MX")] == ("10 a.example.", "20 b.example.")
+    with pytest.raises(ZoneFault, match="not a zone file"):
+        commands.load_zone_file(tmp_path, "new.example. IN TXT ok\nnew.example. IN NONSENSE x\n")
+    assert not commands.list_records(tmp_path, "new.example")
+
+
 async def test_records_are_answered_as_they_change(resolver: Resolver, tmp_path: Path) -> None:
     """A record set, replaced and removed while the server runs is seen by the next question."""
     assert (await resolver.ask("demo.example", "TXT")).rcode() == dns.rcode.NXDOMAIN

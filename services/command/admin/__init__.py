@@ -16,6 +16,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
     from services.command.admin import (
         connect,
         credential,
+        doctor,
         domain,
         endpoints,
         instance,
@@ -24,6 +25,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
         messages,
         profile,
         queue,
+        quota,
         rule,
         user,
         zone,
@@ -40,6 +42,8 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
     app.add_typer(key.make_app(make_operator_key, reseal), name="key")
     app.command("login")(login.login)
     app.add_typer(profile.app, name="profile")
+    app.command("doctor")(doctor.doctor)
     app.command("connect")(connect.connect)
     app.command("endpoints")(endpoints.show)
     app.command("audit")(key.audit)
+    app.command("quota")(quota.quota)

@@ -1,7 +1,7 @@
 """The management API as the verbs see it: found by environment or profile, its errors turned into exit statuses."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,18 +24,19 @@ InstanceOption = Annotated[
 class Client:
     """Calls of the API; a context manager that closes its connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        """Prepare; without `known` values of a profile those of the profile in use are read."""
         import httpx  # `postlane --help` need not wait for it
 
-        profile = read_profile()
+        profile = read_profile() if known is None else known
         self.url = os.environ.get("POSTLANE_URL") or profile.get("url") or DEFAULT_URL
         key = os.environ.get("POSTLANE_API_KEY") or profile.get("api_key", "")
         self._profile_instance = profile.get("instance", "")
         if not key:
             raise failure(
                 NOT_ALLOWED,
-                f"there is no API key: set POSTLANE_API_KEY and POSTLANE_URL, or start `postlane up`, which writes "
-                f"{profile_file()}",
+                f"there is no API key: set POSTLANE_API_KEY and POSTLANE_URL, or keep them with `postlane login`; "
+                f"`postlane up` writes {profile_file()}",
             )
         self._client = httpx.Client(
             base_url=self.url,

@@ -7,7 +7,7 @@ import typer
 
 from services.command.admin.client import DEFAULT_URL, Client
 from services.command.admin.output import Form, Output, fields, say
-from services.command.profile import profile_file, write_profile
+from services.command.profile import checked_name, name_in_use, profile_file, use_profile, write_profile
 
 
 def login(
@@ -16,14 +16,16 @@ def login(
     instance: Annotated[str, typer.Option(help="ID or name of the instance the verbs are about")] = "",
     output: Output = Form.table,
 ) -> None:
-    """Try an API key and keep it in the profile."""
+    """Try an API key and keep it in a profile: `postlane --profile NAME login` makes or changes the one named."""
+    name = checked_name(name_in_use())
     os.environ["POSTLANE_URL"], os.environ["POSTLANE_API_KEY"] = url, api_key
-    with Client() as client:
+    with Client({}) as client:
         caller = client.get("/v1/postlane/self")
         profile = {"url": url, "api_key": api_key}
         if instance:
             profile["instance"] = client.instance(instance)
-        write_profile(profile)
+        write_profile(profile, name)
         if output is Form.json:
             fields(caller, output)
-        say(f"logged in as {caller['role']}; kept in {profile_file()}", output)
+        use_profile(name)
+        say(f"logged in as {caller['role']}; kept in {profile_file(name)}", output)
