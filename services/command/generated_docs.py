@@ -9,8 +9,9 @@ import msgspec
 from services.command.settings_page import page
 from shared.bus.permissions import permissions_of
 from shared.bus.settings import Topology
-from shared.contract.catalog import BUCKETS, CHANNELS, ROOMS, SERVICES, STREAMS
+from shared.contract.catalog import ASKS_ROLL_CALL, BUCKETS, CHANNELS, ROOMS, SERVICES, STREAMS
 from shared.contract.events import Event
+from shared.contract.examination import ROLL_CALL
 
 SOURCES = ("services", "shared")
 _CITATION = re.compile(r"RFC (\d{3,5})(?: (§[0-9A-Z.]+|Appendix [A-Z]))?")
@@ -26,6 +27,7 @@ RFC_TITLES = {
     "2183": "The Content-Disposition Header Field",
     "2231": "MIME Parameter Value Extensions",
     "2308": "Negative Caching of DNS Queries",
+    "2369": "The Use of URLs as Meta-Syntax for Core Mail List Commands",
     "2606": "Reserved Top Level DNS Names",
     "2920": "SMTP Service Extension for Command Pipelining",
     "3207": "SMTP over TLS",
@@ -148,6 +150,7 @@ def events_page(samples: Path) -> str:
     lines += [f"| `{b.name}` | {b.writer} | {', '.join(b.readers)} | {b.description} |" for b in BUCKETS]
     lines += ["", "## Requests", "", "| subject | answered by | asked by |", "|---|---|---|"]
     lines += [f"| `{subject}` | {server} | {', '.join(askers)} |" for subject, (server, askers) in SERVICES.items()]
+    lines.append(f"| `{ROLL_CALL}` | every process of every room | {ASKS_ROLL_CALL} |")
     lines += ["", "## Permissions", "", "Subjects each user may publish to (readers' API calls are left out).", ""]
     for room in ROOMS:
         own = [s for s in permissions_of(room, Topology()).publish if not s.startswith("$JS.")]

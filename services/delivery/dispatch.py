@@ -5,12 +5,14 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from services.delivery.core import breaker, outcome, reach, route
 from services.delivery.core.outcome import Outcome
 from services.delivery.core.route import Door
+from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from services.delivery.courier import Courier, Visits
 from services.delivery.exchangers import Exchangers
 from services.delivery.session import stray_line_end
@@ -22,6 +24,20 @@ from shared.contract.events import ExchangerTried
 log = logging.getLogger("delivery")
 
 BREAKERS_KEPT = 20_000
+
+
+class Demands(Protocol):
+    """Who knows what a domain demands of the encryption towards its exchangers."""
+
+    async def of(self, domain: str) -> Demand:
+        """Return what a domain demands now."""
+
+
+class Path(NamedTuple):
+    """Where recipients go: those with the same path can share transactions."""
+
+    hosts: tuple[str, ...]
+    demand: Demand
 
 
 class Attempted(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +52,11 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
 class Dispatch:
     """Shared by all messages in delivery, so that limits per destination hold across them."""
 
-    def __init__(self, settings: DeliverySettings, exchangers: Exchangers, courier: Courier) -> None:
+    def __init__(
+        self, settings: DeliverySettings, exchangers: Exchangers, courier: Courier, demands: Demands | None = None
+    ) -> None:
         self._settings = settings
+        self._demands = demands
         self._exchangers = exchangers
         self._courier = courier
         self._allowed = reach.networks(settings.allowed_networks)
@@ -63,18 +82,19 @@ class Dispatch:
         groups = await self._grouped(recipients, outcomes)
         gate = asyncio.Semaphore(self._settings.message_groups)
 
-        async def serve(hosts: tuple[str, ...], members: list[Recipient]) -> Visits:
-            async with gate, self._destination(hosts[0]):
+        async def serve(path: Path, members: list[Recipient]) -> Visits:
+            async with gate, self._destination(path.hosts[0]):
                 try:
-                    return await self._unless_paused(hosts, members, parcel, may_finish)
+                    return await self._unless_paused(path, members, parcel, may_finish)
                 except Exception:
                     # What the other destinations did must still be committed: a fault of ours stays with this one.
-                    log.exception("an attempt failed", extra={"queue_id": parcel.envelope.queue_id, "host": hosts[0]})
+                    about = {"queue_id": parcel.envelope.queue_id, "host": path.hosts[0]}
+                    log.exception("an attempt failed", extra=about)
                     fault = outcome.ours("4.3.0", "the attempt failed by a fault of this mail system")
                     return Visits(outcomes=dict.fromkeys((r.number for r in members), fault), tried=[])
 
         async with asyncio.TaskGroup() as tasks:
-            served = [tasks.create_task(serve(hosts, members)) for hosts, members in groups.items()]
+            served = [tasks.create_task(serve(path, members)) for path, members in groups.items()]
         visits = [task.result() for task in served]
         for visit in visits:
             outcomes.update(visit.outcomes)
@@ -86,8 +106,8 @@ class Dispatch:
 
     async def _grouped(
         self, recipients: Sequence[Recipient], outcomes: dict[int, Outcome]
-    ) -> dict[tuple[str, ...], list[Recipient]]:
-        """Group recipients by their exchangers; those that have none are decided in `outcomes`."""
+    ) -> dict[Path, list[Recipient]]:
+        """Group recipients by exchangers and by what their domains demand; `outcomes` gets those without any."""
         by_domain: dict[str, list[Recipient]] = {}
         for recipient in recipients:
             domain = route.domain_of(recipient.address)
@@ -97,25 +117,28 @@ class Dispatch:
                 outcomes[recipient.number] = domain
         gate = asyncio.Semaphore(self._settings.message_groups)
 
-        async def look(domain: str) -> route.MxAnswer:
+        async def look(domain: str) -> tuple[route.MxAnswer, Demand]:
             async with gate:
-                return await self._exchangers.mx(domain)
+                if self._demands is None:
+                    return await self._exchangers.mx(domain), OPPORTUNISTIC
+                return await asyncio.gather(self._exchangers.mx(domain), self._demands.of(domain))
 
         answers = await asyncio.gather(*(look(domain) for domain in by_domain))
         chances = [self._dice.random() for _ in range(route.EXCHANGERS_LIMIT)]
-        groups: dict[tuple[str, ...], list[Recipient]] = {}
-        for (domain, members), answer in zip(by_domain.items(), answers, strict=True):
+        groups: dict[Path, list[Recipient]] = {}
+        for (domain, members), (answer, demand) in zip(by_domain.items(), answers, strict=True):
             found = route.exchangers(domain, answer, chances)
             if isinstance(found, route.Exchangers):
-                groups.setdefault(found.hosts, []).extend(members)
+                groups.setdefault(Path(found.hosts, demand), []).extend(members)
             else:
                 outcomes.update({r.number: found for r in members})
         return groups
 
     async def _unless_paused(
-        self, hosts: tuple[str, ...], members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
+        self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
     ) -> Visits:
         """Serve the members unless the breaker of their destination is open."""
+        hosts = path.hosts
         loop = asyncio.get_running_loop()
         state = self._breakers.get(hosts, breaker.CLOSED)
         if not breaker.may_try(state, loop.time()):
@@ -125,7 +148,7 @@ class Dispatch:
         self._remember(hosts, breaker.trying(state))
         results: list[Outcome] = []
         try:
-            visits = await self._serve(hosts, members, parcel, may_finish)
+            visits = await self._serve(path, members, parcel, may_finish)
             results = list(visits.outcomes.values())
             return visits
         finally:
@@ -141,22 +164,26 @@ class Dispatch:
         self._breakers[hosts] = state
 
     async def _serve(
-        self, hosts: tuple[str, ...], members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
+        self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
     ) -> Visits:
         problems: list[Outcome] = []
-        visits = await self._courier.attempt(parcel, members, self._doors(hosts, problems), may_finish)
+        visits = await self._courier.attempt(parcel, members, self._doors(path, problems), may_finish)
         undecided = [r.number for r in members if r.number not in visits.outcomes]
         if undecided:
             if visits.tried:
                 reason: Outcome = outcome.ours("4.4.5", "there was no time left for this recipient in this attempt")
             else:
-                reason = route.no_way(problems, hosts[0])
+                reason = route.no_way(problems, path.hosts[0])
             visits.outcomes.update(dict.fromkeys(undecided, reason))
         return visits
 
-    async def _doors(self, hosts: tuple[str, ...], problems: list[Outcome]) -> AsyncIterator[Door]:
+    async def _doors(self, path: Path, problems: list[Outcome]) -> AsyncIterator[Door]:
         """Yield validated addresses, looked up only when the hosts before them did not help."""
-        for host in hosts:
+        for host in path.hosts:
+            if path.demand.enforced and not path.demand.allows(host):  # RFC 8461 §4.1
+                said = f"{path.demand.policy} does not name the exchanger {host}; it gets nothing"
+                problems.append(outcome.lost(said, "policy", "4.7.5", host=host))
+                continue
             six, four = await self._exchangers.addresses(host)
             found = route.doors(
                 host,
@@ -169,7 +196,7 @@ class Dispatch:
             if found.problem is not None:
                 problems.append(found.problem)
             for door in found.doors:
-                yield door
+                yield msgspec.structs.replace(door, demand=path.demand)
 
     @asynccontextmanager
     async def _destination(self, host: str) -> AsyncIterator[None]:

@@ -1,12 +1,13 @@
 """How to encrypt towards exchangers: verified where possible, tolerant otherwise, in clear only if TLS cannot be had.
 
 What a host's TLS cannot do is learnt from failures and remembered for a while (RFC 7435: opportunistic security).
-MTA-STS and DANE policies, once they exist, decide here too.
+Where a policy demands it (`core.sts`; DANE would be the next) nothing of that counts: verified, or not at all.
 """
 
 import asyncio
 import ssl
 import warnings
+from typing import NamedTuple
 
 UNVERIFIED_SECONDS = 3600.0
 """How long it is remembered that an exchanger's certificate cannot be verified."""
@@ -21,33 +22,51 @@ class Encryption:
     def __init__(self) -> None:
         self._verifying = ssl.create_default_context()
         self._tolerant = _tolerant()
-        self._unverifiable: dict[str, float] = {}
-        self._broken: dict[str, float] = {}
+        self._unverifiable: dict[str, _Memory] = {}
+        self._broken: dict[str, _Memory] = {}
 
-    def context(self, host: str) -> ssl.SSLContext | None:
-        """Return how to encrypt towards a host: verifying if that may work, else tolerant; None if TLS is broken."""
-        now = asyncio.get_running_loop().time()
-        if self._broken.get(host, 0) > now:
+    def context(self, host: str, *, strict: bool = False) -> ssl.SSLContext | None:
+        """Return how to encrypt towards a host: verifying if that may work, else tolerant; None if TLS is broken.
+
+        `strict`: verifying, whatever is remembered.
+        """
+        if strict:
+            return self._verifying
+        if _remembered(self._broken, host):
             return None
-        return self._tolerant if self._unverifiable.get(host, 0) > now else self._verifying
+        return self._tolerant if _remembered(self._unverifiable, host) else self._verifying
+
+    def problem(self, host: str) -> str:
+        """Return what is remembered of a host's TLS, as a clause, "" if nothing is."""
+        return _remembered(self._broken, host) or _remembered(self._unverifiable, host)
 
     def verifies(self, context: ssl.SSLContext) -> bool:
         """Return whether a handshake with this context proves the exchanger's name."""
         return context is self._verifying
 
-    def unverifiable(self, host: str) -> None:
+    def unverifiable(self, host: str, why: str) -> None:
         """Remember that a host cannot be verified."""
-        _remember(self._unverifiable, host, UNVERIFIED_SECONDS)
+        _remember(self._unverifiable, host, UNVERIFIED_SECONDS, why)
 
-    def broken(self, host: str) -> None:
+    def broken(self, host: str, why: str) -> None:
         """Remember that a host's STARTTLS does not work."""
-        _remember(self._broken, host, BROKEN_SECONDS)
+        _remember(self._broken, host, BROKEN_SECONDS, why)
 
 
-def _remember(known: dict[str, float], host: str, seconds: float) -> None:
+class _Memory(NamedTuple):
+    until: float
+    why: str
+
+
+def _remember(known: dict[str, _Memory], host: str, seconds: float, why: str) -> None:
     if len(known) >= REMEMBERED_HOSTS:
         known.clear()
-    known[host] = asyncio.get_running_loop().time() + seconds
+    known[host] = _Memory(asyncio.get_running_loop().time() + seconds, why)
+
+
+def _remembered(known: dict[str, _Memory], host: str) -> str:
+    memory = known.get(host)
+    return memory.why if memory is not None and memory.until > asyncio.get_running_loop().time() else ""
 
 
 def _tolerant() -> ssl.SSLContext:

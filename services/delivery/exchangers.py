@@ -46,6 +46,13 @@ class Exchangers:
         six, four = await asyncio.gather(self._ask(host, dns.rdatatype.AAAA), self._ask(host, dns.rdatatype.A))
         return _texts(six), _texts(four)
 
+    async def texts(self, name: str) -> tuple[str, ...]:
+        """Return the TXT values of a name, strings joined; none if there are none or nobody knows."""
+        answer = await self._ask(name, dns.rdatatype.TXT)
+        if not isinstance(answer, dns.resolver.Answer):
+            return ()
+        return tuple(b"".join(record.strings).decode("utf-8", "replace") for record in answer)
+
     def forget(self) -> None:
         """Drop every kept answer."""
         if self._resolver.cache is not None:

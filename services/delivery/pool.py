@@ -8,11 +8,15 @@ from services.delivery.settings import DeliverySettings
 
 
 class Spot(NamedTuple):
-    """What a session is good for: this exchanger at this address, from this address of ours ("": any)."""
+    """What a session is good for: this exchanger at this address, from this address of ours ("": any).
+
+    Sessions whose TLS had to be verified are kept apart: mail that demands it never meets another.
+    """
 
     host: str
     address: str
     source: str
+    strict: bool = False
 
 
 class Pool:

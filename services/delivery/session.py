@@ -112,6 +112,8 @@ class Session(aiosmtplib.SMTP):
         self.limits = limits
         self.tls = ""
         self.tls_verified = False
+        self.tls_problem = ""
+        """Why it is not verified, as a clause."""
         self.messages = 0
         """Messages whose final dot was answered."""
 

@@ -95,6 +95,17 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="how old the last extension of our hold may be at the final dot; under the ack wait")
     ] = 22.0
     drain_seconds: Annotated[float, Meta(description="time for transactions to end when told to stop", ge=0)] = 25.0
+    mta_sts: Annotated[bool, Meta(description="obey the MTA-STS policies of recipient domains (RFC 8461)")] = True
+    mta_sts_port: Annotated[int, Meta(description="TCP port of policy hosts; others than 443 are for tests", ge=1)] = (
+        443
+    )
+    mta_sts_fetch_seconds: Annotated[float, Meta(description="time to fetch a policy", gt=0)] = 60.0
+    mta_sts_retry_seconds: Annotated[
+        float, Meta(description="how long a policy that could not be fetched is not asked for again", ge=0)
+    ] = 300.0
+    mta_sts_refresh_seconds: Annotated[
+        float, Meta(description="age at which a kept policy is fetched again although its record did not change", gt=0)
+    ] = 86400.0
     notice_sender: Annotated[
         str,
         Meta(description="sender of notices to tenants' contacts, in a domain that is set up here; empty: none"),

@@ -70,7 +70,9 @@ class Visit:
         self._started = asyncio.get_running_loop().time()
         self._tls = ""
         self._verified = False
-        self._spot = Spot(door.host, door.address, tools.source(parcel.envelope.configuration, door.address))
+        self._problem = ""
+        source = tools.source(parcel.envelope.configuration, door.address)
+        self._spot = Spot(door.host, door.address, source, door.demand.enforced)
         self.dots = 0
 
     async def run(self) -> dict[int, Outcome]:
@@ -117,12 +119,20 @@ class Visit:
             phase=worst.diagnosis.phase,
             tls=self._tls,
             tls_verified=self._verified,
+            policy=self._door.demand.policy,
+            tls_problem=self._tls_problem(),
             milliseconds=round((asyncio.get_running_loop().time() - self._started) * 1000),
         )
 
+    def _tls_problem(self) -> str:
+        """Return why TLS is not as it should be: also where nothing enforces it, for whoever looks into it."""
+        if not self._door.demand.allows(self._door.host):
+            return "the policy does not name this exchanger"  # a policy in testing; else there was no visit
+        return "" if self._verified else self._problem
+
     async def _continued(self, session: Session, decided: dict[int, Outcome]) -> bool:
         """Use a session that was open; False if it turned out to be dead before anything was decided on it."""
-        self._tls, self._verified = session.tls, session.tls_verified
+        self._tls, self._verified, self._problem = session.tls, session.tls_verified, session.tls_problem
         try:
             await self._transaction(session, decided)
         except (aiosmtplib.SMTPException, OSError):
@@ -148,8 +158,12 @@ class Visit:
                 await session.greeting()
                 self._phase = "ehlo"
                 await session.hello()
-                context = self._tools.encryption.context(self._door.host)
-                if context is None or not session.supports_extension("starttls"):
+                context = self._tools.encryption.context(self._door.host, strict=self._door.demand.enforced)
+                if not session.supports_extension("starttls"):
+                    self._insecure(session, f"{self._door.host} does not offer STARTTLS")
+                    return session
+                if context is None:
+                    self._insecure(session, self._tools.encryption.problem(self._door.host))
                     return session
                 self._phase = "starttls"
                 if await self._encrypted(session, context):
@@ -159,22 +173,36 @@ class Visit:
                 raise
             session.close()  # one thing less is expected of this host now: connect again
 
+    def _insecure(self, session: Session, why: str) -> None:
+        """Note why a session is not verified; where a policy enforces that, the visit is over (RFC 8461 §5)."""
+        self._problem = session.tls_problem = why
+        demand = self._door.demand
+        if demand.enforced:
+            said = f"{demand.policy} demands verified TLS, but {why}"
+            host, address = self._door.host, self._door.address
+            raise _Ended(outcome.lost(said, "starttls", "4.7.5", host=host, address=address))
+
     async def _encrypted(self, session: Session, context: ssl.SSLContext) -> bool:
-        verifies = self._tools.encryption.verifies(context)
+        host, encryption = self._door.host, self._tools.encryption
+        verifies = encryption.verifies(context)
         try:
-            await session.encrypt(self._door.host, context)
-        except ssl.SSLCertVerificationError:
-            self._tools.encryption.unverifiable(self._door.host)
+            await session.encrypt(host, context)
+        except ssl.SSLCertVerificationError as fault:
+            why = f"its certificate does not verify: {outcome.clean(fault.verify_message)}"
+            self._insecure(session, why)
+            encryption.unverifiable(host, why)
             return False
         except (aiosmtplib.SMTPException, OSError) as fault:
-            refused = isinstance(fault, aiosmtplib.SMTPResponseException)
-            if verifies and not refused:
-                self._tools.encryption.unverifiable(self._door.host)  # perhaps only too old: try tolerantly
+            why = f"STARTTLS failed: {outcome.clean(_said(fault))}"
+            self._insecure(session, why)
+            if verifies and not isinstance(fault, aiosmtplib.SMTPResponseException):
+                encryption.unverifiable(host, why)  # perhaps only too old: try tolerantly
             else:
-                self._tools.encryption.broken(self._door.host)
+                encryption.broken(host, why)
             return False
         session.tls_verified = verifies
-        self._tls, self._verified = session.tls, verifies
+        session.tls_problem = "" if verifies else encryption.problem(host)
+        self._tls, self._verified, self._problem = session.tls, verifies, session.tls_problem
         return True
 
     async def _transaction(self, session: Session, decided: dict[int, Outcome]) -> None:

@@ -170,6 +170,12 @@ class Replica(Generic[R]):
         """Return the highest revision seen of a key, 0 if none."""
         return self._revisions.get(key, 0)
 
+    def take(self, key: str, revision: int, record: R) -> None:
+        """Take up a record its writer, in this very process, has just written, without waiting to hear of it."""
+        if revision >= self._revisions.get(key, 0):
+            self._revisions[key] = revision
+            self._records[key] = record
+
     def items(self, prefix: str = "") -> Iterator[tuple[str, R]]:
         """Iterate over the records whose keys begin with `prefix`; take a list before awaiting."""
         return ((key, record) for key, record in list(self._records.items()) if key.startswith(prefix))

@@ -83,6 +83,10 @@ class ExchangerTried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     tls: str = ""
     """TLS version and cipher, "" in clear."""
     tls_verified: bool = False
+    policy: str = ""
+    """What was demanded of the encryption, for example `MTA-STS enforce 20260101`; "": nothing (opportunistic)."""
+    tls_problem: str = ""
+    """Why TLS is not verified, or was not had at all; "" if it is verified."""
     milliseconds: int = 0
 
 

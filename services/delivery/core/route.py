@@ -6,6 +6,7 @@ import msgspec
 
 from services.delivery.core import reach
 from services.delivery.core.outcome import Bounced, Deferred, Outcome, lost, refused
+from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from shared.mail.address import Fault, parse_address
 
 EXCHANGERS_LIMIT = 10
@@ -52,10 +53,11 @@ class Exchangers(msgspec.Struct, frozen=True):
 
 
 class Door(msgspec.Struct, frozen=True):
-    """One validated address of an exchanger."""
+    """One validated address of an exchanger, and what is demanded of the encryption towards it."""
 
     host: str
     address: str
+    demand: Demand = OPPORTUNISTIC
 
 
 class Doors(msgspec.Struct, frozen=True):

@@ -103,4 +103,6 @@ def _attempted(event: MessageAttempted) -> str:
 
 def _tried(exchanger: ExchangerTried) -> str:
     tls = f" over {exchanger.tls}" if exchanger.tls else ""
+    if exchanger.policy:
+        tls += f" ({exchanger.policy}: {exchanger.tls_problem or ('met' if exchanger.tls_verified else 'not met')})"
     return f"{exchanger.host} [{exchanger.address}]{tls}: {exchanger.outcome}"
