@@ -14,11 +14,13 @@ from services.control.api import (
     confirmations,
     credentials,
     dkim,
+    doctor,
     endpoints,
     keys,
     messages,
     metrics,
     queue,
+    quotas,
     records,
     rules,
     takeovers,
@@ -43,6 +45,7 @@ MODULES = (
     access,
     allow_lists,
     tenants,
+    quotas,
     records,
     dkim,
     takeovers,
@@ -52,6 +55,7 @@ MODULES = (
     keys,
     endpoints,
     clients,
+    doctor,
 )
 
 
