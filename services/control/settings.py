@@ -93,4 +93,14 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         0.2
     )
     follow_seconds: Annotated[float, Meta(description="longest life of one stream of events", gt=0)] = 3600
+    doctor_seconds: Annotated[float, Meta(description="longest wait for the answers to `postlane doctor`", gt=0)] = 12
+    doctor_fill_percent: Annotated[
+        int, Meta(description="`doctor` calls a store or stream nearly full from here on", ge=1, le=100)
+    ] = 80
+    doctor_clock_seconds: Annotated[
+        float, Meta(description="`doctor` calls clocks wrong that are further apart", gt=0)
+    ] = 2
+    doctor_waiting_messages: Annotated[
+        int, Meta(description="`doctor` calls a reader slow that has left so many messages of a stream", ge=1)
+    ] = 10_000
     drain_seconds: Annotated[float, Meta(description="time for requests to finish when told to stop", gt=0)] = 5

@@ -8,6 +8,7 @@ from services.delivery.carrier import Carrier
 from services.delivery.commit import Commits
 from services.delivery.courier import Courier
 from services.delivery.dispatch import Dispatch
+from services.delivery.examination import examination
 from services.delivery.exchangers import Exchangers
 from services.delivery.gates import Gates
 from services.delivery.holds import Holds
@@ -23,6 +24,7 @@ from shared.bus import service
 from shared.bus.client import Bus, connect
 from shared.bus.kv import Replica
 from shared.bus.settings import BusSettings, Topology
+from shared.bus.roll_call import answer_roll_call
 from shared.contract.errors import SettingsFault
 from shared.contract.records import DkimKey
 from shared.contract.requests import (
@@ -84,13 +86,15 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         return worker is None or not worker.cut
 
     commits = Commits(bus, patient)
-    courier = Courier(settings)
+    courier, exchangers = Courier(settings), Exchangers(settings)
+    policies = Policies(settings, bus, exchangers)
+    await answer_roll_call(bus, here.conditions.failing, examination(settings, exchangers, courier))
     carrier = Carrier(
         settings=settings,
         bus=bus,
         gates=gates,
         signer=Signer(keys, master_key, gates),
-        dispatch=Dispatch(settings, Exchangers(settings), courier),
+        dispatch=Dispatch(settings, exchangers, courier, policies),
         suppressions=suppressions,
         metrics=metrics,
         commits=commits,

@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 
 from services.tracker.auditor import Auditor
 from services.tracker.core.projection import SOURCES
+from services.tracker.examination import examination
 from services.tracker.projector import Projector, condition
 from services.tracker.queries import Queries
 from services.tracker.reading import Reading
@@ -16,6 +17,7 @@ from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Store
 from shared.bus.client import connect
 from shared.bus.kv import Replica
+from shared.bus.roll_call import answer_roll_call
 from shared.bus.service import serve
 from shared.bus.settings import BusSettings, Topology
 from shared.contract.standing import Standing
@@ -55,6 +57,7 @@ async def track(room: Room, settings: TrackerSettings, bus_settings: BusSettings
             standing: Replica[Standing] = Replica(bus, "standing", Standing)
             await room.unless_stopped(standing.start(room.tasks))
             auditor = Auditor(bus, store, settings, topology.shards, room.metrics)
+            await answer_roll_call(bus, room.conditions.failing, examination(auditor, settings))
             queries = Queries(store, standing.get, auditor.missing_since)
             service = await serve(bus, "tracker", "What happened to a message", queries.endpoints())
             projector = Projector(bus, store, settings, room.metrics)

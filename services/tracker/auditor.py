@@ -48,6 +48,11 @@ class Auditor:
         self._waiting = Gauge("postlane_audit_unexamined", "Candidates left for later audits", registry=metrics)
         self._at = Gauge("postlane_audit_timestamp_seconds", "When the last audit was completed", registry=metrics)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Queue IDs of the messages that are missing."""
+        return tuple(sorted(self._alarm.missing))
+
     def missing_since(self, queue_id: str) -> datetime | None:
         """Return when an alarm was raised for a message, None if it is not missing."""
         return self._alarm.missing.get(queue_id)

@@ -10,6 +10,7 @@ from services.verifier.advice import Advice
 from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker
 from services.verifier.core.spf import Limits
+from services.verifier.examination import examination
 from services.verifier.measures import Measures
 from services.verifier.resolver import Resolver, system_servers
 from services.verifier.rota import Rota
@@ -17,6 +18,7 @@ from services.verifier.rounds import Rounds
 from services.verifier.settings import VerifierSettings
 from services.verifier.standings import Standings
 from shared.bus.client import connect
+from shared.bus.roll_call import answer_roll_call
 from shared.bus.service import Handler, serve
 from shared.bus.settings import BusSettings
 from shared.contract import requests
@@ -56,6 +58,7 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
     bus = await room.unless_stopped(connect(bus_settings, "verifier"))
     try:
         bus.on_connection(lambda connected: room.ready("bus", connected, "" if connected else "the bus is away"))
+        await answer_roll_call(bus, room.conditions.failing, examination(resolver, settings))
         replica = settings.replica or secrets.token_hex(4)
         lease = timedelta(seconds=settings.lease_seconds)
         rota = Rota(

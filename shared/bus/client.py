@@ -11,6 +11,7 @@ import email.parser
 import json
 import logging
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,7 @@ from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 log = logging.getLogger("bus")
 
 SCAN_BATCH = 500
+COMPLAINTS = 5
 SCAN_BYTES = 16 << 20
 _WRONG_SEQUENCE = {10071, 10164}  # wrong last sequence; the same for a schedule in a replicated stream
 _NO_MESSAGE = 10037
@@ -69,6 +71,8 @@ class Bus:
         self._reconnected: list[Callable[[], Awaitable[None]]] = []
         self._watchers: list[Callable[[bool], None]] = []
         self._moved = asyncio.Event()
+        self.complaints: deque[str] = deque(maxlen=COMPLAINTS)
+        """Permissions the server refused lately, in its own words."""
 
     @property
     def connected(self) -> bool:
@@ -111,6 +115,8 @@ class Bus:
         # A permission violation shows only here; whoever asked sees a time-out.
         if self.epoch:  # before the first connection `connect` itself says what it waits for
             log.error("the bus reports: %s", fault)
+        if "permissions violation" in str(fault).lower() and str(fault) not in self.complaints:
+            self.complaints.append(str(fault))
 
     async def publish(self, subject: str, body: bytes) -> None:
         """Publish at most once; a lost connection is not an error here."""

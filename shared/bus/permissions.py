@@ -9,6 +9,7 @@ import msgspec
 from shared.bus.settings import Topology
 from shared.contract import catalog
 from shared.contract.catalog import BUCKETS, CHANNELS, CONSUMERS, SERVICES, STREAMS, Consumer, Room
+from shared.contract.examination import ROLL_CALL
 from shared.contract.records import LANES
 from shared.contract.subjects import SYNC_PROOF
 
@@ -81,6 +82,11 @@ def permissions_of(room: Room, topology: Topology) -> Permissions:
             answers = True
         if room in askers:
             publish.append(pattern)
+    if room in catalog.ROOMS:
+        subscribe.append(ROLL_CALL)
+        answers = True
+    if room == catalog.ASKS_ROLL_CALL:
+        publish.append(ROLL_CALL)
     if room in MAY_PROVE_SYNC:
         publish.append(SYNC_PROOF)
     return Permissions(publish=_unique(publish), subscribe=_unique(subscribe), responses=answers)

@@ -343,6 +343,9 @@ CHANNELS: tuple[Channel, ...] = (
     ),
 )
 
+ASKS_ROLL_CALL: Room = "control"
+"""Who may ask every process how it is; all rooms answer, on `examination.ROLL_CALL`."""
+
 SERVICES: dict[str, tuple[Room, tuple[Room, ...]]] = {
     "postlane.verifier.>": ("verifier", ("control",)),
     "postlane.tracker.>": ("tracker", ("control",)),

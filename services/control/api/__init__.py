@@ -5,6 +5,7 @@
 /v1/zones, /v1/rules, /v1/operations, …       context-based restrictions                    (IBM; zones.py, rules.py)
 /identity/token                               an API key for a short-lived token            (IBM; tokens.py)
 /v1/postlane/self, /endpoints                 who calls; where to send                      (endpoints.py)
+/v1/postlane/doctor                           how everything is                             (doctor.py)
 /v1/postlane/instances…                       tenants, standing, authorization, suspension  (tenants.py)
 /v1/postlane/instances…/records, /dkim        DNS records, signing keys                     (records.py, dkim.py)
 /v1/postlane/instances…/takeovers             proving a domain another instance has         (takeovers.py)
