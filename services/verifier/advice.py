@@ -46,6 +46,7 @@ class Advice:
             return_path=now.return_path,
             next_dkim=now.next_dkim,
             ed25519=now.ed25519,
+            spare_dkim=now.spare_dkim,
         )
 
     async def _lookup_notes(self, configuration: Configuration, value: str) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     return_path: Observation
     next_dkim: Observation | None
     ed25519: Observation | None
+    spare_dkim: Observation | None
     published: tuple[str, ...]
     """The TXT values at the domain."""
     lookups: int
@@ -111,6 +112,7 @@ class Checker:
             returns = side_by_side.create_task(self._within(until, self._return_path(domain, asked), domain))
             next_dkim = side_by_side.create_task(self._key(configuration, configuration.next_key, asked, until))
             ed25519 = side_by_side.create_task(self._key(configuration, configuration.ed25519_key, asked, until))
+            spare = side_by_side.create_task(self._spare(configuration, asked, until))
             advice = side_by_side.create_task(self._existence(domain, asked, until))
         answer = asked.known.get(Question(domain, "TXT"))
         return Description(
@@ -120,6 +122,7 @@ class Checker:
             return_path=returns.result(),
             next_dkim=next_dkim.result(),
             ed25519=ed25519.result(),
+            spare_dkim=spare.result(),
             published=answer.values if isinstance(answer, Records) else (),
             lookups=await self._lookups(domain, asked, until),
             advice=advice.result(),
@@ -190,6 +193,19 @@ class Checker:
             return None
         looking = self._key_at(configuration, key.selector, key.value, asker)
         return await self._within(until, looking, dkim_name(configuration, key.selector))
+
+    async def _spare(self, configuration: Configuration, asker: Asker, until: float) -> Observation | None:
+        """Look at the selector a delegated domain keeps for its next rotation."""
+        selector = configuration.spare_selector
+        if not selector or configuration.next_key is not None:
+            return None
+        name, target = dkim_name(configuration, selector), f"{selector}.{configuration.dkim_zone}"
+
+        async def look() -> Observation:
+            answer = await asker.ask(Question(name, "TXT"))
+            return self._observation(dkim_record.judge_alias(answer, name, target), name, answer.evidence)
+
+        return await self._within(until, look(), name)
 
     async def _key_at(self, configuration: Configuration, selector: str, value: str, asker: Asker) -> Observation:
         name = dkim_name(configuration, selector)

@@ -58,6 +58,8 @@ class RecordsSeen(Request, frozen=True, kw_only=True):
     """The key a rotation introduces, if one is under way."""
     ed25519: Observation | None = None
     """The second signing key, if there is one."""
+    spare_dkim: Observation | None = None
+    """Whether the second selector of a delegated domain leads into the operator's zone."""
 
 
 class LookForChallenge(Request, frozen=True, kw_only=True):

@@ -111,9 +111,9 @@ def wait(
                 else:
                     say(f"{found['domain']} is {'ready to send' if found['sending'] else found['state']}")
                 raise typer.Exit(DONE)
-            lacking = "; ".join(found["missing"])
+            lacking = "".join(f"\n  - {each}" for each in found["missing"])
             if lacking != said:
-                say(f"{found['domain']}: {lacking}", Form.json)
+                say(f"{found['domain']} waits for:{lacking}", Form.json)
                 if not said:
                     say(PROPAGATION, Form.json)
                 said, pause = lacking, VERIFY_PAUSE_SECONDS
@@ -147,8 +147,8 @@ def show(
             fields(detail | {"dns": advice}, output)
             return
         names = ["domain", "id", "name", "state", "authorization", "suspended_by_operator", "sending", "users"]
-        fields(detail["overview"], output, [*names, "created_at"])
-        fields(detail, output, ["description", "when_suspended", "reply_to", "reply_to_confirmed_at"])
+        names += ["created_at", "description", "when_suspended", "reply_to", "reply_to_confirmed_at"]
+        fields(detail | detail["overview"], output, names)
         for lacking in detail["overview"]["missing"]:
             typer.echo(f"missing: {lacking}")
         typer.echo("")

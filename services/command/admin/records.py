@@ -54,7 +54,7 @@ def print_changes(advice: dict[str, Any]) -> None:
 
 
 def _print_table(listed: list[dict[str, Any]]) -> None:
-    cells = [[each["kind"].upper(), each["state"], each["name"], each["detail"]] for each in listed]
+    cells = [[each["kind"].upper(), _state(each), each["name"], each["detail"]] for each in listed]
     table(["record", "state", "name", "detail"], cells)
     for record in listed:
         if not record["value"]:
@@ -63,6 +63,11 @@ def _print_table(listed: list[dict[str, Any]]) -> None:
         if record["state"] == "wrong":
             for seen in record["observed"]:
                 say(f"  published now: {seen}")
+
+
+def _state(record: dict[str, Any]) -> str:
+    optional = "" if record.get("required", True) or record["state"] in ("fine", "advised") else ", optional"
+    return f"{record['state']}{optional}"
 
 
 def zone_lines(listed: list[dict[str, Any]]) -> Iterator[str]:

@@ -110,7 +110,7 @@ def _keys(configuration: Configuration, seen: RecordsSeen | Standing | None) -> 
     if configuration.next_key is not None:
         listed.append(_key(configuration, "dkim-next", configuration.next_key, seen.next_dkim if seen else None))
     elif configuration.spare_selector:
-        listed.append(_spare(configuration))
+        listed.append(_spare(configuration, seen.spare_dkim if isinstance(seen, RecordsSeen) else None))
     if configuration.ed25519_key is not None:
         listed.append(_key(configuration, "dkim-ed25519", configuration.ed25519_key, seen.ed25519 if seen else None))
     return tuple(listed)
@@ -130,14 +130,16 @@ def _key(configuration: Configuration, kind: RecordKind, key: PublishedKey, seen
     )
 
 
-def _spare(configuration: Configuration) -> RecordAdvice:
+def _spare(configuration: Configuration, seen: Observation | None) -> RecordAdvice:
+    later = "for the next rotation of the key, which then needs nothing of you"
     return RecordAdvice(
         kind="dkim-spare",
         name=dkim_name(configuration, configuration.spare_selector),
         value=f"{configuration.spare_selector}.{configuration.dkim_zone}.",
         type="CNAME",
-        state="advised",
-        detail="for the next rotation of the key, which then needs nothing of you; it is not looked up before that",
+        state=_state(seen, seen.values) if seen else "advised",
+        detail=f"{seen.detail} It is {later}." if seen else later,
+        observed=seen.values if seen else (),
         required=False,
     )
 

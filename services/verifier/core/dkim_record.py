@@ -52,6 +52,18 @@ def judge(answer: Answer, name: str, ours: str, delegated_to: str = "") -> Findi
             return Finding(verdict=verdict, detail=detail, values=values)
 
 
+def judge_alias(answer: Answer, name: str, delegated_to: str) -> Finding:
+    """Judge whether a CNAME leads where it is to lead, whatever lies there by now."""
+    canonical = answer.evidence.canonical
+    if canonical == delegated_to:
+        return Finding(verdict="pass", detail=f"{name} leads to {canonical}.", values=(canonical,))
+    if isinstance(answer, Unknown) and not canonical:
+        return Finding(verdict="unknown", detail=f"The CNAME record at {name} could not be looked up: {answer.why}.")
+    values = (canonical,) if canonical else answer.values if isinstance(answer, Records) else ()
+    found = f"{name} leads to {canonical}" if canonical else f"There is no CNAME record at {name}"
+    return Finding(verdict="fail", detail=f"{found}: publish a CNAME record to {delegated_to}.", values=values)
+
+
 def _absent(name: str, canonical: str, delegated_to: str) -> str:
     if delegated_to and canonical == delegated_to:
         return f"{name} leads to {canonical}, but the relay's operator has not published the key there: tell them."

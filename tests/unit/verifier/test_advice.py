@@ -56,3 +56,21 @@ def test_a_delegated_key_that_is_missing_names_who_has_to_act() -> None:
     assert "operator has not published" in led.detail
     astray = dkim_record.judge(Absent(Evidence(canonical="x.example")), "s1._domainkey.example.com", "p=AAAA", target)
     assert "x.example, where it points" in astray.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Absent(Evidence(canonical="t.dkim.relay.example")), "pass"),
+        (Records(("v=DKIM1; p=",), Evidence(canonical="t.dkim.relay.example")), "pass"),
+        (Unknown("no answer", Evidence(canonical="t.dkim.relay.example")), "pass"),
+        (Absent(Evidence(canonical="elsewhere.example")), "fail"),
+        (Absent(), "fail"),
+        (Records(("v=DKIM1; p=AAAA",)), "fail"),
+        (Unknown("no answer"), "unknown"),
+    ],
+)
+def test_an_alias_is_judged_by_where_it_leads(answer: Answer, verdict: str) -> None:
+    """The operator publishes behind it only when a rotation begins."""
+    finding = dkim_record.judge_alias(answer, "t._domainkey.example.com", "t.dkim.relay.example")
+    assert finding.verdict == verdict
