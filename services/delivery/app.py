@@ -14,6 +14,7 @@ from services.delivery.gates import Gates
 from services.delivery.holds import Holds
 from services.delivery.metrics import Metrics
 from services.delivery.notices import Notices
+from services.delivery.policies import Policies
 from services.delivery.queue import Queue
 from services.delivery.settings import DeliverySettings
 from services.delivery.signer import Signer
@@ -23,8 +24,8 @@ from services.delivery.worker import Worker
 from shared.bus import service
 from shared.bus.client import Bus, connect
 from shared.bus.kv import Replica
-from shared.bus.settings import BusSettings, Topology
 from shared.bus.roll_call import answer_roll_call
+from shared.bus.settings import BusSettings, Topology
 from shared.contract.errors import SettingsFault
 from shared.contract.records import DkimKey
 from shared.contract.requests import (
@@ -101,7 +102,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         shards=topology.shards,
     )
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
-    for replica in (gates.directory, gates.standing, keys, suppressions.replica):
+    for replica in (gates.directory, gates.standing, keys, suppressions.replica, policies.replica):
         await here.unless_stopped(replica.start(here.tasks))
     here.ready("snapshot", True)
     queue = Queue(settings, topology.shards, bus, gates, commits, holds)
