@@ -1,15 +1,19 @@
 """Independent clients submit; each gets a queue ID, its message arrives, verifies, and is tracked as delivered."""
 
 import base64
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import dkim
 import pytest
 
 from tests.journeys.test_first_message import arrived, published_key
+from tests.judges.debian import environment, unpacked
+from tests.judges.toolbox import node_package
 from tests.system import System, eventually, queue_id_of
 
 pytestmark = pytest.mark.judge
@@ -23,9 +27,9 @@ def need(program: str) -> str:
     return path
 
 
-def run(command: list[str], text: str = "") -> str:
+def run(command: list[str], text: str = "", variables: dict[str, str] | None = None) -> str:
     """Run a client and return all it printed."""
-    result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False, env=variables)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
 
@@ -97,7 +101,57 @@ def by_openssl(system: System, marker: str, _directory: Path) -> str:
     return heard
 
 
-@pytest.mark.parametrize("client", [by_swaks, by_curl, by_openssl])
+def by_msmtp(system: System, marker: str, directory: Path) -> str:
+    """Submit with msmtp, which chooses AUTH PLAIN and checks the certificate."""
+    tenant = system.tenant
+    account = directory / "msmtprc"
+    account.write_text(
+        f"account default\nhost 127.0.0.1\nport {system.ready['smtp']['port']}\n"
+        f"tls on\ntls_starttls on\ntls_trust_file {system.ready['ca_file']}\n"
+        f"auth on\nuser {tenant['username']}\npassword {tenant['password']}\nfrom app@{tenant['domain']}\n"
+    )
+    account.chmod(0o600)
+    return run(
+        [need("msmtp"), "-v", "-C", str(account), "--", "delivered@inbox.example"],
+        system.message("delivered@inbox.example", marker).decode().replace("\r\n", "\n"),
+    )
+
+
+def by_s_nail(system: System, marker: str, _directory: Path) -> str:
+    """Submit with s-nail, as scripts on Debian do."""
+    tenant, root = system.tenant, unpacked("s-nail")
+    login = f"{tenant['username']}:{quote(tenant['password'], safe='')}"
+    settings = ["v15-compat", f"mta=smtp://{login}@localhost:{system.ready['smtp']['port']}", "smtp-use-starttls"]
+    settings += [f"tls-ca-file={system.ready['ca_file']}", "tls-ca-no-defaults", "tls-verify=strict"]
+    settings += ["smtp-auth=login", f"from=app@{tenant['domain']}", "hostname=client.example", "sendwait"]
+    options = [each for setting in settings for each in ("-S", setting)]
+    return run(
+        [str(root / "usr/bin/s-nail"), "-:/", "-vv", *options, "-s", marker, "delivered@inbox.example"],
+        "Hello from s-nail.\n",
+        environment(root),
+    )
+
+
+def by_nodemailer(system: System, marker: str, _directory: Path) -> str:
+    """Submit with nodemailer."""
+    tenant = system.tenant
+    wish = {
+        "port": system.ready["smtp"]["port"], "ca": system.ready["ca_file"], "username": tenant["username"],
+        "password": tenant["password"],
+        "message": {
+            "from": f"App <app@{tenant['domain']}>", "to": "delivered@inbox.example", "subject": marker,
+            "text": "Hello in plain text, with ünïcode.", "html": "<p>Hello in <b>HTML</b>, with ünïcode.</p>",
+        },
+    }  # fmt: skip
+    packages = node_package("nodemailer")
+    return run(
+        [need("node"), str(Path(__file__).parent / "tools" / "submission.js")],
+        json.dumps(wish),
+        {"NODE_PATH": str(packages / "node_modules"), "PATH": "/usr/bin:/bin"},
+    )
+
+
+@pytest.mark.parametrize("client", [by_swaks, by_curl, by_openssl, by_msmtp, by_s_nail, by_nodemailer])
 def test_a_clients_message_is_delivered_and_verifies(
     system: System, tmp_path: Path, client: Callable[[System, str, Path], str]
 ) -> None:
