@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -118,6 +119,29 @@ def settings(room: Annotated[str, typer.Argument(help="a room, bus, topology or 
     typer.echo(page(room))
 
 
+@app.command()
+def export(file: Annotated[Path, typer.Argument(help="file to write; only you will be able to read it")]) -> None:
+    """Write the whole directory, secrets sealed, to one file. On the host, with control's settings."""
+    from services.command import transfer
+
+    typer.echo(transfer.export(_transfer(), os.environ, _settings_file(), file))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="file that `postlane export` wrote")],
+    replace: Annotated[bool, typer.Option("--replace", help="let the file win where this directory differs")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Take over the directory of an export, on the host, with control's settings. Status 6 if anything differs here."""
+    from services.command import transfer
+    from services.command.admin.exits import CONFLICT
+
+    sentence, done = transfer.import_(_transfer(), os.environ, _settings_file(), file, replace, dry_run)
+    typer.echo(sentence, err=not done)
+    raise typer.Exit(0 if done else CONFLICT)
+
+
 @app.command("send-test")
 def send_test(
     to: Annotated[str, typer.Option(help="recipient")] = "delivered@inbox.example",
@@ -184,6 +208,10 @@ def _make_operator_key(description: str) -> str:
     """Make an operator's key with control's own right to write; the verbs import no room."""
     keys = importlib.import_module("services.control.keys")
     return str(asyncio.run(keys.add_operator_key(os.environ, _settings_file(), description)))
+
+
+def _transfer() -> ModuleType:
+    return importlib.import_module("services.control.transfer")
 
 
 def _reseal() -> tuple[int, int, tuple[str, ...]]:
