@@ -14,6 +14,7 @@ Resealer = Callable[[], tuple[int, int, tuple[str, ...]]]
 def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, reseal: Resealer | None = None) -> None:
     """Add the verbs to the command."""
     from services.command.admin import (
+        apply,
         connect,
         credential,
         doctor,
@@ -41,6 +42,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
     app.add_typer(queue.app, name="queue")
     app.add_typer(key.make_app(make_operator_key, reseal), name="key")
     app.command("login")(login.login)
+    app.command("apply")(apply.apply)
     app.add_typer(profile.app, name="profile")
     app.command("doctor")(doctor.doctor)
     app.command("connect")(connect.connect)

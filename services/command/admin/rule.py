@@ -1,5 +1,6 @@
 """`postlane rule`: which zones may reach the SMTP interface."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,17 +30,7 @@ def add(
     with Client() as client:
         account = client.instance(instance)
         known = zones(client, account)
-        attributes = [{"name": "networkZoneId", "value": ",".join(find(known, each)["id"] for each in zone)}]
-        if endpoint:
-            attributes.append({"name": "endpointType", "value": ",".join(endpoint)})
-        resource = {"accountId": account, "serviceName": SERVICE, "serviceInstance": account}
-        wish = {
-            "description": description,
-            "contexts": [{"attributes": attributes}],
-            "resources": [{"attributes": [{"name": name, "value": value} for name, value in resource.items()]}],
-            "operations": {"api_types": [{"api_type_id": SMTP}]},
-            "enforcement_mode": mode,
-        }
+        wish = body(account, [find(known, each)["id"] for each in zone], endpoint or (), mode, description)
         others = [r for r in client.get("/v1/rules", account_id=account)["rules"] if r["enforcement_mode"] == "enabled"]
         made = client.call("POST", "/v1/rules", json=wish)
         if others and mode == "enabled":
@@ -48,7 +39,22 @@ def add(
                 "`postlane rule explain --address …` says whether yours still gets in",
                 Form.json,
             )
-        rows([made if output is Form.json else _shown(made, known)], COLUMNS, output)
+        rows([made if output is Form.json else shown(made, known)], COLUMNS, output)
+
+
+def body(account: str, zone_ids: Sequence[str], endpoints: Sequence[str], mode: str, text: str) -> dict[str, Any]:
+    """Return a rule as the API takes it: one context, for the SMTP interface of one instance."""
+    attributes = [{"name": "networkZoneId", "value": ",".join(zone_ids)}]
+    if endpoints:
+        attributes.append({"name": "endpointType", "value": ",".join(endpoints)})
+    resource = {"accountId": account, "serviceName": SERVICE, "serviceInstance": account}
+    return {
+        "description": text,
+        "contexts": [{"attributes": attributes}],
+        "resources": [{"attributes": [{"name": name, "value": value} for name, value in resource.items()]}],
+        "operations": {"api_types": [{"api_type_id": SMTP}]},
+        "enforcement_mode": mode,
+    }
 
 
 COLUMNS = ["id", "zones", "endpoints", "enforcement_mode", "description"]
@@ -62,7 +68,7 @@ def list_(instance: InstanceOption = "", output: Output = Form.table) -> None:
         found = client.get("/v1/rules", account_id=account)["rules"]
         if output is Form.table:
             known = zones(client, account)
-            found = [_shown(rule, known) for rule in found]
+            found = [shown(rule, known) for rule in found]
         rows(found, COLUMNS, output, "no rule, so nobody reaches SMTP: postlane rule add --zone NAME")
 
 
@@ -175,7 +181,8 @@ def remove(
         say(f"removed {found[0]['id']}", Form.json)
 
 
-def _shown(rule: dict[str, Any], known: list[dict[str, Any]]) -> dict[str, Any]:
+def shown(rule: dict[str, Any], known: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a rule with the names of its zones, and its endpoints."""
     names = {each["id"]: each["name"] for each in known}
     values = [(a["name"], a["value"]) for context in rule["contexts"] for a in context["attributes"]]
     found = [part.strip() for name, value in values if name == "networkZoneId" for part in value.split(",")]
