@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from services.command.customer import ApiRefused, Customer
 from services.command.demo_tenant import ensure_demo_tenant
 from services.command.ports import Ports, check, free_port, free_ports
 from services.command.profile import DEFAULT, write_profile
@@ -162,7 +163,10 @@ async def _bring_up(
     await _provision(workspace, plan, topology, server, supervisor)
     tell("streams, consumers and buckets are as declared; waiting for " + ", ".join(rooms))
     await _all_ready(workspace, plan, rooms, supervisor)
+    again = workspace.secret(OPERATOR_KEY) is not None
     operator_key = await _operator_key(workspace, plan)
+    if again and (waiting := await _waiting(plan, operator_key)):
+        tell(f"{waiting} message{'s' if waiting > 1 else ''} of the last time wait in the queue: `postlane queue ls`")
     profile = {"url": f"http://{LOOPBACK}:{plan.ports.http}", "api_key": operator_key}
     tenant = None
     if wishes.sandbox and wishes.tenant:
@@ -195,6 +199,17 @@ async def _bring_up(
         draft.write_text(json.dumps(state.ready_file(), indent=2) + "\n")
         draft.replace(wishes.ready_file)
     return state
+
+
+async def _waiting(plan: Plan, operator_key: str) -> int:
+    """Return how many messages lie in the queue, 0 if that cannot be told at once."""
+    customer = Customer(f"http://{LOOPBACK}:{plan.ports.http}", operator_key)
+    try:
+        return int((await customer.call("GET", "/v1/postlane/queue", params={"limit": 1}))["total"])
+    except ApiRefused:
+        return 0
+    finally:
+        await customer.close()
 
 
 async def _provision(

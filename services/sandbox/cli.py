@@ -17,8 +17,22 @@ dns_app = typer.Typer(
 )
 app.add_typer(dns_app, name="dns")
 
+
+def _unnamed() -> Path:
+    raise typer.BadParameter(
+        "no sandbox is known here: start `postlane up --sandbox`, or name its directory with --directory"
+    )
+
+
 Directory = Annotated[
-    Path, typer.Option("--directory", envvar="POSTLANE_SANDBOX_DIRECTORY", help="the sandbox's directory")
+    Path,
+    typer.Option(
+        "--directory",
+        envvar="POSTLANE_SANDBOX_DIRECTORY",
+        help="the sandbox's directory; default: that of `postlane up` on this machine",
+        default_factory=_unnamed,
+        show_default=False,
+    ),
 ]
 
 

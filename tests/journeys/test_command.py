@@ -4,6 +4,7 @@ import json
 import re
 import smtplib
 import tomllib
+from pathlib import Path
 
 import pytest
 import typer.testing
@@ -221,3 +222,50 @@ def test_keys_of_a_manager_reach_one_instance(system: System, monkeypatch: pytes
     (listed,) = [each for each in lines(system, "key", "ls") if each["id"] == made["id"]]
     assert listed["state"] == "revoked"
     assert "key." + str(made["id"]) in system.postlane("audit").stdout
+
+
+def test_what_cannot_be_meant_is_refused_with_what_can(system: System) -> None:
+    """A status that does not exist, a reference that is none: each is told what would do."""
+    nonsense = inside(system, "search", "--status", "nonsense")
+    assert nonsense.exit_code == INVALID
+    assert "queued, held, deferred, delivered, bounced, expired, suppressed, dropped, captured" in nonsense.stderr
+    reference = inside(system, "refused", "foo")
+    assert reference.exit_code == UNKNOWN
+    assert "foo is not the reference of a refusal: it looks like R-" in reference.stderr
+
+
+def test_a_user_of_a_domain_that_is_not_open_is_told_what_is_missing(system: System) -> None:
+    """The credentials are made; that they do not work yet is said at once, with what to do."""
+    inside(system, "domain", "add", "early.example")
+    made = inside(system, "user", "add", "early.example")
+    assert made.exit_code == 0
+    assert "early.example cannot send yet: " in made.stderr
+    assert "questionnaire has not been submitted (postlane domain show early.example)" in made.stderr
+    inside(system, "domain", "rm", "early.example", "--yes")
+
+
+def test_times_look_the_same_wherever_people_read_them(system: System) -> None:
+    """Fields, timeline and sentences: to the second, in UTC."""
+    queue_id = system.send("delivered@inbox.example", "times")
+    eventually("delivered", lambda: system.status(queue_id) == "delivered")
+    shown = inside(system, "track", queue_id).stdout
+    times = re.findall(r"\d{4}-\d\d-\d\d.\d\d:\d\d:\d\d\S*", shown)
+    assert len(times) >= 4
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ[:,;.]?", each) for each in times), shown
+
+
+def test_the_queue_shows_domains_and_a_second_start_says_what_waits(tmp_path: Path) -> None:
+    """What was not finished when `up` ended is named by sender domain, and announced when it starts again."""
+    again = System(tmp_path / "again", POSTLANE_DELIVERY_RETRY_WAITS_SECONDS="600")
+    again.start()
+    try:
+        queue_id = again.send("defer+5x@inbox.example", "waits")
+        eventually("deferred", lambda: again.status(queue_id) == "deferred")
+        again.stop()
+        again.start()
+        assert "1 message of the last time wait" in again.output.read_text()
+        (entry,) = lines(again, "queue", "ls")
+        assert (entry["queue_id"], entry["domain"], entry["where"]) == (queue_id, again.tenant["domain"], "later")
+        assert again.tenant["domain"] in inside(again, "queue", "ls").stdout
+    finally:
+        again.stop()

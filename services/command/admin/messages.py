@@ -9,8 +9,8 @@ import typer
 
 from services.command.admin.client import Client, InstanceOption
 from services.command.admin.exits import DONE, NEGATIVE, OF_STATUS, OPEN, UNKNOWN, failure
-from services.command.admin.output import Form, Output, fields, rows, say, table
-from shared.mail.ids import parse_queue_id
+from services.command.admin.output import Form, Output, fields, moment, rows, say, table
+from shared.mail.ids import parse_queue_id, parse_reference
 
 QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="as in the server's 250 reply")]
 HEARD_OF_SECONDS = 5.0
@@ -82,7 +82,7 @@ def _show(found: dict[str, Any], output: Form) -> None:
     )
     typer.echo("")
     for entry in found["timeline"]:
-        typer.echo(f"{_time(entry['at'])}  {entry['sentence']}")
+        typer.echo(f"{moment(entry['at'])}  {entry['sentence']}")
 
 
 def _reply(last: dict[str, Any] | None) -> str:
@@ -90,10 +90,6 @@ def _reply(last: dict[str, Any] | None) -> str:
         return "-"
     words = [str(last["code"]) if last.get("code") else "", last.get("enhanced", ""), last.get("text", "")]
     return " ".join(word for word in words if word)
-
-
-def _time(text: str) -> str:
-    return text.replace("T", " ")[:23].removesuffix("Z")
 
 
 def _follow(client: Client, found: dict[str, Any], timeout: float, output: Form) -> int:
@@ -120,7 +116,7 @@ def _told(event: dict[str, Any]) -> str:
     else:
         states = ", ".join(f"{r['address']} {r['status']}" for r in event["recipients"])
         text = f"{event['status']}: {event.get('explanation') or states}"
-    return f"{_time(event['at'])}  {text}"
+    return f"{moment(event['at'])}  {text}"
 
 
 def why(queue_id: QueueId, output: Output = Form.table) -> None:
@@ -137,7 +133,9 @@ def search(
     recipient: Annotated[str, typer.Option(help="address of a recipient")] = "",
     sender: Annotated[str, typer.Option(help="address of the sender")] = "",
     message_id: Annotated[str, typer.Option(help="Message-ID")] = "",
-    status: Annotated[str, typer.Option(help="queued, held, deferred, delivered, bounced, expired …")] = "",
+    status: Annotated[
+        str, typer.Option(help="queued, held, deferred, delivered, bounced, expired, suppressed, dropped or captured")
+    ] = "",
     domain: Annotated[str, typer.Option(help="sender domain, or ID of its configuration")] = "",
     since: Annotated[str, typer.Option(help="from this time on, for example 2026-11-01T00:00:00Z")] = "",
     until: Annotated[str, typer.Option(help="up to this time")] = "",
@@ -174,6 +172,10 @@ def refused(
     output: Output = Form.table,
 ) -> None:
     """Explain why a submission was refused, and what to do."""
+    if parse_reference(reference) is None:
+        raise failure(
+            UNKNOWN, f"{reference} is not the reference of a refusal: it looks like R-01AB23CD45, in the server's reply"
+        )
     with Client() as client:
         found = client.get(f"/v1/postlane/refusals/{reference}")
         if output is Form.json:

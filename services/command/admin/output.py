@@ -1,6 +1,7 @@
 """What a verb prints: an aligned table for people, one JSON object per line for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -15,6 +16,9 @@ class Form(StrEnum):
     table = "table"
     json = "json"
 
+
+_NUMBER = re.compile(r"\d+|-")
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
 
 Output = Annotated[Form, typer.Option("--output", "-o", help="table, or json: one object per line")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
@@ -36,13 +40,22 @@ def rows(items: Iterable[Mapping[str, Any]], columns: Sequence[str], form: Form,
 def table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Print aligned columns; the last one is as long as it is."""
     widths = [max(len(head), *(len(row[n]) for row in cells)) for n, head in enumerate(heads)]
-    typer.echo(typer.style(_line([head.upper() for head in heads], widths), bold=sys.stdout.isatty()))
+    # Numbers stand with their units one below the other.
+    numbers = [all(_NUMBER.fullmatch(row[n]) for row in cells) for n in range(len(heads))]
+    typer.echo(typer.style(_line([head.upper() for head in heads], widths, numbers), bold=sys.stdout.isatty()))
     for row in cells:
-        typer.echo(_line(row, widths))
+        typer.echo(_line(row, widths, numbers))
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def _line(row: Sequence[str], widths: Sequence[int], numbers: Sequence[bool]) -> str:
+    columns = zip(row, widths, numbers, strict=True)
+    return "  ".join(cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns).rstrip()
+
+
+def moment(text: str) -> str:
+    """Return a time of the API as people are shown it: to the second, in UTC."""
+    found = _MOMENT.fullmatch(text)
+    return f"{found[1]} {found[2]}Z" if found else text
 
 
 def fields(item: Mapping[str, Any], form: Form, names: Sequence[str] = ()) -> None:
@@ -79,4 +92,4 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(_cell(item) for item in value) or "-"
-    return str(value)
+    return moment(str(value))

@@ -25,7 +25,7 @@ def list_(
     with Client() as client:
         configuration = client.configuration(client.instance(instance), domain)["id"] if domain else ""
         found = client.get("/v1/postlane/queue", configuration=configuration, where=where, limit=limit)
-        rows(found["entries"], ["queue_id", "where", "configuration"], output, "the queue is empty")
+        rows(found["entries"], ["queue_id", "domain", "where"], output, "the queue is empty")
         if found["total"] > len(found["entries"]):
             say(f"{found['total']} in all", Form.json)
 

@@ -26,7 +26,8 @@ def add(
     """Make SMTP credentials; the password is shown this once."""
     with Client() as client:
         where = client.instance(instance)
-        path = ibm_path_of(where, client.configuration(where, domain)["id"]) + "/users"
+        configuration = client.configuration(where, domain)
+        path = ibm_path_of(where, configuration["id"]) + "/users"
         query = {"username_to_clone": clone} if clone else {}
         made = client.call("POST", path, json={"description": description}, params=query)
         fields(made, output, ["username", "password", "domain", "description", "id"])
@@ -37,6 +38,9 @@ def add(
                         say(f"server ({endpoint['region']}, {kind})  {endpoint[kind]}  STARTTLS, AUTH PLAIN or LOGIN")
             if "password" in made:
                 say("the password cannot be shown again")
+            for lacking in configuration["missing"]:
+                what = f"{lacking.rstrip('.')} (postlane domain show {domain})"
+                say(f"{made['domain']} cannot send yet: {what}", Form.json)
 
 
 @app.command()

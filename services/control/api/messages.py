@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 from litestar import get
@@ -17,13 +17,14 @@ from services.control.api.desk import Desk
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unknown
 from shared.contract import requests, subjects
-from shared.contract.envelope import FINAL
+from shared.contract.envelope import FINAL, RecipientStatus
 from shared.contract.errors import BusUnavailable
 from shared.contract.requests import MessageDescription, MessagesFound, RefusalDescription
 from shared.mail.ids import parse_queue_id, parse_reference
 
 MOST_FOUND = 500
 STATUS = "STATUS"
+STATUSES: tuple[str, ...] = get_args(RecipientStatus)
 
 
 async def _described(request: Http, desk: Desk, queue_id: str) -> MessageDescription:
@@ -103,6 +104,10 @@ async def search_messages(
     """Search messages, newest first."""
     if not 1 <= limit <= MOST_FOUND or offset < 0:
         raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST_FOUND}, offset not negative", "limit"))
+    if status and status not in STATUSES:
+        raise bad_request(
+            Fault("invalid_status", f"{status!r} is not a status; use one of {', '.join(STATUSES)}", "status")
+        )
     for name, at in (("since", since), ("until", until)):
         if at is not None and at.tzinfo is None:
             raise bad_request(Fault("invalid_time", f"{name} needs a time zone, as 2026-11-01T00:00:00Z", name))

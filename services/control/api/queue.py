@@ -27,6 +27,23 @@ class Act(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str = ""
 
 
+class QueuedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One message on the mail path."""
+
+    queue_id: str
+    configuration: str
+    domain: str
+    """The sender domain of the configuration, "" if that is gone."""
+    where: Literal["ready", "later", "held", "due"]
+
+
+class QueuedMessages(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages on the mail path, oldest first; `total` counts all that match."""
+
+    entries: tuple[QueuedMessage, ...]
+    total: int
+
+
 @get("/v1/postlane/queue", tags=["queue"])
 async def list_queue(
     request: Http,
@@ -34,7 +51,7 @@ async def list_queue(
     configuration: Annotated[str, Parameter(query="configuration")] = "",
     where: Annotated[str, Parameter(query="where", description="ready, later, held or due")] = "",
     limit: Annotated[int, Parameter(query="limit")] = 100,
-) -> QueueListing:
+) -> QueuedMessages:
     """List messages on the mail path; only operators may list all configurations at once."""
     caller = caller_of(request)
     if where not in PLACES:
@@ -42,13 +59,24 @@ async def list_queue(
     if not 1 <= limit <= MOST:
         raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST}", "limit"))
     if configuration:
-        found = desk.directory.get(f"configuration.{configuration}", Configuration)
+        found = _configuration(desk, configuration)
         if found is None or not caller.reaches(found.instance):
             raise unknown("configuration", configuration)
     elif not caller.is_operator:
         raise bad_request(Fault("configuration_missing", "name the configuration to list", "configuration"))
     wish = requests.ListQueue(configuration=configuration, where=where, limit=limit)
-    return await desk.ask("delivery", requests.QUEUE_LIST, wish, QueueListing)
+    listed = await desk.ask("delivery", requests.QUEUE_LIST, wish, QueueListing)
+    configurations = {entry.configuration for entry in listed.entries}
+    domains = {c: found.domain for c in configurations if (found := _configuration(desk, c))}
+    entries = [
+        msgspec.convert(msgspec.to_builtins(entry) | {"domain": domains.get(entry.configuration, "")}, QueuedMessage)
+        for entry in listed.entries
+    ]
+    return QueuedMessages(entries=tuple(entries), total=listed.total)
+
+
+def _configuration(desk: Desk, identity: str) -> Configuration | None:
+    return desk.directory.get(f"configuration.{identity}", Configuration)
 
 
 @post("/v1/postlane/queue/{queue_id:str}", status_code=200, tags=["queue"])
