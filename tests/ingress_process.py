@@ -255,6 +255,12 @@ class IngressProcess:
             lines = probe.makefile("rb").read().decode().splitlines()
         return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"{name} "))
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
     def stop(self) -> int:
         """Tell it to stop and return its exit status."""
         assert self.process is not None

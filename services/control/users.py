@@ -127,7 +127,7 @@ class Users:
             raise unknown("password", password_id)
 
         def revoked(present: User) -> User:
-            if all(password.id == password_id for password in _live(present, at)):
+            if [password.id for password in _live(present, at)] == [password_id]:
                 raise conflict(
                     "last_password",
                     f"it is the only password of {present.username} that works: rotate first, or remove the user",
@@ -157,7 +157,7 @@ class Users:
                 raise conflict(
                     "too_many_passwords",
                     f"{present.username} has {LIVE_PASSWORDS} passwords that work, the older one ends at "
-                    f"{first:%Y-%m-%dT%H:%M:%SZ}; to end them now, rotate without keeping",
+                    f"{first:%Y-%m-%dT%H:%M:%SZ}; to end one now, revoke it; to end both, rotate without keeping",
                 )
             ending = tuple(
                 msgspec.structs.replace(p, expires_at=min(until, p.expires_at or until)) for p in live if until > at

@@ -20,6 +20,7 @@ from shared.contract.siblings import Spending
 from shared.mail import reply
 from shared.runtime import clock
 
+UNLIMITED = Rates()
 PAUSE_SECONDS = 0.02
 """Between two times of telling."""
 BURY_SECONDS = 60.0
@@ -44,43 +45,50 @@ class Quotas:
         tasks.create_task(self._share(), name="quotas for the siblings")
 
     def used_up(self, account: Account, admitted: Admitted) -> Refusal | None:
-        """Refuse for now if a quota of the configuration or of its user is used up."""
+        """Refuse for now if a quota of the configuration or of its user is used up, or too much is held already."""
+        configuration = account.configuration
+        cap = configuration.hold_cap
+        if admitted.held and self._tally.held(configuration.id, _since(admitted)) >= cap:
+            return Refusal(
+                reply.HOLD_FULL.with_(domain=configuration.domain),
+                f"{cap} messages are held already, the cap of the configuration",
+                configuration.instance,
+                configuration.id,
+            )
         now = _seconds()
-        user = account.user
-        for key, rates, whose in (
-            (account.configuration.id, admitted.rates, "the configuration"),
-            (user.id, Rates(per_hour=user.messages_per_hour), f"the user {user.username}"),
-        ):
+        for key, rates in _limits(account, admitted):
             wait = self._tally.wait(key, rates, now)
             if wait is not None:
+                whose = "the configuration" if key == configuration.id else f"the user {account.user.username}"
                 return Refusal(
                     reply.RATE_LIMITED.with_(quota=wait.quota, seconds=str(wait.seconds)),
                     f"{whose} has used up its quota of {wait.quota}; it starts anew in {wait.seconds} seconds",
-                    account.configuration.instance,
-                    account.configuration.id,
+                    configuration.instance,
+                    configuration.id,
                 )
         return None
 
-    def take(self, account: Account, admitted: Admitted) -> None:
-        """Count a message that is about to be stored."""
+    def take(self, account: Account, admitted: Admitted) -> Refusal | None:
+        """Count a message that is about to be stored, or refuse it for now."""
+        refusal = self.used_up(account, admitted)
+        if refusal is not None:
+            return refusal
         now = _seconds()
-        self._tally.take(account.configuration.id, admitted.rates, now)
-        self._tally.take(account.user.id, Rates(per_hour=account.user.messages_per_hour), now)
+        for key, rates in _limits(account, admitted):
+            self._tally.take(key, rates, now)
+        if admitted.held:
+            self._tally.hold(account.configuration.id, _since(admitted), account.configuration.hold_cap)
         if self._tally.hurry:
             self._hurry.set()
+        return None
 
-    def give(self, account: Account) -> None:
+    def give(self, account: Account, admitted: Admitted) -> None:
         """Take the count back: the message was not stored."""
-        self._tally.give(account.configuration.id)
-        self._tally.give(account.user.id)
-
-    def held(self, account: Account, admitted: Admitted) -> int:
-        """Return the messages all processes have accepted to be held since the present suspension began."""
-        return self._tally.held(account.configuration.id, _since(admitted))
-
-    def hold(self, account: Account, admitted: Admitted) -> None:
-        """Count a message that was accepted to be held."""
-        self._tally.hold(account.configuration.id, _since(admitted))
+        for key, rates in _limits(account, admitted):
+            if rates != UNLIMITED:
+                self._tally.give(key)
+        if admitted.held:
+            self._tally.release(account.configuration.id, _since(admitted))
 
     async def leave(self) -> None:
         """Tell the last counts; they stay, for the quotas of this hour and day are still ours."""
@@ -140,6 +148,12 @@ class Quotas:
         if record is not None:
             told = Told(record.at.timestamp(), record.this_second, record.this_hour, record.this_day, record.held)
         self._tally.heard(process, int(part), told)
+
+
+def _limits(account: Account, admitted: Admitted) -> tuple[tuple[str, Rates], ...]:
+    own = account.user.messages_per_hour
+    limits = (account.configuration.id, admitted.rates)
+    return (limits, (account.user.id, Rates(per_hour=own))) if own else (limits,)
 
 
 def _since(admitted: Admitted) -> str:

@@ -134,15 +134,19 @@ class Reception:
             findings = await self._inspection.examine(session, transaction, parsed, message, account, admitted)
         if isinstance(findings, Refusal):
             return _owned(findings, account)
+        # Looked at again and taken in one step: others were received while this message was examined.
+        if refusal := self._quotas.take(account, admitted):
+            return refusal
         ticket = await self._ticket(transaction, parsed, account, admitted)
         if isinstance(ticket, Refusal):
+            self._quotas.give(account, admitted)
             return _owned(ticket, account)
         if isinstance(ticket, repeats.Done):
+            self._quotas.give(account, admitted)
             self._metrics.repeated.inc()
             return QueueId(ticket.queue_id)
         ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted, ticket))
         configuration, envelope = account.configuration, ready.envelope
-        self._quotas.take(account, admitted)
         place = Place(
             shard_of(envelope.queue_id, self._spool.shards),
             envelope.lane,
@@ -155,11 +159,9 @@ class Reception:
         if ticket is not None:
             await self._receipts.close(ticket, stored=outcome == "stored")
         if outcome != "stored":
-            self._quotas.give(account)
+            self._quotas.give(account, admitted)
             text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT
             return Refusal(text, f"the bus did not store it: {outcome}", configuration.instance, configuration.id)
-        if admitted.held:
-            self._quotas.hold(account, admitted)
         self._announce(session, envelope, findings)
         self._metrics.accepted.labels(envelope.lane).inc()
         self._metrics.accepted_bytes.inc(envelope.size)
@@ -191,13 +193,6 @@ class Reception:
         admitted = admission.gate(configuration, self._directory.gates(configuration.id))
         if isinstance(admitted, Refusal):
             return admitted
-        if admitted.held and self._quotas.held(account, admitted) >= configuration.hold_cap:
-            return Refusal(
-                reply.HOLD_FULL.with_(domain=configuration.domain),
-                f"{configuration.hold_cap} messages are held already, the cap of the configuration",
-                configuration.instance,
-                configuration.id,
-            )
         return self._quotas.used_up(account, admitted) or (account, admitted)
 
     def recipient(self, transaction: Transaction, recipient: Address) -> Refusal | None:

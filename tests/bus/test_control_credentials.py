@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -173,3 +174,12 @@ def test_the_use_of_a_quota_is_told(world: World, tenant: Tenant) -> None:
     assert found["users"] == [{"username": tenant.user["username"], "messages_per_hour": 4, "this_hour": 4}]
     assert datetime.fromisoformat(found["hour_ends_at"]).timestamp() == (hour + 1) * 3600
     refused(world.tenant().reader.get(f"{tenant.own}/quota"), 404, "instance_not_found")
+
+
+def test_parallel_rotations_leave_two_passwords(world: World, tenant: Tenant) -> None:
+    """Twenty rotations at once over two replicas: one is made, the others are told that two passwords live."""
+    path = f"{user_path(tenant)}/rotate"
+    with world.other.client(world.key) as elsewhere, ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda client: client.post(path, json={}), [world.operator, elsewhere] * 10))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 19
+    assert len(tenant.reader.get(f"{user_path(tenant)}/passwords").json()["passwords"]) == 2

@@ -1,5 +1,6 @@
 """Quotas over several ingress processes: what one has accepted is spent at the other, also after a restart."""
 
+import asyncio
 import smtplib
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shared.bus.kv import Bucket
+from shared.contract.siblings import Spending
 from tests.bus_server import BusServer
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, connect, running, with_tenants
 from tests.dialogues.test_server import bus as bus
@@ -167,3 +170,78 @@ def _until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(PAUSE_SECONDS)
+
+
+def test_a_killed_process_is_remembered(bus: BusServer, tmp_path: Path) -> None:
+    """What a process had told counts after kill -9; with a small quota every message is told at once."""
+    approve(bus, messages_per_hour=2)
+    ingress = IngressProcess(bus, tmp_path)
+    ingress.start()
+    try:
+        with connect(ingress) as client:
+            send(client)
+            send(client)
+        until_told(bus, 2)
+    finally:
+        ingress.kill()
+    with running(bus, tmp_path) as after, connect(after) as client:
+        assert client.mail("a@shop.example")[0] == 450
+
+
+def test_a_bus_that_was_away_keeps_the_counts(bus: BusServer, tmp_path: Path) -> None:
+    """After the bus has been away and is back, the quota is neither new nor closed."""
+    approve(bus, messages_per_hour=2)
+    with running(bus, tmp_path) as ingress, connect(ingress) as client:
+        send(client)
+        until_told(bus, 1)
+        bus.kill()
+        bus.start()
+        _until(lambda: ingress.health("/readyz") == 200)
+        send(client)
+        assert client.mail("a@shop.example")[0] == 450
+
+
+def test_the_cap_of_held_mail_is_shared(bus: BusServer, tmp_path: Path) -> None:
+    """Mail held by one process counts at the other."""
+
+    async def cap(tenants: Tenants) -> None:
+        entry = await tenants.directory.get("configuration.held")
+        assert entry is not None
+        await tenants.directory.put("configuration.held", msgspec.structs.replace(entry.record, hold_cap=2))
+
+    with_tenants(bus, cap)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with (
+        running(bus, tmp_path / "one") as one,
+        running(bus, tmp_path / "two") as two,
+        connect(one, "hal") as here,
+        connect(two, "hal") as there,
+    ):
+        for client in (here, there):
+            assert client.mail("a@held.example")[0] == 250
+            assert client.rcpt("b@y.example")[0] == 250
+            assert client.data(MAIL.replace("shop", "held"))[0] == 250
+        for client in (here, there):
+            _until(lambda client=client: full(client))  # type: ignore[misc]
+
+
+def full(client: smtplib.SMTP) -> bool:
+    """Whether MAIL is told that too much is held."""
+    code, text = client.mail("a@held.example")
+    client.rset()
+    return code == 452 and b"until its DNS is repaired" in text
+
+
+def until_told(bus: BusServer, messages: int) -> None:
+    """Wait until the processes have told so many messages of `shop.example` in this hour."""
+
+    async def told() -> int:
+        connection = await bus.connect("control")
+        try:
+            entries = await Bucket[Spending](connection, "spending", Spending).entries()
+        finally:
+            await connection.close()
+        return sum(entry.record.this_hour.get("shop", 0) for entry in entries)
+
+    _until(lambda: asyncio.run(told()) == messages)

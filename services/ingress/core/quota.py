@@ -118,10 +118,19 @@ class Tally:
                 counts[key] -= 1
                 self.changed.add(part_of(key))
 
-    def hold(self, configuration: str, since: str) -> None:
+    def hold(self, configuration: str, since: str, cap: int) -> None:
         """Count one message that is held because of a suspension; earlier suspensions are over."""
         self.changed.add(part_of(configuration))
         self._held[configuration] = {since: self._held.get(configuration, {}).get(since, 0) + 1}
+        self._untold[f"{configuration} held"] = untold = self._untold.get(f"{configuration} held", 0) + 1
+        self.hurry = self.hurry or untold * HURRY_SHARE >= cap - self.held(configuration, since)
+
+    def release(self, configuration: str, since: str) -> None:
+        """Take back one count of held mail: the message was not stored."""
+        held = self._held.get(configuration, {})
+        if held.get(since):
+            held[since] -= 1
+            self.changed.add(part_of(configuration))
 
     def held(self, configuration: str, since: str) -> int:
         """Return the messages held because of a suspension, by every process."""
@@ -144,7 +153,7 @@ class Tally:
         """Return our own counts of one part, for the siblings."""
         self._turn(now)
         self.changed.discard(part)
-        self._untold = {key: count for key, count in self._untold.items() if part_of(key) != part}
+        self._untold = {key: count for key, count in self._untold.items() if part_of(key.partition(" ")[0]) != part}
         rates = {key: round(self._decayed(p, now), 3) for key, p in self._paces.items() if part_of(key) == part}
         self._paces = {key: pace for key, pace in self._paces.items() if rates.get(key, 1.0) > 0.0}
         return Told(

@@ -86,11 +86,14 @@ def test_held_mail_is_counted_for_one_suspension() -> None:
     """All processes' held messages count, those of an earlier suspension do not."""
     tally = Tally()
     tally.heard("s1", part_of("c"), told(NOON, held=3))
-    tally.hold("c", "before")
-    tally.hold("c", "since")
+    tally.hold("c", "before", 100)
+    tally.hold("c", "since", 100)
     assert tally.held("c", "since") == 4
     assert tally.held("c", "before") == 0
     assert tally.held("c", "later") == 0
+    tally.release("c", "since")
+    tally.release("c", "before")
+    assert tally.held("c", "since") == 3
 
 
 def test_only_changes_are_told() -> None:
@@ -122,7 +125,7 @@ def test_siblings_are_told_at_once_when_little_is_left() -> None:
 def test_held_mail_is_told_again_every_day() -> None:
     """A suspension may last longer than an entry in the bucket."""
     tally = Tally()
-    tally.hold("c", "since")
+    tally.hold("c", "since", 100)
     assert tally.told(part_of("c"), NOON).held == {"c since": 1}
     tally.wait("c", Rates(), NOON + 1)
     assert tally.changed == set()
