@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -22,7 +23,10 @@ class Control:
 
     def __init__(self, directory: Path, bus: BusServer, **settings: str) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        tls = "tls_certificate_file" in settings
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.trust: ssl.SSLContext | bool = True
+        """Whom a client of it trusts."""
         self._directory = directory
         master_key = directory / "master-key"
         if not master_key.exists():
@@ -50,7 +54,7 @@ class Control:
         while time.monotonic() < deadline:
             assert self._process.poll() is None, self.log.read_text()
             try:
-                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == httpx.codes.OK:
+                if httpx.get(f"{self.url}/readyz", trust_env=False, verify=self.trust).status_code == httpx.codes.OK:
                     return
             except httpx.HTTPError:
                 time.sleep(0.05)

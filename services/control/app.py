@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from shared.bus.settings import BusSettings
 from shared.contract.errors import PostlaneError, SettingsFault
 from shared.runtime.lifecycle import Room, health_settings, run
 from shared.runtime.sealing import read_master_key
+from shared.runtime.server_certificate import Certificate, server_context
 from shared.runtime.settings import load
 
 BACKLOG = 2048
@@ -34,6 +36,31 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Do nothing: `Room.stopping` is how the process ends."""
         yield
+
+
+def _certificate(settings: ControlSettings) -> Certificate | None:
+    """Return the API's certificate, None if it is served without TLS.
+
+    Errors: `SettingsFault` if only one of its files is named, or they cannot be used.
+    """
+    if settings.tls_certificate_file is None and settings.tls_key_file is None:
+        return None
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        raise SettingsFault(
+            "POSTLANE_CONTROL_TLS_CERTIFICATE_FILE and POSTLANE_CONTROL_TLS_KEY_FILE belong together: set both or none"
+        )
+    return Certificate(settings.tls_certificate_file, settings.tls_key_file, "CONTROL")
+
+
+def _context(certificate: Certificate) -> ssl.SSLContext:
+    """Return the context the server keeps: each handshake goes on with the certificate of that moment."""
+    context = server_context(*certificate.files)
+
+    def present(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        handshake.context = certificate.context
+
+    context.sni_callback = present
+    return context
 
 
 def _listener(listen: str) -> socket.socket:
@@ -57,13 +84,17 @@ def main(environ: Mapping[str, str], file: Path | None) -> int:
     except ValueError as fault:
         raise SettingsFault(f"POSTLANE_CONTROL_ENDPOINTS: {fault}") from fault
 
+    certificate = _certificate(settings)
+
     async def live(room: Room) -> None:
-        await serve(room, settings, bus_settings)
+        await serve(room, settings, bus_settings, certificate)
 
     return run("control", live, health_settings(environ, file))
 
 
-async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings) -> None:
+async def serve(
+    room: Room, settings: ControlSettings, bus_settings: BusSettings, certificate: Certificate | None = None
+) -> None:
     """Serve the API until the room is stopping; requests in hand are finished."""
     master_key = read_master_key(settings.master_key_file)
     room.ready("directory", False, "waiting for the bus")
@@ -77,6 +108,8 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
     room.tasks.create_task(desk.signing_keys.finish_by_themselves(), name="rotations")
     desk.keys.uses.start(room.tasks)
     listener = _listener(settings.listen)
+    if certificate is not None:
+        room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
     server = _Server(
         uvicorn.Config(
             make_application(desk),
@@ -85,10 +118,11 @@ async def serve(room: Room, settings: ControlSettings, bus_settings: BusSettings
             server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
+            ssl_context_factory=None if certificate is None else lambda _config, _default: _context(certificate),
         )
     )
     serving = room.tasks.create_task(server.serve(sockets=[listener]), name="api")
-    room.log.info("the management API listens on %s", settings.listen)
+    room.log.info("the management API listens on %s, %s TLS", settings.listen, "with" if certificate else "without")
     try:
         await room.stopping.wait()
     finally:

@@ -12,6 +12,11 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     """Where control listens, what it advises customers, and every limit it holds clients to."""
 
     listen: Annotated[str, Meta(description="host:port of the management API")] = "127.0.0.1:8580"
+    tls_certificate_file: Annotated[
+        Path | None, Meta(description="PEM file of the API's certificate and its chain; none: HTTP without TLS")
+    ] = None
+    tls_key_file: Annotated[Path | None, Meta(description="PEM file of the certificate's private key")] = None
+    tls_reload_seconds: Annotated[float, Meta(description="interval of looking for a new certificate", gt=0)] = 30
     public_url: Annotated[
         str, Meta(description="base URL clients reach the API at, for links; empty: as each request names it")
     ] = ""

@@ -6,7 +6,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from services.ingress.authentication import Authentication
-from services.ingress.certificate import Certificate
 from services.ingress.connections import Connections
 from services.ingress.core.access import IpAddress
 from services.ingress.credentials import Credentials
@@ -33,6 +32,7 @@ from shared.bus.settings import BusSettings, Topology
 from shared.contract.errors import SettingsFault
 from shared.runtime import lifecycle
 from shared.runtime.lifecycle import Room
+from shared.runtime.server_certificate import Certificate
 from shared.runtime.settings import load
 
 ACCEPTED_CAPACITY = 50_000
@@ -62,7 +62,7 @@ async def serve(
 ) -> None:
     """Serve until `room.stopping`; `opened` is told where it listens."""
     trusts = _balancers(settings.proxy_networks)
-    certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file)
+    certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file, "INGRESS")
     metrics = Metrics(room.metrics)
     metrics.certificate_expires.set_function(lambda: certificate.expires.timestamp())
     room.ready("durability", False, "not proven yet")

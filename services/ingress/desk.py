@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import msgspec
 
 from services.ingress.authentication import Authentication
-from services.ingress.certificate import Certificate
 from services.ingress.connections import Connections
 from services.ingress.core.access import IpAddress
 from services.ingress.metrics import Metrics
@@ -18,6 +17,7 @@ from services.ingress.settings import IngressSettings
 from services.ingress.sightings import Sightings
 from services.ingress.spool import Budget
 from services.ingress.usage import Usage
+from shared.runtime.server_certificate import Certificate
 
 
 class Drainable(Protocol):

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from services.ingress.certificate import WARNING, Certificate
 from services.ingress.journal import Journal
 from services.ingress.settings import IngressSettings
 from shared.bus.roll_call import Examine
 from shared.contract.examination import CallRoll, Finding
 from shared.runtime import clock
+from shared.runtime.server_certificate import WARNING, Certificate
 
 
 def examination(certificate: Certificate, journals: Sequence[Journal], settings: IngressSettings) -> Examine:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.command.admin.exits import NOT_ALLOWED, OF_STATUS, UNKNOWN, UNREACHABLE, failure
+from services.command.admin.exits import INVALID, NOT_ALLOWED, OF_STATUS, UNKNOWN, UNREACHABLE, failure
 from services.command.profile import profile_file, read_profile
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8580"
@@ -43,6 +45,7 @@ class Client:
             headers={"Authorization": f"Bearer {key}"},
             timeout=REQUEST_SECONDS,
             trust_env=False,
+            verify=_trust(os.environ.get("POSTLANE_CA_FILE") or profile.get("ca_file", "")),
         )
 
     def __enter__(self) -> "Client":
@@ -127,6 +130,17 @@ class Client:
             if named.lower().rstrip(".") in (each["domain"], each["id"]) or named == each["name"]:
                 return each
         raise failure(UNKNOWN, f"there is no domain {named!r} in this instance; see `postlane domain ls`")
+
+
+def _trust(ca_file: str) -> "ssl.SSLContext | bool":
+    if not ca_file:
+        return True
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as fault:
+        raise failure(INVALID, f"the CA file {ca_file} cannot be used: {fault}; set POSTLANE_CA_FILE") from fault
 
 
 def path_of(instance: str, configuration: str) -> str:

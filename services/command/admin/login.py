@@ -22,6 +22,8 @@ def login(
     with Client({}) as client:
         caller = client.get("/v1/postlane/self")
         profile = {"url": url, "api_key": api_key}
+        if ca_file := os.environ.get("POSTLANE_CA_FILE"):
+            profile["ca_file"] = ca_file
         if instance:
             profile["instance"] = client.instance(instance)
         write_profile(profile, name)

@@ -1,4 +1,4 @@
-"""The certificate sessions are secured with, taken up anew when its files change."""
+"""The certificate a server shows, taken up anew when its files change; ingress and the management API use it."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from cryptography import x509
 from shared.contract.errors import SettingsFault
 from shared.runtime import clock
 
-log = logging.getLogger("ingress")
+log = logging.getLogger("certificate")
 
 WARNING = timedelta(days=30)
 """Life left from which on each look at a new certificate, and each start, raises an alarm."""
@@ -37,8 +37,8 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 class Certificate:
     """The present context; a new one replaces it for new handshakes only, and only if it can be used."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Load the files. Raises `SettingsFault`."""
+    def __init__(self, certificate: Path, key: Path, room: str) -> None:
+        """Load the files; `room` names the settings they come from. Raises `SettingsFault`."""
         self._files = certificate, key
         self._seen = _stamp(self._files)
         try:
@@ -48,8 +48,13 @@ class Certificate:
             why = getattr(fault, "strerror", None) or fault
             raise SettingsFault(
                 f"the TLS certificate {certificate} or its key {key} cannot be used: {why}; "
-                "set POSTLANE_INGRESS_TLS_CERTIFICATE_FILE and POSTLANE_INGRESS_TLS_KEY_FILE to matching PEM files"
+                f"set POSTLANE_{room}_TLS_CERTIFICATE_FILE and POSTLANE_{room}_TLS_KEY_FILE to matching PEM files"
             ) from fault
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The files of the certificate and of its key."""
+        return self._files
 
     async def follow(self, interval_seconds: float) -> None:
         """Look for changed files for ever."""
