@@ -21,18 +21,19 @@ def quota(
             fields(found, output)
             return
         granted = found["quota"]
+        hour, day = granted["messages_per_hour"], granted["messages_per_day"]
         spans = [
             {"quota": "messages a second", "approved": granted["messages_per_second"] or "unlimited"},
             {
                 "quota": "messages an hour",
-                "approved": granted["messages_per_hour"] or "unlimited",
-                "sent": found["this_hour"],
+                "approved": hour or "unlimited",
+                "sent": found["this_hour"] if hour else "not counted",
                 "starts_anew": found["hour_ends_at"],
             },
             {
                 "quota": "messages a day",
-                "approved": granted["messages_per_day"] or "unlimited",
-                "sent": found["this_day"],
+                "approved": day or "unlimited",
+                "sent": found["this_day"] if day else "not counted",
                 "starts_anew": found["day_ends_at"],
             },
             {"quota": "recipients of a message", "approved": granted["recipients_per_message"] or "as everybody"},
