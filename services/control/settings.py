@@ -82,6 +82,12 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     ] = 60
 
     requests_per_second: Annotated[float, Meta(description="requests of one API key, over time", gt=0)] = 200
+    lookups_per_second: Annotated[
+        float, Meta(description="requests of an instance that look DNS up, over time: verify, records", gt=0)
+    ] = 5
+    lookups_at_once: Annotated[int, Meta(description="requests of an instance that look DNS up, in a burst", ge=1)] = (
+        100
+    )
     requests_at_once: Annotated[int, Meta(description="requests of one API key in a burst", ge=1)] = 2_000
     strangers_per_second: Annotated[
         float, Meta(description="requests of one address without a good key, over time", gt=0)

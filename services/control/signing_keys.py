@@ -1,10 +1,11 @@
 """Signing keys: made, sealed at rest, rotated without a gap. The directory has their public halves.
 
-Each step is decided by one compare-and-set of the configuration; what a crash leaves of the sealed halves is written
-again when the step is repeated, and the signer uses no key whose selector the configuration does not name.
+Each step is decided by one compare-and-set of the configuration; the sealed halves follow. The signer goes by the
+selector the configuration names, wherever a crash left that key.
 """
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from services.control.directory import Directory
 from services.control.refusal import Refused, conflict, unknown
 from services.control.settings import ControlSettings
 from services.control.workshop import Workshop
-from shared.contract.errors import BusUnavailable
+from shared.contract.errors import BusUnavailable, WrongSequence
 from shared.contract.records import Configuration, DkimKey, PublishedKey
 from shared.contract.standing import Standing
 from shared.runtime.clock import now
@@ -65,6 +66,9 @@ class SigningKeys:
         """
         private, public = await self._workshop.dkim_key()
         at = now()
+        present = await self._directory.fresh(f"configuration.{configuration.id}", Configuration)
+        if present is not None:
+            await self._promote(present.record)
 
         def begun(present: Configuration) -> Configuration:
             if fault := rotation.begin_fault(present, at, self._retirement, force=force):
@@ -93,9 +97,6 @@ class SigningKeys:
         sealed = await self._directory.keys.get(f"dkim-next.{configuration.id}")
         if next_key is None or sealed is None or sealed.record.selector != next_key.selector:
             raise conflict("next_key_lost", "the next key was never stored: cancel this rotation and begin another")
-        private = unseal(self._master_key, sealed.record.sealed, f"dkim-next.{configuration.id}")
-        # The signer goes by the selector beside the key, so it may see this before or after the configuration.
-        await self._seal(f"dkim.{configuration.id}", configuration.id, configuration.domain, next_key.selector, private)
 
         def finished(record: Configuration) -> Configuration:
             if record.next_key != next_key:
@@ -103,7 +104,7 @@ class SigningKeys:
             return rotation.finished(record, now())
 
         after = await self._change(caller, configuration, finished)
-        await self._directory.keys.delete(f"dkim-next.{configuration.id}")
+        await self._promote(after)
         return after
 
     async def cancel(self, caller: Caller, configuration: Configuration) -> Configuration:
@@ -181,6 +182,20 @@ class SigningKeys:
         if found is None:
             raise unknown("configuration", configuration.id)
         return found[0]
+
+    async def _promote(self, configuration: Configuration) -> None:
+        """Bring the key in use to its own name, if it still lies under that of the next one.
+
+        The signer finds it in either place, so a crash before this is made good by the next rotation.
+        """
+        main, coming = f"dkim.{configuration.id}", f"dkim-next.{configuration.id}"
+        sealed = await self._directory.keys.get(coming)
+        if sealed is None or sealed.record.selector != configuration.selector:
+            return
+        private = unseal(self._master_key, sealed.record.sealed, coming)
+        await self._seal(main, configuration.id, configuration.domain, configuration.selector, private)
+        with contextlib.suppress(WrongSequence):  # another replica has done this, and perhaps begun a rotation
+            await self._directory.keys.delete(coming, sealed.revision)
 
     async def _seal(
         self,

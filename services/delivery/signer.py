@@ -56,17 +56,13 @@ class Signer:
         return fields + mail
 
     def _keys_of(self, configuration: str) -> list[_Key]:
-        """Return the keys to sign with; one that is missing or no longer meant gives way to the one in use."""
+        """Return the keys to sign with; one that is missing or no longer meant gives way to another."""
         record, standing = self._gates.configuration(configuration), self._gates.standing.get(configuration)
-        main, *others = chosen(configuration, record, standing)
-        keys = [self._found(main) or self._main(configuration)]
-        return keys + [key for other in others if (key := self._found(other)) is not None]
-
-    def _main(self, configuration: str) -> _Key:
-        key = self._found(KeyChoice(f"dkim.{configuration}", ""))
-        if key is None:
+        choice = chosen(configuration, record, standing)
+        main = next((key for each in choice.main if (key := self._found(each)) is not None), None)
+        if main is None:
             raise NoKey(f"configuration {configuration} has no DKIM key that can be opened")
-        return key
+        return [main, *(key for each in choice.beside if (key := self._found(each)) is not None)]
 
     def _found(self, choice: KeyChoice) -> _Key | None:
         record = self._keys.get(choice.name)

@@ -8,8 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from services.control.core import rotation
 from shared.bus.kv import Bucket
-from shared.contract.records import Configuration, DkimKey
+from shared.contract.records import Configuration, DirectoryRecord, DkimKey
 from shared.runtime.sealing import read_master_key, unseal
 from tests.control_world import Tenant, World
 
@@ -19,7 +20,7 @@ ZONE = "dkim.relay.example"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Give the module two replicas of control whose operator has a zone for delegated keys."""
-    found = World(tmp_path_factory.mktemp("control"), dkim_zone=ZONE)
+    found = World(tmp_path_factory.mktemp("control"), dkim_zone=ZONE, lookups_at_once="20")
     yield found
     found.close()
 
@@ -110,3 +111,37 @@ def test_a_delegated_domain_has_aliases_and_the_operator_the_keys(world: World) 
     tenant.manager.delete(f"/v1/instances/{tenant.id}/smtp/config/{made['id']}")
     assert published() == {}
     assert not [name for name in keys(world) if name.endswith(made["id"])]
+
+
+def test_a_key_that_a_crash_left_under_the_other_name_is_not_lost(world: World) -> None:
+    """The configuration was finished, the sealed key not yet moved: the next rotation moves it before it begins."""
+    tenant = world.tenant()
+    tenant.manager.made(f"{tenant.own}/dkim/rotate", {}, 200)
+    begun = configuration(world, tenant)
+    assert begun.next_key is not None
+
+    async def crash() -> None:
+        bus = await world.bus.connect("control")
+        directory: Bucket[DirectoryRecord] = Bucket(bus, "directory", DirectoryRecord)
+        key = f"configuration.{tenant.configuration}"
+        await directory.put(key, rotation.finished(begun, begun.updated_at))
+        await bus.close()
+
+    asyncio.run(crash())
+    assert keys(world)[f"dkim.{tenant.configuration}"].selector == begun.selector
+    tenant.manager.made(f"{tenant.own}/dkim/rotate", {}, 200)
+    after = configuration(world, tenant)
+    assert after.next_key is not None
+    main, coming = f"dkim.{tenant.configuration}", f"dkim-next.{tenant.configuration}"
+    assert keys(world)[main].selector == after.selector == begun.next_key.selector
+    assert keys(world)[coming].selector == after.next_key.selector
+    opened(world, main, keys(world)[main])
+
+
+def test_an_instance_may_not_keep_dns_busy(world: World) -> None:
+    """Requests that ask DNS are limited for each instance, and the others go on."""
+    tenant, other = world.tenant(), world.tenant()
+    answers = [tenant.reader.get(f"{tenant.own}/records").status_code for _ in range(60)]
+    assert set(answers) == {200, 429}
+    assert tenant.reader.get(f"{tenant.own}/records", params={"look": "last"}).status_code == 200
+    assert other.reader.get(f"{other.own}/records").status_code == 200

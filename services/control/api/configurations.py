@@ -231,7 +231,7 @@ async def verify_configuration(
         raise bad_request(Fault("invalid_type", f"type is one or more of {', '.join(VERIFIABLE)}", "type"))
     standing = desk.directory.standings.get(found.id)
     if "spf" in kinds or "dkim" in kinds:
-        standing = await verify_now(desk, found.id)
+        standing = await verify_now(desk, found)
     authorization = desk.directory.get(f"authorization.{found.id}", Authorization)
     outcomes = {
         "spf": onboarding.verification(standing, "spf"),
@@ -243,12 +243,13 @@ async def verify_configuration(
     )
 
 
-async def verify_now(desk: Desk, configuration: str) -> Standing:
+async def verify_now(desk: Desk, configuration: Configuration) -> Standing:
     """Ask the verifier to look now.
 
-    Errors: `Refused` (503) if it does not answer; `RequestFailed`.
+    Errors: `Refused`: 429 if the instance asks too often, 503 if nobody answers; `RequestFailed`.
     """
-    wish = requests.VerifyNow(configuration=configuration)
+    desk.lookups.count(configuration.instance)
+    wish = requests.VerifyNow(configuration=configuration.id)
     reply = await desk.ask("verifier", requests.VERIFY, wish, requests.Verified, desk.settings.verify_seconds)
     return reply.standing
 

@@ -50,6 +50,7 @@ class Desk:
         self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
         self.keys = ApiKeys(directory, settings.usage_seconds)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
+        self.lookups = Limits(settings.lookups_per_second, settings.lookups_at_once)
         self.strangers = Limits(settings.strangers_per_second, settings.strangers_at_once)
         self.tokens = TokenSigner(master_key, settings.token_seconds)
 

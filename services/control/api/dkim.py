@@ -97,7 +97,7 @@ async def finish_rotation(request: Http, desk: Desk, instance_id: str, configura
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
     try:
-        standing: Standing | None = await verify_now(desk, found.id)
+        standing: Standing | None = await verify_now(desk, found)
     except (Refused, RequestFailed):  # what was last seen decides
         standing = desk.directory.standings.get(found.id)
     return _state(desk, await desk.signing_keys.finish(caller, found, standing))

@@ -71,6 +71,7 @@ async def get_records(
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     if look == "last":
         return _from_standing(desk, found, ())
+    desk.lookups.count(found.instance)
     try:
         seen = await desk.ask(
             "verifier",

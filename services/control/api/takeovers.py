@@ -82,6 +82,7 @@ async def complete_takeover(
     caller = caller_of(request)
     instance_of(desk.directory, caller, instance_id, write=True)
     wish = data or CompleteTakeover()
+    desk.lookups.count(instance_id)
 
     async def look(name: str, value: str) -> Observation:
         question = LookForChallenge(name=name, value=value)

@@ -16,20 +16,34 @@ class KeyChoice(NamedTuple):
     selector: str
 
 
-def chosen(configuration_id: str, configuration: Configuration | None, standing: Standing | None) -> tuple[
-    KeyChoice, ...
-]:  # fmt: skip
-    """Return the keys to sign with, the main one first; what comes after it is optional."""
-    present = KeyChoice(f"dkim.{configuration_id}", "")
-    if configuration is None or standing is None:
-        return (present,)
-    keys = [present]
+class Choice(NamedTuple):
+    """What to sign with: the first of `main` that there is, and whatever there is of `beside`."""
+
+    main: tuple[KeyChoice, ...]
+    beside: tuple[KeyChoice, ...] = ()
+
+
+def chosen(configuration_id: str, configuration: Configuration | None, standing: Standing | None) -> Choice:
+    """Return the keys to sign with.
+
+    While a rotation is being finished the key in use may still lie under the name of the next one.
+    """
+    anything = KeyChoice(f"dkim.{configuration_id}", "")
+    if configuration is None:
+        return Choice((anything,))
+    in_use: tuple[KeyChoice, ...] = (
+        KeyChoice(f"dkim.{configuration_id}", configuration.selector),
+        KeyChoice(f"dkim-next.{configuration_id}", configuration.selector),
+        anything,
+    )
+    if standing is None:
+        return Choice(in_use)
     coming, second = configuration.next_key, configuration.ed25519_key
     if coming is not None and _seen(configuration, coming, standing.next_dkim):
-        keys = [KeyChoice(f"dkim-next.{configuration_id}", coming.selector)]
+        in_use = (KeyChoice(f"dkim-next.{configuration_id}", coming.selector), *in_use)
     if second is not None and _seen(configuration, second, standing.ed25519):
-        keys.append(KeyChoice(f"dkim-ed25519.{configuration_id}", second.selector))
-    return tuple(keys)
+        return Choice(in_use, (KeyChoice(f"dkim-ed25519.{configuration_id}", second.selector),))
+    return Choice(in_use)
 
 
 def _seen(configuration: Configuration, key: PublishedKey, observation: Observation | None) -> bool:
