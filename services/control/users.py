@@ -117,6 +117,35 @@ class Users:
 
         return await self._edit(caller, user, limited)
 
+    async def expire(self, caller: Caller, user: User, password_id: str, ends: datetime | None) -> None:
+        """Set when one password of a user and of its clones ends; None: not by itself.
+
+        Errors: `Refused`: 400 for a time that has passed, 404 if it is not one of the user's, 409 if it has ended.
+        """
+        at = now()
+        if ends is not None and (ends.tzinfo is None or ends <= at):
+            raise bad_request(
+                Fault("invalid_time", "expires_at is a time to come, with a time zone; revoke what is to end now",
+                      "expires_at")
+            )  # fmt: skip
+        if all(password.id != password_id for password in user.passwords):
+            raise unknown("password", password_id)
+
+        def expiring(present: User) -> User:
+            if all(password.id != password_id for password in _live(present, at)):
+                raise conflict("password_ended", "the password has ended already: make another one by rotating")
+            changed = tuple(
+                msgspec.structs.replace(password, expires_at=ends) if password.id == password_id else password
+                for password in present.passwords
+            )
+            if changed == present.passwords:
+                return present
+            return msgspec.structs.replace(present, passwords=changed, updated_at=at)
+
+        for each in (user, *self._clones(user)):
+            if any(password.id == password_id for password in each.passwords):
+                await self._edit(caller, each, expiring)
+
     async def revoke(self, caller: Caller, user: User, password_id: str) -> None:
         """End one password of a user and of its clones at once.
 

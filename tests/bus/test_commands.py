@@ -60,6 +60,10 @@ def test_passwords_are_listed_and_revoked(tenant: Tenant, run: Run) -> None:
         "ID", "CREATED", "AT", "WORKS", "EXPIRES", "AT", "LAST", "USED", "ADDRESS", "BANNER",
     ]  # fmt: skip
     assert table.count("never") == 2
+    run("user", "expire", *user, first["id"][:8], "--in-hours", "1")
+    run("user", "expire", *user, first["id"], "--never")
+    run("user", "expire", *user, first["id"], "--never", "--at", "2099-01-01T00:00:00Z", status=INVALID)
+    run("user", "expire", *user, second["id"], "--at", "2020-01-01T00:00:00Z", status=INVALID)
     assert "Nothing was done" in run("user", "revoke", *user, first["id"], status=INVALID_USAGE).output
     run("user", "revoke", *user, first["id"][:8], "--yes")
     run("user", "revoke", *user, first["id"], "--yes", status=UNKNOWN)

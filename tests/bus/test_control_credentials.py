@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -183,3 +183,22 @@ def test_parallel_rotations_leave_two_passwords(world: World, tenant: Tenant) ->
         answers = list(pool.map(lambda client: client.post(path, json={}), [world.operator, elsewhere] * 10))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 19
     assert len(tenant.reader.get(f"{user_path(tenant)}/passwords").json()["passwords"]) == 2
+
+
+def test_the_end_of_a_password_can_be_moved(world: World, tenant: Tenant) -> None:
+    """Later for a client that is not changed yet, or lifted; not into the past, and what has ended stays ended."""
+    path = f"{user_path(tenant)}/passwords"
+    tenant.manager.made(f"{user_path(tenant)}/rotate", {"keep_seconds": 60}, 200)
+    first, second = (each["id"] for each in tenant.reader.get(path).json()["passwords"])
+    moved = tenant.manager.patch(f"{path}/{first}", json={"expires_at": "2099-01-01T00:00:00Z"}).json()
+    assert [each.get("expires_at") for each in moved["passwords"]] == ["2099-01-01T00:00:00Z", None]
+    lifted = tenant.manager.patch(f"{path}/{first}", json={"expires_at": None}).json()
+    assert [each.get("expires_at") for each in lifted["passwords"]] == [None, None]
+    refused(tenant.manager.patch(f"{path}/{second}", json={"expires_at": "2020-01-01T00:00:00Z"}), 400, "invalid_time")
+    refused(tenant.manager.patch(f"{path}/{second}", json={"expires_at": "2099-01-01T00:00:00"}), 400, "invalid_time")
+    refused(tenant.manager.patch(f"{path}/none", json={"expires_at": None}), 404, "password_not_found")
+    refused(tenant.reader.patch(f"{path}/{first}", json={"expires_at": None}), 403)
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    tenant.manager.patch(f"{path}/{first}", json={"expires_at": soon})
+    eventually(lambda: not tenant.reader.get(path).json()["passwords"][0]["works"])
+    refused(tenant.manager.patch(f"{path}/{first}", json={"expires_at": None}), 409, "password_ended")

@@ -1,5 +1,6 @@
-"""`postlane user passwords|revoke|limit|show`: the passwords of a user with their last use, and its guard rails."""
+"""`postlane user passwords|expire|revoke|limit|show`: passwords of a user with their last use, and guard rails."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from services.command.admin.user import Domain, Username, find_user
 
 app = typer.Typer()
 
+PasswordId = Annotated[str, typer.Argument(metavar="PASSWORD", help="ID of the password, or its beginning")]
 LISTS = ("senders", "networks", "recipients", "staging_allowed")
 RAILS = ["senders", "networks", "recipients", "messages_per_hour", "staging", "redirect_to", "staging_allowed"]
 
@@ -35,24 +37,44 @@ def passwords(domain: Domain, user: Username, instance: InstanceOption = "", out
 
 
 @app.command()
+def expire(
+    domain: Domain,
+    user: Username,
+    password: PasswordId,
+    at: Annotated[str, typer.Option(help="when it ends, for example 2027-01-01T00:00:00Z")] = "",
+    in_hours: Annotated[float | None, typer.Option(help="when it ends, in hours from now", min=0.01)] = None,
+    never: Annotated[bool, typer.Option("--never", help="it does not end by itself")] = False,
+    instance: InstanceOption = "",
+) -> None:
+    """Set when a password ends: sooner, or later if its client is not changed yet."""
+    if [bool(at), in_hours is not None, never].count(True) != 1:
+        raise failure(INVALID, "say one of --at TIME, --in-hours N and --never")
+    ends = at or None
+    if in_hours is not None:
+        ends = (datetime.now(UTC) + timedelta(hours=in_hours)).isoformat()
+    with Client() as client:
+        found, path = _found(client, instance, domain, user)
+        meant = _password(client, path, password)
+        client.call("PATCH", f"{path}/passwords/{meant}", json={"expires_at": ends})
+        when = "does not end by itself" if ends is None else f"ends at {ends}"
+        say(f"password {meant} of {found['username']} {when}", Form.json)
+
+
+@app.command()
 def revoke(
     domain: Domain,
     user: Username,
-    password: Annotated[str, typer.Argument(help="ID of the password, or its beginning")],
+    password: PasswordId,
     yes: Yes = False,
     instance: InstanceOption = "",
 ) -> None:
     """End one password of a user at once; the last one that works stays."""
     with Client() as client:
         found, path = _found(client, instance, domain, user)
-        known = [each["id"] for each in client.get(f"{path}/passwords")["passwords"]]
-        meant = [each for each in known if each.startswith(password)]
-        if len(meant) != 1:
-            what = "no password" if not meant else f"{len(meant)} passwords"
-            raise failure(UNKNOWN, f"there is {what} with an ID that begins with {password!r}; see `user passwords`")
-        confirm(f"Revoke password {meant[0]} of {found['username']}? Whoever uses it is locked out at once.", yes)
-        client.call("DELETE", f"{path}/passwords/{meant[0]}")
-        say(f"revoked {meant[0]}", Form.json)
+        meant = _password(client, path, password)
+        confirm(f"Revoke password {meant} of {found['username']}? Whoever uses it is locked out at once.", yes)
+        client.call("DELETE", f"{path}/passwords/{meant}")
+        say(f"revoked {meant}", Form.json)
 
 
 @app.command()
@@ -101,6 +123,15 @@ def _found(client: Client, instance: str, domain: str, user: str) -> tuple[dict[
     configuration = client.configuration(where, domain)["id"]
     found = find_user(client, where, configuration, user, domain)
     return found, f"{path_of(where, configuration)}/users/{found['id']}"
+
+
+def _password(client: Client, path: str, named: str) -> str:
+    known = [str(each["id"]) for each in client.get(f"{path}/passwords")["passwords"]]
+    meant = [each for each in known if each.startswith(named)]
+    if len(meant) != 1:
+        what = "no password" if not meant else f"{len(meant)} passwords"
+        raise failure(UNKNOWN, f"there is {what} with an ID that begins with {named!r}; see `postlane user passwords`")
+    return meant[0]
 
 
 def _print(user: dict[str, Any], output: Form) -> None:

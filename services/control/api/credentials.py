@@ -47,6 +47,13 @@ class PasswordList(msgspec.Struct, frozen=True, kw_only=True):
     passwords: tuple[PasswordOut, ...]
 
 
+class Expire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a password ends."""
+
+    expires_at: datetime | None
+    """Null: not by itself."""
+
+
 class GuardRailsOut(msgspec.Struct, frozen=True, kw_only=True):
     """A user with its guard rails."""
 
@@ -119,6 +126,10 @@ async def list_passwords(
 ) -> PasswordList:
     """List the passwords of a user with the last use of each."""
     user, _ = found_user(desk, caller_of(request), instance_id, configuration_id, user_id)
+    return await _listed(desk, user)
+
+
+async def _listed(desk: Desk, user: User) -> PasswordList:
     bucket: Bucket[PasswordUse] = Bucket(desk.bus, "usage", PasswordUse)
     keys = [f"{user.configuration}.{user.id}.{password.id}" for password in user.passwords]
     uses = await asyncio.gather(*(bucket.get(key) for key in keys))
@@ -136,6 +147,18 @@ async def list_passwords(
     return PasswordList(username=user.username, passwords=shown)
 
 
+@patch(PATH + "/passwords/{password_id:str}", tags=["smtp users"])
+async def expire_password(
+    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, password_id: str, data: Expire
+) -> PasswordList:
+    """Set when a password ends, also of the user's clones: sooner, later, or not by itself."""
+    caller = caller_of(request)
+    user, _ = found_user(desk, caller, instance_id, configuration_id, user_id, write=True)
+    await desk.users.expire(caller, user, password_id, data.expires_at)
+    changed, _ = found_user(desk, caller, instance_id, configuration_id, user_id)
+    return await _listed(desk, changed)
+
+
 @delete(PATH + "/passwords/{password_id:str}", tags=["smtp users"])
 async def revoke_password(
     request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, password_id: str
@@ -146,4 +169,4 @@ async def revoke_password(
     await desk.users.revoke(caller, user, password_id)
 
 
-HANDLERS = [get_guard_rails, set_guard_rails, list_passwords, revoke_password]
+HANDLERS = [get_guard_rails, set_guard_rails, list_passwords, expire_password, revoke_password]
