@@ -72,14 +72,9 @@ def test_the_api_is_served_over_tls_and_takes_up_a_new_certificate(bus: BusServe
             with pytest.raises(httpx.TransportError):
                 httpx.get(document, verify=old, trust_env=False)
 
-            environment = {
-                "POSTLANE_URL": api.url,
-                "POSTLANE_API_KEY": "wrong",
-                "POSTLANE_CA_FILE": str(first / "ca.pem"),
-            }
-            assert _verb(environment) == NOT_ALLOWED
-            assert _verb(environment | {"POSTLANE_CA_FILE": str(second / "ca.pem")}) == UNREACHABLE
-            assert _verb(environment | {"POSTLANE_CA_FILE": str(tmp_path / "none")}) == INVALID
+            assert _verb(api.url, first / "ca.pem") == NOT_ALLOWED
+            assert _verb(api.url, second / "ca.pem") == UNREACHABLE
+            assert _verb(api.url, tmp_path / "none") == INVALID
 
             for name in ("key.pem", "cert.pem"):
                 shutil.copy(second / name, files / name)

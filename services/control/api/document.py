@@ -8,6 +8,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
+from services.control.api import examples
+
 VERSION = "1.0.0"
 TEXT = {"type": "string"}
 ERROR_SCHEMA: dict[str, Any] = {
@@ -62,6 +64,7 @@ class _Document(JsonRenderPlugin):
                 for operation in methods.values():
                     if isinstance(operation, dict) and "responses" in operation:
                         _complete(path, operation)
+            examples.complete(openapi_schema)
         return super().render(request, openapi_schema)
 
 
