@@ -4,6 +4,7 @@ Nothing is done to a message before its last STATUS record was read, and it is n
 record of what was done is durable. A crash at any point repeats or resumes the step.
 """
 
+import asyncio
 import logging
 import random
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import dkim, outcome, record, retry, step
+from services.delivery.core import dkim, once, outcome, record, retry, step
 from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Deferred, Outcome
 from services.delivery.dispatch import Attempted, Dispatch
@@ -26,7 +27,7 @@ from services.delivery.signer import NoKey, Signer
 from services.delivery.suppressions import Suppressions
 from services.delivery.visit import Parcel
 from shared.bus.client import Bus
-from shared.contract.envelope import FINAL, RecipientState, Undecodable
+from shared.contract.envelope import FINAL, Envelope, RecipientState, Undecodable
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
 from shared.contract.subjects import Place
@@ -205,12 +206,28 @@ class Carrier:
 
     async def _attempt(self, message: Message, state: step.Known, expires_at: datetime) -> None:
         envelope, started = message.carriage.envelope, clock.now()
-        attempted = await self._outcomes(message, state)
+        configuration = self._gates.configuration(envelope.configuration)
+        at_most_once = configuration is not None and configuration.at_most_once
+        untouched = state
+        broken_off = once.broken_off(state) if at_most_once else {}
+        if at_most_once and len(broken_off) < len(state.open):
+            state = await self._begun(message, state)
+        try:
+            attempted = await self._outcomes(message, untouched, broken_off)
+        except asyncio.CancelledError:  # only what has not come to the final dot is cancelled
+            if at_most_once:
+                await self._call_off(envelope, untouched, state.sequence)
+            raise
         if attempted is None:
+            if at_most_once:
+                await self._call_off(envelope, untouched, state.sequence)
             await self._back(message, AWAY_SECONDS)
             return
+        if at_most_once:
+            attempted = msgspec.structs.replace(attempted, outcomes=once.settled(attempted.outcomes))
         # Redelivered and never committed: a worker that died may have come past the final dot.
-        unsure = message.held.deliveries > 1 and not state.outdated and envelope.queue_id not in self._returned
+        redelivered = message.held.deliveries > 1 and not state.outdated and envelope.queue_id not in self._returned
+        unsure = redelivered and not at_most_once
         now, before, held_meanwhile = clock.now(), state.recipients, None
         recipients = step.apply(state, attempted.outcomes, now, repeated=unsure)
         while True:
@@ -249,12 +266,25 @@ class Carrier:
             await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
         await message.held.ack()
 
-    async def _outcomes(self, message: Message, state: step.Known) -> Attempted | None:
+    async def _begun(self, message: Message, state: step.Known) -> step.Known:
+        """Record that an attempt begins; return the state with the sequence of that record."""
+        envelope, now = message.carriage.envelope, clock.now()
+        event = record.begun(envelope, state, once.begun(state, now), event_id=str(uuid4()), now=now)
+        return msgspec.structs.replace(state, sequence=await self._commits.record(envelope, event, state.sequence))
+
+    async def _call_off(self, envelope: Envelope, state: step.Known, begun: int) -> None:
+        """Take back the record at sequence `begun`: nothing was sent."""
+        event = record.called_off(envelope, state, event_id=str(uuid4()), now=clock.now())
+        await self._commits.record(envelope, event, begun)
+
+    async def _outcomes(
+        self, message: Message, state: step.Known, decided_before: dict[int, Outcome]
+    ) -> Attempted | None:
         """Make the attempt; None if it stopped before anything was decided, so that nothing is to be committed."""
         envelope = message.carriage.envelope
-        wanted = {r.number for r in state.open}
+        wanted = {r.number for r in state.open} - decided_before.keys()
         recipients = [r for r in envelope.recipients if r.number in wanted]
-        decided: dict[int, Outcome] = {}
+        decided = dict(decided_before)
         for recipient in recipients:
             entry = self._suppressions.find(envelope.configuration, recipient.address)
             if entry is not None:
@@ -272,7 +302,9 @@ class Carrier:
         except dkim.NotSignable as fault:
             bad: Outcome = outcome.refused("5.6.0", str(fault), "policy", "content")
             return Attempted(outcomes=decided | {r.number: bad for r in recipients}, tried=(), dots=0)
-        parcel = Parcel(envelope=envelope, mail=signed)
+        configuration = self._gates.configuration(envelope.configuration)
+        pool = configuration.egress_pool if configuration is not None else ""
+        parcel = Parcel(envelope=envelope, mail=signed, pool=pool)
         attempted = await self._dispatch.attempt(parcel, recipients, message.held.may_finish)
         message.dots += attempted.dots
         if attempted.dots == 0 and not message.held.may_finish() and _all_open(attempted):

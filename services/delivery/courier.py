@@ -4,9 +4,7 @@ After the final dot without a reply the outcome is ambiguous and no other door i
 """
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
-from zlib import crc32
 
 import msgspec
 
@@ -47,7 +45,7 @@ class Courier:
         self.pool = Pool(settings)
         self.encryption = Encryption()
         self.port = settings.mx_port
-        self._egress = [ipaddress.ip_address(text) for text in settings.egress_addresses]
+        self._egress = settings.egress
 
     def close(self) -> None:
         """Close the connections kept open."""
@@ -103,15 +101,13 @@ class Courier:
         visits.tried.append(visit.record(decided))
         return decided
 
-    def source(self, configuration: str, address: str) -> str:
-        """Return the egress address for a configuration towards an address of the same family, or "" for any."""
-        version = 6 if ":" in address else 4
-        pool = [str(egress) for egress in self._egress if egress.version == version]
-        return pool[crc32(configuration.encode()) % len(pool)] if pool else ""
+    def source(self, configuration: str, address: str, pool: str = "") -> str | None:
+        """Return our address for a configuration towards an address, "" for any, None if its pool has none for it."""
+        return self._egress.source(configuration, pool, address)
 
-    def session(self) -> Session:
-        """Return a new session, not yet connected."""
-        return Session(self._settings.ehlo_name, self._limits)
+    def session(self, source: str = "") -> Session:
+        """Return a new session, not yet connected, that will come from one of our addresses."""
+        return Session(self._egress.name(source, self._settings.ehlo_name), self._limits)
 
 
 def _again(result: Outcome) -> bool:

@@ -54,7 +54,7 @@ async def _egress(settings: DeliverySettings, exchangers: Exchangers, courier: C
             continue
         session = courier.session()
         try:
-            await session.dial(address, courier.port, courier.source("", address))
+            await session.dial(address, courier.port, courier.source("", address) or "")
             await session.greeting()
         except (OSError, TimeoutError, aiosmtplib.SMTPException) as fault:
             said = f"{address} port {courier.port}: {fault or type(fault).__name__}"

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from services.delivery.core import reach
+from services.delivery.core.egress import Egress, egress
 from services.delivery.core.retry import Schedule
 from shared.mail.address import Address, parse_address
 from shared.runtime.settings import Settings
@@ -36,6 +37,13 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     ] = ()
     egress_addresses: Annotated[
         tuple[str, ...], Meta(description="addresses to send from, one chosen per configuration; empty: the system's")
+    ] = ()
+    egress_pools: Annotated[
+        tuple[str, ...],
+        Meta(description="pools of those addresses for configurations, as pool=address, once per address"),
+    ] = ()
+    ehlo_names: Annotated[
+        tuple[str, ...], Meta(description="names given in EHLO from single addresses, as address=name")
     ] = ()
     prefer_ipv6: Annotated[bool, Meta(description="try an exchanger's IPv6 addresses first")] = True
     connect_timeout_seconds: Annotated[float, Meta(description="time for a TCP connection", gt=0)] = 30.0
@@ -118,16 +126,27 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
             raise ValueError("ehlo_name must be a host name, such as mail.example.net")
         if not self.retry_waits_seconds or min(self.retry_waits_seconds) <= 0:
             raise ValueError("retry_waits_seconds must hold at least one number, all above 0")
-        for name in ("allowed_networks", "refused_networks", "egress_addresses"):
+        for name in ("allowed_networks", "refused_networks"):
             try:
                 reach.networks(getattr(self, name))
             except ValueError as fault:
                 raise ValueError(f"{name}: {fault}") from None
         if self.notice_sender and not isinstance(parse_address(self.notice_sender), Address):
             raise ValueError("notice_sender must be an address, such as postlane@example.net")
+        try:
+            names = self.egress.names.values()
+        except ValueError as fault:
+            raise ValueError(f"egress_addresses, egress_pools, ehlo_names: {fault}") from None
+        if not all(map(_NAME.fullmatch, names)):
+            raise ValueError("ehlo_names must hold addresses and host names, such as 192.0.2.1=out1.example.net")
         for resolver in self.resolvers:
             if not _RESOLVER.fullmatch(resolver):
                 raise ValueError(f"resolvers: {resolver!r} must be an address and a port, such as 127.0.0.1:53")
+
+    @property
+    def egress(self) -> Egress:
+        """The outgoing addresses. Errors: `ValueError` says what does not fit."""
+        return egress(self.egress_addresses, self.egress_pools, self.ehlo_names)
 
     @property
     def schedule(self) -> Schedule:

@@ -24,6 +24,8 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
 
     envelope: Envelope
     mail: bytes
+    pool: str = ""
+    """Name of the configuration's pool of outgoing addresses."""
 
 
 class Tools(Protocol):
@@ -33,11 +35,11 @@ class Tools(Protocol):
     encryption: Encryption
     port: int
 
-    def session(self) -> Session:
-        """Return a new session, not yet connected."""
+    def session(self, source: str = "") -> Session:
+        """Return a new session, not yet connected, that will come from one of our addresses."""
 
-    def source(self, configuration: str, address: str) -> str:
-        """Return the egress address towards an address, "" for any."""
+    def source(self, configuration: str, address: str, pool: str = "") -> str | None:
+        """Return our address towards an address, "" for any, None if there is none for it."""
 
 
 class _Ended(Exception):
@@ -71,8 +73,8 @@ class Visit:
         self._tls = ""
         self._verified = False
         self._problem = ""
-        source = tools.source(parcel.envelope.configuration, door.address)
-        self._spot = Spot(door.host, door.address, source, door.demand.enforced)
+        self._source = tools.source(parcel.envelope.configuration, door.address, parcel.pool)
+        self._spot = Spot(door.host, door.address, self._source or "", door.demand.enforced)
         self.dots = 0
 
     async def run(self) -> dict[int, Outcome]:
@@ -81,6 +83,9 @@ class Visit:
         session: Session | None = None
         result: Outcome
         try:
+            if self._source is None:
+                said = f"the pool {self._parcel.pool} has no address that reaches {self._door.address}"
+                raise _Ended(outcome.lost(said, "route", "4.4.4", host=self._door.host, address=self._door.address))
             async with asyncio.timeout_at(self._deadline) as self._timer:
                 session = self._tools.pool.take(self._spot)
                 if session is not None and await self._continued(session, decided):
@@ -150,7 +155,7 @@ class Visit:
     async def _connected(self) -> Session:
         """Connect, greet and encrypt if the server offers it; in clear only if TLS cannot be had (RFC 7435)."""
         while True:
-            session = self._tools.session()
+            session = self._tools.session(self._spot.source)
             try:
                 self._phase = "connect"
                 await session.dial(self._door.address, self._tools.port, self._spot.source)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from services.ingress.core import admission, content, guard_rails, repeats
+from services.ingress.core import admission, content, deadline, guard_rails, repeats
 from services.ingress.core.admission import Account, Admitted
 from services.ingress.core.commands import Sender
 from services.ingress.core.content import ContentLimits
@@ -273,7 +273,8 @@ class Reception:
         smtputf8 = sender.smtputf8 and _needs_utf8(transaction, parsed)
         trace = Trace(self._host, session.client_name, session.address, session.tls, login.username)
         finished = content.finish(parsed, configuration.domain, trace, queue_id, at, smtputf8)
-        lifetime = configuration.lifetime_seconds
+        wished = deadline.expire_after(parsed.fields)  # its faults were refused before
+        lifetimes = [seconds for seconds in (configuration.lifetime_seconds, wished) if isinstance(seconds, int)]
         envelope = Envelope(
             queue_id=queue_id,
             instance=configuration.instance,
@@ -286,7 +287,7 @@ class Reception:
                 for number, each in enumerate(transaction.recipients, 1)
             ),
             received_at=at,
-            expires_at=at + timedelta(seconds=lifetime) if lifetime else None,
+            expires_at=at + timedelta(seconds=min(lifetimes)) if lifetimes else None,
             size=len(finished.octets),
             sha256=hashlib.sha256(finished.octets).hexdigest(),
             message_id=finished.message_id,

@@ -39,6 +39,25 @@ def attempted(
     )
 
 
+def begun(
+    envelope: Envelope, state: step.Known, recipients: tuple[RecipientState, ...], *, event_id: str, now: datetime
+) -> MessageAttempted:
+    """Return the record of an attempt that is about to be made, for configurations that ask for at most once."""
+    return MessageAttempted(
+        **_common(envelope, recipients, state.attempt, event_id, now),
+        explanation="An attempt has begun; if it is broken off, the message is given up rather than sent twice.",
+    )
+
+
+def called_off(envelope: Envelope, state: step.Known, *, event_id: str, now: datetime) -> MessageAttempted:
+    """Return the record of an attempt that ended before anything was sent."""
+    return MessageAttempted(
+        **_common(envelope, state.recipients, state.attempt, event_id, now),
+        next_attempt_at=now,
+        explanation="The attempt ended before anything was sent; the next one follows at once.",
+    )
+
+
 def held(
     envelope: Envelope,
     state: step.Known,

@@ -36,5 +36,6 @@ def parked_until(received_at: datetime, now: datetime, chance: float) -> datetim
 
 
 def expiry(received_at: datetime, expires_at: datetime | None, lifetime_seconds: float) -> datetime:
-    """Return when delivery gives up; an explicit time of the envelope wins."""
-    return expires_at if expires_at is not None else received_at + timedelta(seconds=lifetime_seconds)
+    """Return when delivery gives up: at the end of the lifetime, or at the envelope's own time if that is earlier."""
+    end = received_at + timedelta(seconds=lifetime_seconds)
+    return end if expires_at is None else min(expires_at, end)

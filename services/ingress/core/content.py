@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import msgspec
 
-from services.ingress.core import repeats
+from services.ingress.core import deadline, repeats
 from services.ingress.core.headers import Field, parse_fields, split_header
 from services.ingress.core.mailbox import parse_mailbox
 from services.ingress.core.mime import Attachment, MimeLimits, find_attachment
@@ -23,10 +23,10 @@ ONCE = frozenset(  # RFC 5322 §3.6, and those whose doubling deceives readers o
     {
         "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references", "subject", "date",
         "mime-version", "content-type", "content-transfer-encoding", "content-disposition", "content-id",
-        "list-unsubscribe", "list-unsubscribe-post",
+        "list-unsubscribe", "list-unsubscribe-post", deadline.HEADER,
     }
 )  # fmt: skip
-REMOVED = frozenset({"bcc", "resent-bcc", "return-path", repeats.HEADER})
+REMOVED = frozenset({"bcc", "resent-bcc", "return-path", repeats.HEADER, deadline.HEADER})
 IN_DOMAIN = ("sender", "resent-from", "resent-sender")
 TEXT_LIMIT = 998
 """Characters of subject and Message-ID that are remembered."""
@@ -82,6 +82,9 @@ def parse(message: bytes, limits: ContentLimits, host: str) -> Parsed | Refusal:
     hops = [field.raw for field in fields if field.name == "received"]
     if len(hops) > limits.hops or sum(is_own(hop, host) for hop in hops) >= limits.own_hops:
         return Refusal(reply.LOOP_DETECTED, f"the message has {len(hops)} Received headers")
+    expire_after = deadline.expire_after(fields)
+    if isinstance(expire_after, Fault):
+        return _bad(expire_after.reason)
     author = next((parse_mailbox(field.text) for field in fields if field.name == "from"), None)
     if author is None:
         return Refusal(reply.HEADER_FROM_MISSING, "the message has no From header")

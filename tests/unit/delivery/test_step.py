@@ -183,7 +183,8 @@ def test_retry_schedule() -> None:
     assert next_attempt(2, schedule, NOW, 0.999) > NOW + timedelta(seconds=899)
     assert next_attempt(1, schedule, NOW, 0.5, 300) == NOW + timedelta(seconds=300)
     assert expiry(NOW, None, 3600) == LATER
-    assert expiry(NOW, FAR, 3600) == FAR
+    assert expiry(NOW, FAR, 3600) == LATER  # a sender may shorten the lifetime, not lengthen it
+    assert expiry(NOW, LATER, 1e7) == LATER
 
 
 CONFIGURATION = Configuration(

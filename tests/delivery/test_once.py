@@ -1,0 +1,114 @@
+"""At most once, over the bus and against an exchanger that loses its reply; outgoing addresses and their names."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from services.delivery.commit import Commits
+from services.delivery.core import once, record, step
+from shared.contract.envelope import Carriage
+from shared.contract.events import MessageAttempted
+from shared.contract.records import Configuration
+from tests.delivery.house import delivering
+from tests.delivery.world import World
+
+
+async def configure(world: World, **changes: object) -> None:
+    """Change the tenant's configuration."""
+    name = f"configuration.{world.tenant.configuration}"
+    entry = await world.tenant.directory.get(name)
+    assert entry is not None
+    assert isinstance(entry.record, Configuration)
+    await world.tenant.directory.put(name, msgspec.structs.replace(entry.record, **changes))
+
+
+async def test_a_lost_reply_is_not_repeated(world: World) -> None:
+    """After a dot without a reply the message is given up, with a report; the control is sent twice."""
+    await configure(world, at_most_once=True)
+    world.exchanger.script["FINAL"] = [(None,), (b"250 2.0.0 stored\r\n",)]
+    async with delivering(world.server, world.settings(final_reply_timeout_seconds=5.0)):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        event = await world.watcher.until(envelope, "bounced", "delivered")
+        await world.watcher.until_empty()
+        assert event.status == "bounced"
+        last = event.recipients[0].last
+        assert last is not None
+        assert "at most once" in last.text
+        assert len(world.exchanger.seen) == 1
+        await configure(world, at_most_once=False)
+        world.exchanger.script["FINAL"] = [(None,), (b"250 2.0.0 stored\r\n",)]
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        event = await world.watcher.until(envelope, "delivered")
+        assert event.recipients[0].possible_duplicate
+        assert len(world.exchanger.seen) == 3
+
+
+async def test_ordinary_failures_are_still_tried_again(world: World) -> None:
+    """A temporary refusal and a clean delivery are as ever; the attempt is announced before it is made."""
+    await configure(world, at_most_once=True)
+    world.exchanger.by_recipient["x@rcpt.test"] = [(b"450 4.2.1 later\r\n",), (b"250 ok\r\n",)]
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test")
+        event = await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+        history = await world.watcher.history(envelope)
+    assert [e.status for e in history] == ["deferred", "deferred", "deferred", "delivered"]
+    assert "has begun" in history[0].explanation
+    assert event.attempt == 2
+    assert not event.recipients[0].possible_duplicate
+
+
+async def test_broken_off(world: World) -> None:
+    """A worker died after it had announced an attempt: the next one gives the message up and sends nothing."""
+    await configure(world, at_most_once=True)
+    envelope = await world.tenant.accept("x@rcpt.test", sender="")
+    now = datetime.now(UTC)
+    state = step.known(Carriage(envelope=envelope), None, 0)
+    event = record.begun(envelope, state, once.begun(state, now), event_id="begun", now=now)
+    await Commits(world.watcher.bus, lambda: False).record(envelope, event, 0)
+    async with delivering(world.server, world.settings()):
+        last = await world.watcher.until(envelope, "bounced", "delivered")
+        await world.watcher.until_empty()
+    assert last.status == "bounced"
+    assert world.exchanger.connections == 0
+
+
+async def test_a_drained_worker_calls_off(world: World) -> None:
+    """A worker told to stop before the dot takes its announcement back: the next one delivers."""
+    await configure(world, at_most_once=True)
+    world.exchanger.script["DATA"] = [(30.0, b"354 go\r\n"), (b"354 go\r\n",)]
+    envelope = await world.tenant.accept("x@rcpt.test")
+    async with delivering(world.server, world.settings(drain_seconds=0.2)):
+        await world.exchanger.until(lambda: bool(world.exchanger.uses(b"DATA")))
+    async with delivering(world.server, world.settings()):
+        event = await world.watcher.until(envelope, "bounced", "delivered")
+    assert event.status == "delivered"
+    assert len(world.exchanger.received) == 1
+
+
+async def test_pool_and_name(world: World) -> None:
+    """A configuration with a pool leaves from it, with the address's own EHLO name; others keep the common one."""
+    settings = world.settings(
+        egress_addresses=("127.0.0.1", "127.0.0.3"),
+        egress_pools=("bulk=127.0.0.3",),
+        ehlo_names=("127.0.0.3=bulk.relay.test",),
+        connection_idle_seconds=0.0,
+    )
+    world.dns.set("mx.rcpt.test", "A", "127.0.0.2")
+    await world.exchanger.stop()
+    await world.exchanger.start("127.0.0.2", world.exchanger.port)
+    await configure(world, egress_pool="bulk")
+    async with delivering(world.server, settings):
+        envelope = await world.tenant.accept("x@rcpt.test")
+        await world.watcher.until(envelope, "delivered")
+        assert world.exchanger.uses(b"EHLO") == [b"EHLO bulk.relay.test"]
+        world.dns.remove("mx.rcpt.test", "A")
+        world.dns.set("mx.rcpt.test", "AAAA", "::1")
+        envelope = await world.tenant.accept("x@rcpt.test")
+        event = await world.watcher.until(envelope, "deferred", "bounced", "delivered")
+    assert isinstance(event, MessageAttempted)
+    assert event.status == "deferred"
+    last = event.recipients[0].last
+    assert last is not None
+    assert "pool bulk" in last.text
+    assert world.exchanger.connections == 1
