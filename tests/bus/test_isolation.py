@@ -42,6 +42,7 @@ NEEDED: dict[str, Body] = {
     "suspend": lambda of: {"reason": "x"},
     "rotate_key": lambda of: {},
     "set_guard_rails": lambda of: {"messages_per_hour": 5},
+    "expire_password": lambda of: {"expires_at": None},
     "rotate_user": lambda of: {},
     "begin_takeover": lambda of: {"domain": "x.example"},
     "complete_takeover": lambda of: {},
