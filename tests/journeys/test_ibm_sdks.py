@@ -1,7 +1,9 @@
 """The unmodified Python SDKs of IBM drive every operation, with every authenticator they offer."""
 
+import inspect
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,28 @@ from ibm_platform_services import context_based_restrictions_v1 as cbr
 from tests.system import System, eventually
 
 SMTP_API_TYPE = "crn:v1:bluemix:public:event-notifications::::api-type:smtp-configuration"
+
+
+AUTHENTICATORS = {
+    "none": lambda key, url: NoAuthAuthenticator(),
+    "wrong bearer": lambda key, url: BearerTokenAuthenticator("wrong"),
+    "bearer": lambda key, url: BearerTokenAuthenticator(key),
+    "iam": lambda key, url: IAMAuthenticator(key, url=url),
+}
+OURS = re.compile(r".*smtp.*|get_metrics|get_bounce_metrics")
+"""Operations of event notifications that are about SMTP; its topics and other destinations are not Postlane's."""
+
+
+def authenticator(kind: str, key: str, url: str) -> Any:
+    """Return an authenticator: none, a wrong one, a key as bearer token, or a key exchanged for a token."""
+    return AUTHENTICATORS[kind](key, url)
+
+
+def operations_of(service: type) -> set[str]:
+    """Return the operations a client of IBM's offers, as far as they are ours."""
+    own = {name for name, value in vars(service).items() if inspect.isfunction(value) and not name.startswith("_")}
+    own.discard("new_instance")
+    return {name for name in own if OURS.fullmatch(name)} if service is en.EventNotificationsV1 else own
 
 
 class Customer:
@@ -38,8 +62,8 @@ class Customer:
         return client
 
     def authenticator(self, kind: str) -> Any:
-        """Return one of the authenticators: a key as bearer token, or a key exchanged for a token."""
-        return BearerTokenAuthenticator(self.key) if kind == "bearer" else IAMAuthenticator(self.key, url=self.url)
+        """Return one of the authenticators with the customer's key."""
+        return authenticator(kind, self.key, self.url)
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +232,14 @@ def test_restrictions(customer: Customer, kind: str) -> None:
         assert failing(gone, zone.id).status_code == 404
 
 
-def test_metrics_and_bounces(system: System) -> None:
+def test_metrics_and_bounces(system: System, kind: str) -> None:
     """What was really sent is counted, and a bounce is listed with the remote server's word."""
-    delivered = system.send("delivered@inbox.example", "sdk-delivered")
-    bounced = system.send("bounce+550-5.1.1@inbox.example", "sdk-bounced")
+    delivered = system.send("delivered@inbox.example", f"sdk-delivered-{kind}")
+    code = {"bearer": "5.1.1", "iam": "5.1.2"}[kind]  # an address that bounced is not tried again
+    bounced = system.send(f"bounce+550-{code}@inbox.example", f"sdk-bounced-{kind}")
     eventually("delivery", lambda: system.status(delivered) == "delivered")
     eventually("bounce", lambda: system.status(bounced) == "bounced")
-    client = en.EventNotificationsV1(authenticator=BearerTokenAuthenticator(system.tenant["api_key"]))
+    client = en.EventNotificationsV1(authenticator=authenticator(kind, system.tenant["api_key"], system.ready["http"]))
     client.set_service_url(f"{system.ready['http']}/event-notifications")
     now = datetime.now(UTC)
     gte, lte = (f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (now - timedelta(days=1), now + timedelta(minutes=1)))
@@ -230,26 +255,49 @@ def test_metrics_and_bounces(system: System) -> None:
     assert sum(b.doc_count for b in counts["submitted"].histogram.buckets) == counts["submitted"].doc_count
 
     answer = client.get_bounce_metrics(
-        **window, smtp_config_id=system.tenant["configuration_id"], subject="sdk-bounced"
+        **window, smtp_config_id=system.tenant["configuration_id"], subject=f"sdk-bounced-{kind}"
     ).get_result()
     listed = en.BounceMetrics.from_dict(answer)
     assert (listed.total_count, listed.limit, listed.offset) == (1, 10, 0)
-    assert listed.metrics[0].email_address == "bounce+550-5.1.1@inbox.example"
-    assert "5.1.1" in listed.metrics[0].error_message
+    assert listed.metrics[0].email_address == f"bounce+550-{code}@inbox.example"
+    assert code in listed.metrics[0].error_message
     assert listed.metrics[0].ip_address == "127.0.0.1"
     custom = client.get_metrics(**window, destination_type="smtp_custom").get_result()
     assert {metric.doc_count for metric in en.Metrics.from_dict(custom).metrics} == {0}
     assert failing(client.get_metrics, **window).status_code == 400
 
 
-def test_without_a_good_key_every_client_is_refused(customer: Customer) -> None:
-    """No authentication and a wrong bearer token are 401; a wrong API key fails at the token."""
-    for authenticator in (NoAuthAuthenticator(), BearerTokenAuthenticator("wrong")):
-        calls = (
-            customer.notifications(authenticator).list_smtp_configurations,
-            customer.restrictions(authenticator).list_zones,
-        )
-        for call in calls:
-            assert failing(call, customer.instance).status_code == 401
+def test_these_tests_drive_every_operation_the_clients_have() -> None:
+    """A newer client with one operation more would be noticed here."""
+    driven = set(re.findall(r"\bclient\.(\w+)", Path(__file__).read_text()))
+    for service, count in ((en.EventNotificationsV1, 14), (cbr.ContextBasedRestrictionsV1, 14)):
+        offered = operations_of(service)
+        assert len(offered) >= count
+        assert offered - driven == set()
+
+
+@pytest.mark.parametrize("kind", ["none", "wrong bearer"])
+def test_without_a_good_key_every_operation_is_refused(customer: Customer, kind: str) -> None:
+    """No authentication and a wrong token: 401, whatever is asked for."""
+    values = {"type": "dkim", "gte": "2026-01-01T00:00:00Z", "lte": "2026-01-02T00:00:00Z", "domain": "x.example"}
+    clients = (
+        customer.notifications(customer.authenticator(kind)),
+        customer.restrictions(customer.authenticator(kind)),
+    )
+    for client in clients:
+        for name in sorted(operations_of(type(client))):
+            call = getattr(client, name)
+            needed = [
+                each.name
+                for each in inspect.signature(call).parameters.values()
+                if each.default is inspect.Parameter.empty
+            ]
+            arguments = {each: values.get(each, customer.instance) for each in needed if each != "kwargs"}
+            arguments |= {each: [] for each in ("contexts", "resources", "addresses") if each in needed}
+            assert failing(call, **arguments).status_code == 401, name
+
+
+def test_a_wrong_api_key_fails_at_the_token(customer: Customer) -> None:
+    """The client of IAM reads why."""
     iam = customer.notifications(IAMAuthenticator("wrong", url=customer.url))
     assert "could not be found" in failing(iam.list_smtp_configurations, customer.instance).message
