@@ -84,7 +84,8 @@ class ApiKeys:
 
     def used(self, caller: Caller, address: str, client: str) -> None:
         """Note a use of a key; it is written soon, at most once in an interval."""
-        self.uses.note(f"use.{caller.key}", ApiKeyUse(at=now(), address=address, client=client[:CLIENT_LENGTH]))
+        shown = "".join(c if c.isprintable() else "?" for c in client[:CLIENT_LENGTH])
+        self.uses.note(f"use.{caller.key}", ApiKeyUse(at=now(), address=address, client=shown))
 
     def last_use(self, key_id: str) -> ApiKeyUse | None:
         """Return the last noted use of a key, None if there was none."""
