@@ -5,11 +5,12 @@ minutes of acknowledged mail in a power cut.
 """
 
 import asyncio
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from services.ingress.core import durability
 from shared.bus.client import Bus
+from shared.bus.roll_call import gather
 from shared.contract.errors import BusUnavailable
 from shared.contract.subjects import SYNC_PROOF
 
@@ -64,19 +65,20 @@ class Proof:
             self._check_now.clear()
 
     async def check(self) -> None:
-        """Ask the server once and draw the conclusion."""
+        """Ask every server once and draw the conclusion."""
         try:
-            answer = await self._bus.request(SYNC_PROOF, b'{"config":true}', ASK_SECONDS)
-        except BusUnavailable as fault:
+            answers = await gather(self._bus, SYNC_PROOF, b'{"config":true}', _complete, ASK_SECONDS, quiet_seconds=0)
+        except BusUnavailable:
+            answers = []
+        heard = durability.servers(answers)
+        if not heard:
             if self._proven.is_set() and self._bus.connected:
-                log.warning("the bus did not answer the question how it stores: %s", fault)
+                log.warning("the bus did not answer the question how it stores")
                 return  # proven on this connection; a slow answer changes nothing
             self._conclude(False, "the bus does not answer how it stores messages")
             return
-        proven = syncs_always(answer)
-        self._conclude(
-            proven, "" if proven else "the bus does not sync each message to disk; set sync_interval: always on it"
-        )
+        why = durability.doubt(heard)
+        self._conclude(not why, why)
 
     def _conclude(self, proven: bool, why: str) -> None:
         if proven:
@@ -91,9 +93,5 @@ class Proof:
         self._check_now.set()
 
 
-def syncs_always(answer: bytes) -> bool:
-    """Whether a JSZ answer says that the server syncs each message."""
-    try:
-        return json.loads(answer)["data"]["config"]["sync_always"] is True
-    except (ValueError, KeyError, TypeError):
-        return False
+def _complete(answers: Sequence[bytes]) -> bool:
+    return durability.all_heard(durability.servers(answers))

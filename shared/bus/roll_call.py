@@ -96,9 +96,16 @@ def _read(answers: Sequence[bytes]) -> list[Present]:
 
 
 async def gather(
-    bus: Bus, subject: str, body: bytes, enough: Callable[[Sequence[bytes]], bool], seconds: float
+    bus: Bus,
+    subject: str,
+    body: bytes,
+    enough: Callable[[Sequence[bytes]], bool],
+    seconds: float,
+    quiet_seconds: float = QUIET_SECONDS,
 ) -> list[bytes]:
     """Ask everybody on a subject, and return the answers of at most so many seconds.
+
+    Once there are enough, more are waited for only until it is quiet for `quiet_seconds`; 0 ends it at once.
 
     Errors: `BusUnavailable` if it cannot be asked; that nobody answers is an empty list.
     """
@@ -111,7 +118,10 @@ async def gather(
         except (nats.errors.Error, OSError) as fault:
             raise BusUnavailable(f"{subject} cannot be asked: {fault}") from fault
         while (left := until - loop.time()) > 0:
-            answer = await answers.next(min(left, QUIET_SECONDS) if enough(found) else left)
+            done = enough(found)
+            if done and not quiet_seconds:
+                break
+            answer = await answers.next(min(left, quiet_seconds) if done else left)
             if answer is None or not answer[1]:  # nothing more in time, or nobody listens there
                 break
             found.append(answer[1])
