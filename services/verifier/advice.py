@@ -3,7 +3,7 @@
 from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker, Description, dkim_name
 from services.verifier.core.answer import Question
-from services.verifier.core.drift import changes
+from services.verifier.core.drift import changes, disagreements
 from services.verifier.core.sender_policy import NEAR_LIMIT
 from services.verifier.core.spf import Limits
 from services.verifier.core.spf_merge import merge
@@ -30,6 +30,8 @@ class Advice:
         """
         now = await self._checker.describe(configuration)
         merged = merge(now.published, configuration.spf_value)
+        served = await self._at_authorities(configuration) if ask_authorities else ()
+        lookups = await self._lookup_notes(configuration, merged.value)
         history = await self._rota.history(configuration.id)
         return RecordsSeen(
             configuration=configuration.id,
@@ -39,8 +41,8 @@ class Advice:
             dmarc=now.dmarc,
             spf_to_publish=merged.value,
             spf_lookups=now.lookups,
-            notes=(*merged.notes, *await self._lookup_notes(configuration, merged.value), *_advice(now)),
-            authorities=await self._at_authorities(configuration) if ask_authorities else (),
+            notes=(*merged.notes, *lookups, *disagreements(served), *_advice(now)),
+            authorities=served,
             history=history,
             changes=changes(history),
             return_path=now.return_path,

@@ -14,6 +14,7 @@ from shared.contract import requests
 from shared.contract.errors import RequestFailed
 from shared.contract.requests import Verified, VerifyNow
 from tests.bus_server import BusServer
+from tests.dns_server import DnsServer
 from tests.verifier_world import SPF, World, configuration, eventually, heard, publish, world_of
 
 
@@ -245,3 +246,30 @@ async def test_not_knowing_for_too_long_raises_an_alarm_and_changes_nothing(worl
     async with asyncio.timeout(15):
         while (present := await world.present("c-1")) is None or present.unknown_since is not None:
             await asyncio.sleep(0.05)
+
+
+async def test_each_name_server_of_the_zone_is_told_apart(world: World) -> None:
+    """One server of the zone has lost the record, the other still serves it: whoever asks is told which."""
+    async with DnsServer(host="127.0.0.2", port=world.dns.port) as late:
+        publish(late)
+        world.dns.set("tenant.example", "NS", "ns1.tenant.example.", "ns2.tenant.example.")
+        world.dns.set("ns1.tenant.example", "A", "127.0.0.1")
+        world.dns.set("ns2.tenant.example", "A", "127.0.0.2")
+        await world.verifier(AUTHORITY_PORT=str(world.dns.port), AUTHORITY_PRIVATE_NETWORKS="127.0.0.0/8")
+        await world.directory.create("configuration.c-1", configuration())
+        await world.until("c-1", "verified")
+        world.dns.remove("tenant.example", "TXT")
+        await world.until("c-1", "degraded")
+        request = requests.DescribeRecords(configuration="c-1", authorities=True)
+
+        told = await ask(world.control, requests.RECORDS, request, requests.RecordsSeen, 15)
+
+    seen = {(each.resolver, each.name): (each.verdict, each.values) for each in told.authorities}
+    assert seen["ns1.tenant.example (127.0.0.1)", "tenant.example"] == ("fail", ())
+    assert seen["ns2.tenant.example (127.0.0.2)", "tenant.example"] == ("pass", (SPF,))
+    assert seen["ns1.tenant.example (127.0.0.1)", "s1._domainkey.tenant.example"][0] == "pass"
+    assert len(seen) == 4
+    assert told.notes == (
+        "The zone's name servers disagree about tenant.example: ns2.tenant.example (127.0.0.2) serves the right record, "
+        "ns1.tenant.example (127.0.0.1) does not.",
+    )

@@ -48,6 +48,23 @@ def changes(history: tuple[Sighting, ...]) -> tuple[str, ...]:
     return tuple(told)
 
 
+def disagreements(served: tuple[Observation, ...]) -> tuple[str, ...]:
+    """Tell which name servers of a zone serve a good record and which do not, where they differ.
+
+    `resolver` of each observation names the server that was asked.
+    """
+    told: list[str] = []
+    for name in dict.fromkeys(each.name for each in served):
+        having = [each.resolver for each in served if each.name == name and each.verdict == "pass"]
+        lacking = [each.resolver for each in served if each.name == name and each.verdict == "fail"]
+        if having and lacking:
+            told.append(
+                f"The zone's name servers disagree about {name}: {', '.join(having)} serve{'s' * (len(having) == 1)} the "
+                f"right record, {', '.join(lacking)} do{'es' * (len(lacking) == 1)} not."
+            )
+    return tuple(told)
+
+
 def _change(before: Sighting, after: Sighting) -> str:
     when = f"between {_clock(before.until)} and {_clock(after.observation.at)}"
     name = after.observation.name
