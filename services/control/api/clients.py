@@ -14,9 +14,10 @@ from msgspec import Meta
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.masks import event_shown_to
 from services.control.api.messages import BEAT_SECONDS
 from services.control.api.tenants import ONE
-from services.control.caller import configuration_of
+from services.control.caller import Caller, configuration_of
 from services.control.core.watching import Said, Watched, concerns, listening
 from services.control.refusal import unavailable
 from shared.bus.hearing import Hearing, hearing
@@ -47,30 +48,36 @@ async def watch_clients(
     )
     if not desk.bus.connected:
         raise unavailable("the bus cannot be reached")
-    return ServerSentEvent(_events(desk, watched, min(seconds, desk.settings.follow_seconds)))
+    return ServerSentEvent(_events(desk, caller, watched, min(seconds, desk.settings.follow_seconds)))
 
 
-async def _events(desk: Desk, watched: Watched, seconds: float) -> AsyncIterator[ServerSentEventMessage]:
+async def _events(
+    desk: Desk, caller: Caller, watched: Watched, seconds: float
+) -> AsyncIterator[ServerSentEventMessage]:
     try:
         async with hearing(desk.bus, listening(watched)) as heard:
             yield ServerSentEventMessage(data="{}", event="watching")
-            async for event in _concerning(heard, watched, seconds):
-                yield event
+            async for name, event in _concerning(heard, watched, seconds):
+                if event:
+                    yield ServerSentEventMessage(data=event_shown_to(caller, event).decode(), event=name)
+                else:
+                    yield ServerSentEventMessage(data=None, comment="waiting")
     except BusUnavailable:
         return  # the watcher sees the stream end, and asks again
 
 
-async def _concerning(heard: Hearing, watched: Watched, seconds: float) -> AsyncIterator[ServerSentEventMessage]:
+async def _concerning(heard: Hearing, watched: Watched, seconds: float) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield name and record of each event that concerns the watched, an empty one when there was none for long."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while (left := until - loop.time()) > 0:
         message = await heard.next(min(left, BEAT_SECONDS))
         if message is None:
-            yield ServerSentEventMessage(data=None, comment="waiting")
+            yield "", b""
             continue
         subject, body = message
         if concerns(watched, msgspec.json.decode(body, type=Said)):
-            yield ServerSentEventMessage(data=body.decode(), event=subject.split(".")[1])
+            yield subject.split(".")[1], body
 
 
 HANDLERS = [watch_clients]

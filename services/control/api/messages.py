@@ -14,6 +14,8 @@ from litestar.response.sse import ServerSentEventMessage
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.masks import event_shown_to, shown_to
+from services.control.caller import Caller
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unknown
 from shared.contract import requests, subjects
@@ -32,7 +34,7 @@ async def _described(request: Http, desk: Desk, queue_id: str) -> MessageDescrip
     if parsed is None:
         raise unknown("message", queue_id)
     wish = requests.DescribeMessage(queue_id=parsed, instances=caller_of(request).instances)
-    return await desk.ask("tracker", requests.MESSAGE, wish, MessageDescription)
+    return shown_to(caller_of(request), await desk.ask("tracker", requests.MESSAGE, wish, MessageDescription))
 
 
 @get("/v1/postlane/messages/{queue_id:str}", tags=["messages"])
@@ -45,10 +47,10 @@ async def get_message(request: Http, desk: Desk, queue_id: str) -> MessageDescri
 async def follow_message(request: Http, desk: Desk, queue_id: str) -> ServerSentEvent:
     """Stream the events of a message as server-sent events until it is finished; each `data` is one JSON record."""
     found = await _described(request, desk, queue_id)
-    return ServerSentEvent(_events(desk, found))
+    return ServerSentEvent(_events(desk, caller_of(request), found))
 
 
-async def _events(desk: Desk, found: MessageDescription) -> AsyncIterator[ServerSentEventMessage]:
+async def _events(desk: Desk, caller: Caller, found: MessageDescription) -> AsyncIterator[ServerSentEventMessage]:
     for entry in found.timeline:
         if entry.what == "accepted":
             yield ServerSentEventMessage(data=bytes(entry.event).decode(), event="accepted")
@@ -62,7 +64,9 @@ async def _events(desk: Desk, found: MessageDescription) -> AsyncIterator[Server
             if last is not None and last.sequence > seen:
                 async for stored in desk.bus.scan(STATUS, subject, seen + 1):
                     seen = stored.sequence
-                    yield ServerSentEventMessage(data=stored.payload.decode(), event="status", id=str(seen))
+                    yield ServerSentEventMessage(
+                        data=event_shown_to(caller, stored.payload).decode(), event="status", id=str(seen)
+                    )
                 status = msgspec.json.decode(last.payload, type=_Status).status
                 if status in FINAL:
                     return
@@ -129,7 +133,7 @@ async def search_messages(
         limit=limit,
         offset=offset,
     )
-    return await desk.ask("tracker", requests.SEARCH, wish, MessagesFound)
+    return shown_to(caller, await desk.ask("tracker", requests.SEARCH, wish, MessagesFound))
 
 
 @get("/v1/postlane/refusals/{reference:str}", tags=["messages"])
@@ -139,7 +143,7 @@ async def get_refusal(request: Http, desk: Desk, reference: str) -> RefusalDescr
     if parsed is None:
         raise unknown("refusal", reference)
     wish = requests.DescribeRefusal(reference=parsed, instances=caller_of(request).instances)
-    return await desk.ask("tracker", requests.REFUSAL, wish, RefusalDescription)
+    return shown_to(caller_of(request), await desk.ask("tracker", requests.REFUSAL, wish, RefusalDescription))
 
 
 HANDLERS = [get_message, follow_message, search_messages, get_refusal]

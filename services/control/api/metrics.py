@@ -10,6 +10,7 @@ from litestar.params import Parameter
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, Limit, Offset
 from services.control.api.desk import Desk
+from services.control.api.masks import shown_to
 from services.control.caller import configuration_of, instance_of
 from services.control.core import metrics, paging
 from services.control.core.fault import Fault
@@ -166,7 +167,7 @@ async def get_bounce_metrics(
         limit=limit,
         offset=offset,
     )
-    found = await desk.ask("tracker", requests.BOUNCES, wish, requests.BouncesFound)
+    found = shown_to(caller_of(request), await desk.ask("tracker", requests.BOUNCES, wish, requests.BouncesFound))
     return BounceMetrics(
         metrics=tuple(
             BounceItem(
