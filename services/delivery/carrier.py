@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import dkim, once, outcome, record, retry, step
+from services.delivery.core import dkim, once, outcome, record, reporting, retry, step
 from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Deferred, Outcome
 from services.delivery.dispatch import Attempted, Dispatch
@@ -135,9 +135,10 @@ class Carrier:
         if await self._lies_elsewhere(message, state):
             await message.held.ack()
             return
-        configuration = self._gates.configuration(envelope.configuration)
-        lifetime = (configuration.lifetime_seconds if configuration else None) or self._settings.lifetime_seconds
-        expires_at = retry.expiry(envelope.received_at, envelope.expires_at, lifetime)
+        if not state.sequence and (withdrawal := self._gates.withdrawn.get(envelope.queue_id)):
+            await self._withdraw(message, state, withdrawal.reason)
+            return
+        expires_at = self._expires_at(envelope)
         hold = self._gates.hold(envelope.configuration)
         explicit = envelope.expires_at is not None
         match step.next_step(state, now, expires_at, hold, explicit_expiry=explicit):
@@ -193,6 +194,14 @@ class Carrier:
         progress = step.progress(recipients, state.attempt, sequence, until)
         progress = msgspec.structs.replace(progress, hold=hold.reason)
         await self._commits.put_held(message.place, envelope, progress, message.mail, until)
+        await message.held.ack()
+
+    async def _withdraw(self, message: Message, state: step.Known, reason: str) -> None:
+        """Let go of an untried message whose client was told 451 and sends it again."""
+        envelope, now = message.carriage.envelope, clock.now()
+        event = record.dropped(envelope, state, event_id=str(uuid4()), now=now, by="Ingress", reason=reason)
+        await self._commits.record(envelope, event, state.sequence)
+        log.info("withdrawn: %s", reason, extra={"queue_id": envelope.queue_id})
         await message.held.ack()
 
     async def _expire(self, message: Message, state: step.Known) -> None:
@@ -329,16 +338,18 @@ class Carrier:
 
     async def _consequences(self, message: Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
         """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""
-        failed = step.reportable(before, event)
-        if not failed:
-            return
         envelope = message.carriage.envelope
-        for recipient in failed:
+        for recipient in reporting.failed(before, event):
             if recipient.status == "bounced" and recipient.last is not None and outcome.mailbox_gone(recipient.last):
                 reason = f"{recipient.last.code} {recipient.last.enhanced} {recipient.last.text}".strip()
                 at = recipient.at or event.at
                 await self._suppressions.add(envelope.configuration, recipient.address, reason, envelope.queue_id, at)
-        await self._reports.send(envelope, message.mail, failed, event.attempt, message.place)
+        await self._reports.send(message, before, event, self._expires_at(envelope))
+
+    def _expires_at(self, envelope: Envelope) -> datetime:
+        configuration = self._gates.configuration(envelope.configuration)
+        lifetime = (configuration.lifetime_seconds if configuration else None) or self._settings.lifetime_seconds
+        return retry.expiry(envelope.received_at, envelope.expires_at, lifetime)
 
     def _count(
         self,

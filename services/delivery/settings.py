@@ -114,6 +114,12 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     mta_sts_refresh_seconds: Annotated[
         float, Meta(description="age at which a kept policy is fetched again although its record did not change", gt=0)
     ] = 86400.0
+    delay_report_seconds: Annotated[
+        float, Meta(description="age at which a waiting message is reported to its sender, once; 0: never", ge=0)
+    ] = 4 * 3600.0
+    report_full_bytes: Annotated[
+        int, Meta(description="largest mail that a report returns whole, if its sender asked for that", ge=0)
+    ] = 1 << 20
     notice_sender: Annotated[
         str,
         Meta(description="sender of notices to tenants' contacts, in a domain that is set up here; empty: none"),

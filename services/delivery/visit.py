@@ -73,6 +73,7 @@ class Visit:
         self._tls = ""
         self._verified = False
         self._problem = ""
+        self._dsn = False
         self._source = tools.source(parcel.envelope.configuration, door.address, parcel.pool)
         self._spot = Spot(door.host, door.address, self._source or "", door.demand.enforced)
         self.dots = 0
@@ -126,6 +127,7 @@ class Visit:
             tls_verified=self._verified,
             policy=self._door.demand.policy,
             tls_problem=self._tls_problem(),
+            dsn=self._dsn,
             milliseconds=round((asyncio.get_running_loop().time() - self._started) * 1000),
         )
 
@@ -213,6 +215,7 @@ class Visit:
     async def _transaction(self, session: Session, decided: dict[int, Outcome]) -> None:
         envelope = self._parcel.envelope
         self._phase = "mail"
+        self._dsn = session.supports_extension("dsn")
         recipients = self._suitable(session, decided)
         if not recipients:
             return

@@ -87,6 +87,8 @@ class ExchangerTried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """What was demanded of the encryption, for example `MTA-STS enforce 20260101`; "": nothing (opportunistic)."""
     tls_problem: str = ""
     """Why TLS is not verified, or was not had at all; "" if it is verified."""
+    dsn: bool = False
+    """It was offered the sender's wishes for reports (RFC 3461), and reports itself from now on."""
     milliseconds: int = 0
 
 

@@ -1,4 +1,4 @@
-"""Delivery status notifications (RFC 3464, RFC 6522) for bounces and expiry: whether, to whom, and the message.
+"""Delivery status notifications (RFC 3464, RFC 6522): to whom, and the message.
 
 A report goes to the configuration's reply-to address, or to the envelope sender if that is in the configuration's own
 domain; never to anybody else (no backscatter), and never about a message from the null sender (RFC 5321 §6.1).
@@ -8,6 +8,7 @@ import re
 from datetime import datetime
 from email.utils import format_datetime
 from hashlib import sha256
+from typing import Literal
 
 import msgspec
 
@@ -38,6 +39,19 @@ EXPIRED_ADVICE = (
 )
 
 
+Action = Literal["failed", "delayed", "relayed"]
+SUBJECTS: dict[Action, str] = {
+    "failed": "Undeliverable mail: delivery has failed",
+    "delayed": "Delayed mail: delivery is still being tried",
+    "relayed": "Relayed mail: accepted by the recipient's server",
+}
+OPENINGS: dict[Action, tuple[str, ...]] = {
+    "failed": ("Your message could not be delivered to the recipients below.",),
+    "delayed": ("Your message has not been delivered yet to the recipients below.", "This is only a warning."),
+    "relayed": ("Your message was passed on for the recipients below, as you asked to be told.",),
+}
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A report to be sent as a new message."""
 
@@ -62,15 +76,10 @@ def target(envelope: Envelope, configuration: Configuration | None) -> str:
     return envelope.sender
 
 
-def wanted(recipient: Recipient) -> bool:
-    """Return whether a failure of this recipient is to be reported (RFC 3461 §4.1: NOTIFY)."""
-    asked = {word.strip().upper() for word in recipient.notify.split(",") if word.strip()}
-    return not asked or "FAILURE" in asked
-
-
-def queue_id_of(reported: str, attempt: int) -> QueueId:
+def queue_id_of(reported: str, attempt: int, action: Action = "failed") -> QueueId:
     """Return the queue ID of the report on an attempt: always the same, so that a repeat is seen to be one."""
-    chance = sha256(f"report {reported} {attempt}".encode()).digest()[:RANDOM_BYTES]
+    named = f"report {reported} {attempt}" if action == "failed" else f"report {reported} {attempt} {action}"
+    chance = sha256(named.encode()).digest()[:RANDOM_BYTES]
     return new_queue_id(queue_id_time_ms(QueueId(reported)) + attempt, chance)
 
 
@@ -83,18 +92,28 @@ def report(
     original: bytes,
     reporting_mta: str,
     now: datetime,
+    action: Action = "failed",
+    until: datetime | None = None,
+    full_bytes: int = 0,
 ) -> Report:
-    """Build the report on `failed`, recipients of `envelope`, whose mail was `original`."""
-    queue_id = queue_id_of(envelope.queue_id, attempt)
+    """Build the report on `failed`, recipients of `envelope`, whose mail was `original`.
+
+    `until`: when delivery gives up, for a delay. The whole mail is returned if the sender asked for that and it has no
+    more than `full_bytes` octets, else its header.
+    """
+    queue_id = queue_id_of(envelope.queue_id, attempt, action)
     boundary = f"=_{queue_id}"
     mime = boundary.encode()
     utf8 = not to.isascii() or any(not r.address.isascii() for r in failed)
-    head = _header(envelope, queue_id, boundary, to, reporting_mta, now)
+    head = _header(envelope, queue_id, boundary, to, reporting_mta, now, action)
+    # RFC 3461 §4.3: RET speaks of failures only.
+    whole = action == "failed" and envelope.ret.upper() == "FULL" and len(original) <= full_bytes
     parts = (
         b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        + _crlf(_words(envelope, failed)),
-        b"Content-Type: message/delivery-status\r\n\r\n" + _crlf(_fields(envelope, failed, reporting_mta)),
-        b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + _original_header(original),
+        + _crlf(_words(envelope, failed, action, until)),
+        b"Content-Type: message/delivery-status\r\n\r\n"
+        + _crlf(_fields(envelope, failed, reporting_mta, action, until)),
+        _whole(original) if whole else _header_only(original),
     )
     body = b"".join(b"--" + mime + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + mime + b"--\r\n"
     mail = head + b"\r\n" + body
@@ -111,7 +130,7 @@ def report(
         size=len(mail),
         sha256=sha256(mail).hexdigest(),
         message_id=f"<{queue_id}@{reporting_mta}>",
-        subject=_SUBJECT,
+        subject=SUBJECTS[action],
         header_from=_from(envelope),
         eight_bit=any(octet > 127 for octet in mail),
         smtputf8=utf8 and not to.isascii(),
@@ -119,19 +138,18 @@ def report(
     return Report(envelope=made, mail=mail)
 
 
-_SUBJECT = "Undeliverable mail: delivery has failed"
-
-
 def _from(envelope: Envelope) -> str:
     # The signing key is the configuration's: From is in its domain so that DMARC aligns.
     return f"MAILER-DAEMON@{envelope.domain}"
 
 
-def _header(envelope: Envelope, queue_id: str, boundary: str, to: str, reporting_mta: str, now: datetime) -> bytes:
+def _header(
+    envelope: Envelope, queue_id: str, boundary: str, to: str, reporting_mta: str, now: datetime, action: Action
+) -> bytes:
     lines = [
         f"From: Mail Delivery System <{_from(envelope)}>",
         f"To: {to}",
-        f"Subject: {_SUBJECT}",
+        f"Subject: {SUBJECTS[action]}",
         f"Date: {format_datetime(now)}",
         f"Message-ID: <{queue_id}@{reporting_mta}>",
         "Auto-Submitted: auto-replied",  # RFC 3834 §5: nobody answers this automatically
@@ -143,10 +161,10 @@ def _header(envelope: Envelope, queue_id: str, boundary: str, to: str, reporting
     return "".join(line + "\r\n" for line in lines).encode("utf-8", "replace")
 
 
-def _words(envelope: Envelope, failed: tuple[RecipientState, ...]) -> str:
+def _words(envelope: Envelope, failed: tuple[RecipientState, ...], action: Action, until: datetime | None) -> str:
     lines = [
-        "This is an automatic report of the mail system. Your message could not be delivered",
-        "to the recipients below.",
+        "This is an automatic report of the mail system.",
+        *OPENINGS[action],
         "",
         f"  Subject:  {envelope.subject or '(none)'}",
         f"  Queue ID: {envelope.queue_id}",
@@ -155,8 +173,7 @@ def _words(envelope: Envelope, failed: tuple[RecipientState, ...]) -> str:
     ]
     for recipient in failed:
         lines.append(f"<{recipient.address}>")
-        kind = kind_of(recipient.last.enhanced, recipient.last.text) if recipient.last is not None else "other"
-        lines.append(f"    {EXPIRED_ADVICE if recipient.status == 'expired' else ADVICE[kind]}")
+        lines.append(f"    {_advice(recipient, action, until)}")
         if recipient.last is not None:
             spoken = _spoken(recipient.last)
             who = recipient.last.host or "this mail system"
@@ -165,7 +182,24 @@ def _words(envelope: Envelope, failed: tuple[RecipientState, ...]) -> str:
     return "\n".join(_unbroken(line) for line in lines)
 
 
-def _fields(envelope: Envelope, failed: tuple[RecipientState, ...], reporting_mta: str) -> str:
+def _advice(recipient: RecipientState, action: Action, until: datetime | None) -> str:
+    if action == "delayed":
+        end = f" until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
+        return f"Delivery is tried again{end}. You need not do anything."
+    if action == "relayed":
+        return "The recipient's server has accepted the message; whether it was read is not known."
+    if recipient.status == "expired":
+        return EXPIRED_ADVICE
+    return ADVICE[kind_of(recipient.last.enhanced, recipient.last.text) if recipient.last is not None else "other"]
+
+
+def _fields(
+    envelope: Envelope,
+    failed: tuple[RecipientState, ...],
+    reporting_mta: str,
+    action: Action,
+    until: datetime | None,
+) -> str:
     lines: list[str] = []
     if envelope.envid:
         lines.append(f"Original-Envelope-Id: {_ascii(envelope.envid)}")
@@ -177,12 +211,11 @@ def _fields(envelope: Envelope, failed: tuple[RecipientState, ...], reporting_mt
         if original:
             lines.append(f"Original-Recipient: {_ascii(original)}")
         lines.append(f"Final-Recipient: {_typed(recipient.address)}")
-        lines.append("Action: failed")  # RFC 3464 §2.3.3
+        lines.append(f"Action: {action}")  # RFC 3464 §2.3.3
         last = recipient.last
-        if recipient.status == "expired":
-            lines.append("Status: 5.4.7")  # RFC 3463 §3.5: delivery time expired
-        else:
-            lines.append(f"Status: {last.enhanced if last is not None and last.enhanced[:1] == '5' else '5.0.0'}")
+        lines.append(f"Status: {_status(recipient, action)}")
+        if action == "delayed" and until is not None:
+            lines.append(f"Will-Retry-Until: {format_datetime(until)}")  # RFC 3464 §2.3.9
         if last is not None:
             if last.host:
                 lines.append(f"Remote-MTA: dns; {_ascii(last.host)}")
@@ -194,6 +227,14 @@ def _fields(envelope: Envelope, failed: tuple[RecipientState, ...], reporting_mt
     return "\n".join(lines) + "\n"
 
 
+def _status(recipient: RecipientState, action: Action) -> str:
+    if recipient.status == "expired":
+        return "5.4.7"  # RFC 3463 §3.5: delivery time expired
+    digit = {"failed": "5", "delayed": "4", "relayed": "2"}[action]
+    last = recipient.last
+    return last.enhanced if last is not None and last.enhanced[:1] == digit else f"{digit}.0.0"
+
+
 def _spoken(last: Diagnosis) -> str:
     return f"{last.code} {last.enhanced}" if last.code else last.enhanced
 
@@ -203,6 +244,15 @@ def _typed(address: str) -> str:
     if address.isascii():
         return f"rfc822; {_ascii(address)}"
     return "utf-8; " + "".join(c if _XTEXT_SAFE.fullmatch(c) and c != "\\" else f"\\x{{{ord(c):X}}}" for c in address)
+
+
+def _header_only(original: bytes) -> bytes:
+    return b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + _original_header(original)
+
+
+def _whole(original: bytes) -> bytes:
+    encoding = b"7bit" if original.isascii() else b"8bit"
+    return b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + original
 
 
 def _original_header(original: bytes) -> bytes:

@@ -204,16 +204,6 @@ def progress(recipients: tuple[RecipientState, ...], attempt: int, committed: in
     return Progress(attempt=attempt, recipients=recipients, due_at=due_at, committed=committed)
 
 
-def reportable(before: tuple[RecipientState, ...], after: AnyStatus) -> tuple[RecipientState, ...]:
-    """Return the recipients whose failure became final with the record `after`."""
-    was = {r.number: r.status for r in before}
-    return tuple(
-        r
-        for r in after.recipients
-        if r.status in ("bounced", "expired") and was.get(r.number) not in FINAL and r.at == after.at
-    )
-
-
 _SINGLE: dict[str, str] = {
     "queued": "Queued",
     "held": "Held",

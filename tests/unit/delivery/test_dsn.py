@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delivery.core import dsn
+from services.delivery.core import dsn, reporting
 from shared.contract.envelope import Diagnosis, Envelope, Recipient, RecipientState
 from shared.contract.records import Configuration
 from shared.mail.ids import new_queue_id, parse_queue_id
@@ -120,11 +120,55 @@ def test_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("notify", "wanted"), [("", True), ("NEVER", False), ("SUCCESS", False), ("delay,failure", True), ("FAILURE", True)]
+    ("notify", "words"),
+    [
+        ("", {"FAILURE", "DELAY"}),
+        ("NEVER", set()),
+        ("SUCCESS", {"SUCCESS"}),
+        ("delay,failure", {"DELAY", "FAILURE"}),
+        ("FAILURE", {"FAILURE"}),
+    ],
 )
-def test_notify(notify: str, wanted: bool) -> None:
-    """NOTIFY decides whether a failure is reported."""
-    assert dsn.wanted(Recipient(number=1, address="a@b.example", notify=notify)) is wanted
+def test_notify(notify: str, words: set[str]) -> None:
+    """NOTIFY decides what is reported; without it failures and delays are, successes are not."""
+    recipient = Recipient(number=1, address="a@b.example", notify=notify)
+    assert {word for word in ("FAILURE", "DELAY", "SUCCESS") if reporting.wanted(recipient, word)} == words
+
+
+def test_delay_and_relay() -> None:
+    """A delay says until when; both return the header only, even where RET=FULL was asked for."""
+    waiting = msgspec.structs.replace(FAILED[1], status="deferred")
+    passed_on = RecipientState(
+        number=1, address="x@y.example", status="delivered", at=NOW,
+        last=Diagnosis(code=250, enhanced="2.1.5", text="ok", host="mx.y.example", phase="final"),
+    )  # fmt: skip
+    for action, state, lines in (
+        ("delayed", waiting, ["Action: delayed", "Status: 4.4.1", "Will-Retry-Until: Mon, 23 Nov 2026 12:00:00 +0000"]),
+        ("relayed", passed_on, ["Action: relayed", "Status: 2.1.5"]),
+    ):
+        envelope = msgspec.structs.replace(ENVELOPE, ret="FULL")
+        report = dsn.report(
+            envelope, (state,), attempt=1, to="app@d.example", original=ORIGINAL, reporting_mta="relay.example",
+            now=NOW, action=action, until=NOW, full_bytes=1 << 20,  # type: ignore[arg-type]
+        )  # fmt: skip
+        for line in lines:
+            assert line.encode() in report.mail
+        assert b"secret body" not in report.mail
+        assert report.envelope.queue_id != made().envelope.queue_id
+
+
+def test_the_whole_mail_is_returned_on_request() -> None:
+    """RET=FULL returns it octet for octet, unless it is too large; RET=HDRS and nothing return the header."""
+    envelope = msgspec.structs.replace(ENVELOPE, ret="FULL")
+    for ret, limit, whole in (("FULL", 1000, True), ("FULL", 10, False), ("HDRS", 1000, False), ("", 1000, False)):
+        envelope = msgspec.structs.replace(ENVELOPE, ret=ret)
+        report = dsn.report(
+            envelope, FAILED, attempt=1, to="app@d.example", original=ORIGINAL, reporting_mta="relay.example", now=NOW,
+            full_bytes=limit,
+        )  # fmt: skip
+        kind = parts(report)[2].get_content_type()
+        assert kind == ("message/rfc822" if whole else "text/rfc822-headers")
+        assert (ORIGINAL in report.mail) is whole
 
 
 @given(

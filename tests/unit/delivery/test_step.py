@@ -6,7 +6,7 @@ from hashlib import sha256
 import msgspec
 import pytest
 
-from services.delivery.core import step
+from services.delivery.core import reporting, step
 from services.delivery.core.gate import BY_OPERATOR, Hold, gate
 from services.delivery.core.outcome import Outcome, from_reply, lost, suppressed
 from services.delivery.core.retry import Schedule, expiry, next_attempt
@@ -169,9 +169,9 @@ def test_reportable() -> None:
     """Only what became final with this very record is reported."""
     before = (state(1, "deferred"), state(2, "bounced"), state(3, "deferred"))
     after = attempted(state(1, "bounced"), state(2, "bounced"), state(3, "delivered"), next_at=None)
-    assert [r.number for r in step.reportable(before, after)] == [1]
+    assert [r.number for r in reporting.failed(before, after)] == [1]
     old = msgspec.structs.replace(after, at=LATER)
-    assert step.reportable(before, old) == ()
+    assert reporting.failed(before, old) == ()
 
 
 def test_retry_schedule() -> None:
