@@ -5,12 +5,16 @@ import logging
 
 import msgspec
 
+from shared.bus.acknowledgements import Pending
 from shared.bus.client import Bus
 from shared.contract.errors import BusUnavailable, StoreFull
 
 log = logging.getLogger("ingress")
 
 RETRY_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
+GATHER_SECONDS = 0.01
+BATCH = 200
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -67,18 +71,41 @@ class Journal:
 
     async def _write(self) -> None:
         while True:
-            posting = await self._queue.get()
+            batch = [await self._queue.get()]
+            await asyncio.sleep(GATHER_SECONDS)  # one write and one read of the socket for all that come meanwhile
+            while len(batch) < BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            taken = len(batch)
             try:
-                await self._publish(posting)
+                while batch:
+                    batch = await self._publish(batch)
+                    if batch:
+                        await asyncio.sleep(RETRY_SECONDS)
             finally:
-                self._queue.task_done()
+                for _ in range(taken):
+                    self._queue.task_done()
 
-    async def _publish(self, posting: Posting) -> None:
-        while True:
+    async def _publish(self, batch: list[Posting]) -> list[Posting]:
+        """Publish events; return those that could not be published yet."""
+        left: list[Posting] = []
+        pending: list[tuple[Posting, Pending]] = []
+        for posting in batch:
             try:
-                await self._bus.store(posting.subject, posting.body, stream=posting.stream, message_id=posting.id)
-            except (BusUnavailable, StoreFull) as fault:
-                log.warning("an event could not be published yet: %s", fault, extra={"subject": posting.subject})
-                await asyncio.sleep(RETRY_SECONDS)
+                sent = await self._bus.send(posting.subject, posting.body, stream=posting.stream, message_id=posting.id)
+            except BusUnavailable as fault:
+                self._not_yet(posting, fault)
+                left.append(posting)
             else:
-                return
+                pending.append((posting, sent))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ANSWER_SECONDS
+        for posting, sent in pending:
+            try:
+                await sent.stored(max(0.0, deadline - loop.time()))
+            except (BusUnavailable, StoreFull) as fault:
+                self._not_yet(posting, fault)
+                left.append(posting)
+        return left
+
+    def _not_yet(self, posting: Posting, fault: Exception) -> None:
+        log.warning("an event could not be published yet: %s", fault, extra={"subject": posting.subject})

@@ -23,17 +23,16 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from shared.bus.acknowledgements import Acknowledgements, Pending
 from shared.bus.settings import BusSettings
-from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
+from shared.contract.errors import BusUnavailable
 
 log = logging.getLogger("bus")
 
 SCAN_BATCH = 500
 COMPLAINTS = 5
 SCAN_BYTES = 16 << 20
-_WRONG_SEQUENCE = {10071, 10164}  # wrong last sequence; the same for a schedule in a replicated stream
 _NO_MESSAGE = 10037
-_FULL = {10077, 10023, 10047, 10122}  # stream, server, account limits of storage
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +66,7 @@ class Bus:
         self.replicas = replicas
         self.epoch = 0
         self.nc: Client = Client()
+        self._acks = Acknowledgements(self.nc)
         self._closing = False
         self._reconnected: list[Callable[[], Awaitable[None]]] = []
         self._watchers: list[Callable[[bool], None]] = []
@@ -198,8 +198,15 @@ class Bus:
             head["Nats-Schedule-Target"] = schedule_target
         if rollup:
             head["Nats-Rollup"] = "sub"
-        answer = await self._ask(subject, payload, timeout_seconds, head)
-        return _acknowledged(answer.data, stream, subject)
+        return await (await self._acks.publish(subject, payload, stream, head)).stored(timeout_seconds)
+
+    async def send(self, subject: str, payload: bytes, *, stream: str, message_id: str) -> Pending:
+        """Publish into a stream and leave the PubAck to be waited for: many messages, then their answers.
+
+        Errors: `BusUnavailable` if the connection does not take it.
+        """
+        head = {"Nats-Expected-Stream": stream, "Nats-Msg-Id": message_id}
+        return await self._acks.publish(subject, payload, stream, head)
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the last message of a subject, always as new as its last PubAck.
@@ -308,24 +315,6 @@ async def _unsubscribe(subscription: Any) -> None:
         await subscription.unsubscribe()
 
 
-def _acknowledged(data: bytes, stream: str, subject: str) -> int:
-    try:
-        ack = json.loads(data)
-    except ValueError:
-        raise BusUnavailable(f"the answer to {subject} is not a PubAck") from None
-    if error := ack.get("error"):
-        code, text = error.get("err_code", 0), f"{subject}: {error.get('description', 'refused')}"
-        if code in _WRONG_SEQUENCE:
-            raise WrongSequence(text)
-        if code in _FULL:
-            raise StoreFull(text)
-        raise BusUnavailable(f"{text} (error {code})")
-    if ack.get("stream") != stream or not ack.get("seq"):
-        # Somebody else answered, or the subject lies in another stream: not stored where it must be.
-        raise BusUnavailable(f"{subject} was acknowledged by {ack.get('stream')!r} instead of {stream!r}")
-    return int(ack["seq"])
-
-
 def _stored(message: Msg) -> Stored:
     head = {str(name): str(value) for name, value in (message.headers or {}).items()}
     return Stored(
@@ -384,6 +373,7 @@ async def connect(settings: BusSettings, room: str) -> Bus:
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 3.0)
             bus.nc = Client()
+            bus._acks = Acknowledgements(bus.nc)
     bus.epoch = 1
     bus._tell(True)
     return bus
