@@ -269,7 +269,6 @@ async def test_each_name_server_of_the_zone_is_told_apart(world: World) -> None:
     assert seen["ns2.tenant.example (127.0.0.2)", "tenant.example"] == ("pass", (SPF,))
     assert seen["ns1.tenant.example (127.0.0.1)", "s1._domainkey.tenant.example"][0] == "pass"
     assert len(seen) == 4
-    assert told.notes == (
-        "The zone's name servers disagree about tenant.example: ns2.tenant.example (127.0.0.2) serves the right record, "
-        "ns1.tenant.example (127.0.0.1) does not.",
-    )
+    (note,) = told.notes
+    assert note.startswith("The zone's name servers disagree about tenant.example: right at ns2.tenant.example (")
+    assert note.endswith("missing or wrong at ns1.tenant.example (127.0.0.1).")

@@ -58,10 +58,8 @@ def disagreements(served: tuple[Observation, ...]) -> tuple[str, ...]:
         having = [each.resolver for each in served if each.name == name and each.verdict == "pass"]
         lacking = [each.resolver for each in served if each.name == name and each.verdict == "fail"]
         if having and lacking:
-            told.append(
-                f"The zone's name servers disagree about {name}: {', '.join(having)} serve{'s' * (len(having) == 1)} the "
-                f"right record, {', '.join(lacking)} do{'es' * (len(lacking) == 1)} not."
-            )
+            fault = f"right at {', '.join(having)}, missing or wrong at {', '.join(lacking)}"
+            told.append(f"The zone's name servers disagree about {name}: {fault}.")
     return tuple(told)
 
 
