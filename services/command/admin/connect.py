@@ -21,9 +21,16 @@ NO_PASSWORD = "THE-PASSWORD-SHOWN-ONCE"  # noqa: S105  # a place for one
 LONGEST_SECONDS = 3600
 
 
+def _clients_like(incomplete: str) -> list[str]:
+    return [name for name in CLIENTS if name.startswith(incomplete)]
+
+
 def connect(
     client_name: Annotated[
-        str, typer.Argument(metavar="[CLIENT]", help=f"{', '.join(CLIENTS)}; left out: list them")
+        str,
+        typer.Argument(
+            metavar="[CLIENT]", help=f"{', '.join(CLIENTS)}; left out: list them", autocompletion=_clients_like
+        ),
     ] = "",
     domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="needed if the instance has several")] = "",
     user: Annotated[str, typer.Option(help="username or ID; needed if the domain has several")] = "",
