@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from services.delivery.attempts import Attempts
+from services.delivery.captures import Captures
 from services.delivery.carrier import Carrier
 from services.delivery.commit import Commits
 from services.delivery.courier import Courier
@@ -94,15 +96,20 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         settings=settings,
         bus=bus,
         gates=gates,
-        signer=Signer(keys, master_key, gates),
-        dispatch=Dispatch(settings, exchangers, courier, policies),
+        attempts=Attempts(
+            gates,
+            Signer(keys, master_key, gates),
+            Dispatch(settings, exchangers, courier, policies),
+            suppressions,
+            Captures(bus),
+        ),
         suppressions=suppressions,
         metrics=metrics,
         commits=commits,
         shards=topology.shards,
     )
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
-    for replica in (gates.directory, gates.standing, keys, suppressions.replica, policies.replica):
+    for replica in (gates.directory, gates.standing, gates.withdrawn, keys, suppressions.replica, policies.replica):
         await here.unless_stopped(replica.start(here.tasks))
     here.ready("snapshot", True)
     queue = Queue(settings, topology.shards, bus, gates, commits, holds)

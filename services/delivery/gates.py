@@ -6,15 +6,17 @@ from services.delivery.core.gate import Hold, gate
 from shared.bus.client import Bus
 from shared.bus.kv import Replica
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Suspension
+from shared.contract.siblings import Withdrawal
 from shared.contract.standing import Standing
 
 
 class Gates:
-    """Follows the buckets `directory` and `standing`; tells listeners which configuration's gate may have moved."""
+    """Follows the buckets `directory`, `standing` and `withdrawn`; tells whose gate may have moved."""
 
     def __init__(self, bus: Bus) -> None:
         self._listeners: list[Callable[[str], None]] = []
         self.directory: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord, self._directory_moved)
+        self.withdrawn: Replica[Withdrawal] = Replica(bus, "withdrawn", Withdrawal)
         self.standing: Replica[Standing] = Replica(bus, "standing", Standing, self._standing_moved)
 
     def on_move(self, listener: Callable[[str], None]) -> None:

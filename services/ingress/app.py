@@ -85,6 +85,7 @@ async def serve(
         )
         directory = Directory(bus, credentials.drop)
         spool = Spool(bus, proof, settings, topology.shards)
+        metrics.in_flight.set_function(lambda: spool.budget.used)
         authentication = Authentication(directory, credentials, metrics, settings)
         quotas = Quotas(bus, settings.quota_share_seconds)
         receipts = Receipts(bus, settings)
@@ -124,7 +125,7 @@ async def serve(
         await quotas.start(room.tasks)
         usage.start(room.tasks)
         room.tasks.create_task(proof.run(), name="proof")
-        room.tasks.create_task(spool.watch_fill(), name="fill of the mail streams")
+        spool.start(room.tasks)
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
         accepted.start(room.tasks)
         refused.start(room.tasks)
@@ -138,6 +139,7 @@ async def serve(
         await siblings.leave()
         await quotas.leave()
         await usage.leave()
+        await spool.leave()
         for journal in (accepted, refused):
             if not await journal.settle(SETTLE_SECONDS):
                 room.log.error("events are left unpublished", extra={"journal": journal.name, "left": journal.waiting})

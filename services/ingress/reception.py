@@ -158,6 +158,9 @@ class Reception:
             outcome = await self._spool.store(place, ready.payload, again=ticket is not None and ticket.again)
         if ticket is not None:
             await self._receipts.close(ticket, stored=outcome == "stored")
+        if outcome == "unknown" and ticket is None:
+            # The client will send it again under another queue ID; with a ticket it gets this one's.
+            self._spool.withdraw(place)
         if outcome != "stored":
             self._quotas.give(account, admitted)
             text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT

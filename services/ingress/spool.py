@@ -12,14 +12,19 @@ from typing import Literal
 from services.ingress.proof import Proof
 from services.ingress.settings import IngressSettings
 from shared.bus.client import Bus
+from shared.bus.notes import Notes
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
+from shared.contract.siblings import Withdrawal
 from shared.contract.subjects import Place
+from shared.runtime import clock
 
 log = logging.getLogger("ingress")
 
 Outcome = Literal["stored", "full", "unknown"]
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
+WITHDRAWAL_SECONDS = 60.0
+UNANSWERED = "the bus did not say in time whether it was stored, and the client was told to send it again"
 
 
 class Budget:
@@ -64,6 +69,7 @@ class Spool:
         self._percent = settings.storage_percent
         self._interval = settings.storage_check_seconds
         self._filled: set[int] = set()
+        self._withdrawn: Notes[Withdrawal] = Notes(bus, "withdrawn", Withdrawal, WITHDRAWAL_SECONDS)
         self.shards = shards
         self.budget = Budget(settings.in_flight_bytes, settings.in_flight_bytes_per_user)
 
@@ -100,6 +106,22 @@ class Spool:
             else:
                 return "stored"
         return "unknown"
+
+    def withdraw(self, place: Place) -> None:
+        """Have delivery leave a message alone that may have been stored although its client was told 451.
+
+        Told when the bus is there again; a worker may have been quicker.
+        """
+        self._withdrawn.note(place.queue_id, Withdrawal(at=clock.now(), reason=UNANSWERED))
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin to tell what is withdrawn, and to look at the fill of the streams."""
+        self._withdrawn.start(tasks)
+        tasks.create_task(self.watch_fill(), name="fill of the mail streams")
+
+    async def leave(self) -> None:
+        """Tell what is left to tell."""
+        await self._withdrawn.leave()
 
     async def watch_fill(self) -> None:
         """Look at the fill of the mail streams for ever."""

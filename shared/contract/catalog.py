@@ -252,6 +252,13 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
         max_age_hours=24,
     ),
     BucketDeclaration(
+        name="withdrawn",
+        writer="ingress",
+        readers=("delivery",),
+        description="Messages of unknown fate whose clients were told 451: not to be tried",
+        max_age_hours=24,
+    ),
+    BucketDeclaration(
         name="policies", writer="delivery", readers=("delivery",), description="MTA-STS policies of destinations"
     ),
     BucketDeclaration(

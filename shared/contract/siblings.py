@@ -79,6 +79,16 @@ class Receipt(Record, frozen=True, kw_only=True, tag="receipt.v1"):
     """Until then somebody may still be storing it; afterwards a repetition stores it, under the same queue ID."""
 
 
+class Withdrawal(Record, frozen=True, kw_only=True, tag="withdrawal.v1"):
+    """A message whose client was told 451 because nobody could say whether it was stored. Bucket `withdrawn`.
+
+    Key `<queue ID>`; ingress writes, delivery drops what it has not tried yet, for the client sends it again.
+    """
+
+    at: datetime
+    reason: str
+
+
 class ApiKeyUse(Record, frozen=True, kw_only=True, tag="api-key-use.v1"):
     """When a key of the management API was last used. Bucket `access`, key `use.<id>`; written now and then."""
 

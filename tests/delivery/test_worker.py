@@ -6,9 +6,12 @@ from typing import Any
 import dkim
 
 from shared.bus import service
+from shared.bus.kv import Bucket
 from shared.contract.envelope import Recipient
-from shared.contract.events import MessageAttempted, MessageExpired, MessageHeld, MessageReleased
+from shared.contract.events import MessageAttempted, MessageDropped, MessageExpired, MessageHeld, MessageReleased
 from shared.contract.requests import SUPPRESSION_REMOVE, RemoveSuppression, SuppressionRemoved
+from shared.contract.siblings import Withdrawal
+from shared.runtime import clock
 from tests.delivery.house import Tenant, delivering, dkim_answer
 from tests.delivery.world import World
 
@@ -175,3 +178,21 @@ async def test_notify_never_is_not_reported(world: World) -> None:
         await world.watcher.until(envelope, "bounced")
         await world.watcher.until_empty()
     assert world.exchanger.received == []
+
+
+async def test_what_was_withdrawn_is_not_tried(world: World) -> None:
+    """A message whose client was told 451 is dropped with the reason; its neighbour is delivered."""
+    told_again, other = await world.tenant.accept("a@rcpt.test"), await world.tenant.accept("b@rcpt.test")
+    ingress = await world.server.connect("ingress")
+    try:
+        bucket: Bucket[Withdrawal] = Bucket(ingress, "withdrawn", Withdrawal)
+        await bucket.put(told_again.queue_id, Withdrawal(at=clock.now(), reason="nobody said whether it was stored"))
+    finally:
+        await ingress.close()
+    async with delivering(world.server, world.settings()):
+        dropped = await world.watcher.until(told_again, "dropped")
+        await world.watcher.until(other, "delivered")
+        await world.watcher.until_empty()
+    assert isinstance(dropped, MessageDropped)
+    assert "nobody said whether it was stored" in dropped.explanation
+    assert [message.recipients for message in world.exchanger.received] == [["b@rcpt.test"]]

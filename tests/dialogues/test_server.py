@@ -15,9 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shared.bus.kv import Bucket
 from shared.bus.server import find_binary
 from shared.contract.envelope import Envelope, unpack
 from shared.contract.events import MessageAccepted
+from shared.contract.siblings import Withdrawal
 from tests.bus_server import BusServer
 from tests.ingress_process import IngressProcess, Tenants, certificate, client_context, password_of, seeded
 
@@ -218,6 +220,23 @@ def test_bus_does_not_answer(bus: BusServer, tmp_path: Path) -> None:
         assert code == 451
         assert text.startswith(b"4.3.0 The message could not be stored safely")
         assert client.rcpt("second@y.example")[0] == 503
+        # It may lie in the store all the same: delivery is told to leave it alone.
+        _until(lambda: len(_withdrawn(bus)) == 1)
+        assert {envelope.queue_id for envelope, _ in stored(bus)} <= _withdrawn(bus)
+
+
+def _withdrawn(bus: BusServer) -> set[str]:
+    """Return the queue IDs that were withdrawn, as delivery reads them."""
+
+    async def read() -> set[str]:
+        delivery = await bus.connect("delivery")
+        bucket: Bucket[Withdrawal] = Bucket(delivery, "withdrawn", Withdrawal)
+        try:
+            return {entry.key for entry in await bucket.entries()}
+        finally:
+            await delivery.close()
+
+    return asyncio.run(read())
 
 
 def test_full_store(bus: BusServer, tmp_path: Path) -> None:
