@@ -29,7 +29,8 @@ class SubmissionSession(smtp.Session):
         """Start as a stranger in clear."""
         super().__init__(loop)
         self.endpoint: Endpoint = endpoint
-        self.address: IpAddress | None = None
+        self._address: IpAddress | None = None
+        self._address_text = ""
         self.tls = ""
         """Version and cipher, "" in clear."""
         self.greeted_in_clear = False
@@ -40,9 +41,19 @@ class SubmissionSession(smtp.Session):
         self.transactions = 0
 
     @property
+    def address(self) -> IpAddress | None:
+        """The client's address, None if it is not known."""
+        return self._address
+
+    @address.setter
+    def address(self, address: IpAddress | None) -> None:
+        self._address = address
+        self._address_text = "" if address is None else str(address)
+
+    @property
     def client_address(self) -> str:
         """The client's address as text, "" if it is not known."""
-        return "" if self.address is None else str(self.address)
+        return self._address_text
 
     @property
     def greeted(self) -> bool:

@@ -333,7 +333,6 @@ class Submission(Conversation):
         if octets < self._reserved:
             budget.give(self._owner, self._reserved - octets)
         self._reserved = octets
-        self.desk.metrics.in_flight.set(budget.used)
         return True
 
     async def _read_data(self, decoder: DataDecoder) -> None:

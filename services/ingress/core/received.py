@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -34,6 +35,14 @@ def masked(username: str) -> str:
 
 def received_field(trace: Trace, queue_id: str, at: datetime, utf8: bool) -> bytes:
     """Return the whole field, folded, with its CRLF."""
+    return f"{_origin(trace, utf8)}\tid {queue_id}; {date_text(at.replace(microsecond=0))}\r\n".encode(
+        "ascii", "replace"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _origin(trace: Trace, utf8: bool) -> str:
+    """Return the lines that are the same for all messages of a session."""
     name = _NAME.sub("?", trace.client_name)[:NAME_LIMIT] or "unknown"
     literal = "unknown"
     if trace.address is not None:
@@ -43,9 +52,14 @@ def received_field(trace: Trace, queue_id: str, at: datetime, utf8: bool) -> byt
         f"Received: from {name} ({literal})",
         f"\tby {trace.host} ({PRODUCT}) with {protocol}",
         f"\t({trace.tls.replace(' ', ', ')}; user {masked(trace.username)})",
-        f"\tid {queue_id}; {format_datetime(at)}",
     )
-    return "\r\n".join((*lines, "")).encode("ascii", "replace")
+    return "\r\n".join((*lines, ""))
+
+
+@lru_cache(maxsize=16)
+def date_text(at: datetime) -> str:
+    """Return a time as header fields have it (RFC 5322 §3.3); many messages come in one second."""
+    return format_datetime(at)
 
 
 def is_own(value: bytes, host: str) -> bool:
