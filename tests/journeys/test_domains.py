@@ -1,5 +1,6 @@
 """Sender domains on the whole system: delegated keys, rotation with two keys live, a second signature."""
 
+import json
 import os
 import re
 import subprocess
@@ -209,6 +210,32 @@ def test_contacts_read_what_happens_to_their_domain(relay: System) -> None:
     assert httpx.post(link, trust_env=False).is_success
     detail = tenant.made(tenant.own, method="GET")
     assert (detail["reply_to"], "reply_to_confirmed_at" in detail) == ("bounces@told.inbox.example", True)
+
+
+def test_a_domain_is_taken_over_by_whoever_publishes_the_proof(relay: System) -> None:
+    """The old tenant's mail is refused with the reason; the new one publishes its records and sends."""
+    old = Tenant(relay, "moved.example").ready()
+    old.send("of-the-old")
+    new = relay.api("POST", "/v1/postlane/instances", json={"name": "the new one"}).json()["id"]
+    where = ("--instance", new)
+    assert "prove it" in relay.postlane("domain", "add", "moved.example", *where, check=False).stderr
+    shown = relay.postlane("domain", "takeover", "moved.example", *where).stdout
+    (name, value) = re.findall(r"(_postlane-challenge\S+)  TXT  (\S+)", shown)[0]
+    refused = relay.postlane("domain", "takeover", "moved.example", "--complete", *where, check=False)
+    assert (refused.returncode, "was not found" in refused.stderr) == (6, True)
+    assert old.overview()["sending"]
+    old.set(name, "TXT", value)
+    assert "is yours now" in relay.postlane("domain", "takeover", "moved.example", "--complete", *where).stdout
+
+    eventually("the old one is refused", lambda: old.submit("too-late")[0] == 550)
+    assert "somebody else" in old.overview()["missing"][0]
+    records = [json.loads(line) for line in relay.postlane("domain", "records", "moved.example", *where, "-o", "json")
+               .stdout.splitlines()]  # fmt: skip
+    assert {each["kind"]: each["state"] for each in records}["dkim"] == "missing"  # a key of its own, not the old one's
+    for record in records:
+        if record["kind"] == "dkim":
+            old.set(record["name"], record["type"], record["value"])
+    assert "verified" in relay.postlane("domain", "wait", "moved.example", "--timeout", "30", *where).stdout
 
 
 def _answers(relay: System) -> bool:

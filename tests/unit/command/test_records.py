@@ -2,6 +2,8 @@
 
 import re
 
+import dns.zone
+
 from services.command.admin.records import Provider, quoted, terraform_lines, zone_lines
 
 LONG = "v=DKIM1; k=rsa; p=" + "A" * 400
@@ -25,6 +27,9 @@ def test_a_zone_file_has_strings_of_255_octets_and_nothing_for_the_customer_to_f
     assert all(len(piece) <= 255 for each in texts for piece in each)
     assert "t._domainkey.example.com. 3600 IN CNAME t.dkim.relay.example." in lines
     assert [line for line in lines if not line.startswith(";")][-1].startswith("t._domainkey")
+    zone = dns.zone.from_text("\n".join(lines), "example.com", relativize=False, check_origin=False)
+    (published,) = zone.find_rdataset("s._domainkey.example.com.", "TXT")
+    assert b"".join(published.strings).decode() == LONG
     assert quoted('a"b\\') == '"a\\"b\\\\"'
 
 
