@@ -6,7 +6,8 @@ is said when little has changed.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -48,6 +49,7 @@ class Told(msgspec.Struct, frozen=True):
     held: Mapping[str, int]
 
 
+@lru_cache(65_536)
 def part_of(key: str) -> int:
     """Return the part a key is told in."""
     return crc32(key.encode()) % PARTS
@@ -63,6 +65,59 @@ class _Pace:
         self.rate = 0.0
         self.at = at
 
+    def faded(self, now: float) -> float:
+        """Return the rate as it is now."""
+        return self.rate * math.exp(-max(0.0, now - self.at) / SMOOTHING_SECONDS)
+
+
+class _Part:
+    """Counts of the keys of one part: ours, those of each sibling, and the siblings' added up for a quick look."""
+
+    def __init__(self) -> None:
+        self.this_hour: dict[str, int] = {}
+        self.this_day: dict[str, int] = {}
+        self.paces: dict[str, _Pace] = {}
+        self.held: dict[str, dict[str, int]] = {}
+        self.untold: dict[str, int] = {}
+        self.siblings: dict[str, Told] = {}
+        self.others_hour: dict[str, int] = {}
+        self.others_day: dict[str, int] = {}
+        self.others_rates: dict[str, list[tuple[float, float]]] = {}
+        self.summed_for = (-1, -1)
+
+    def sum_up(self, hour: int, day: int) -> None:
+        """Add up what the siblings have told for this hour and this day."""
+        self.others_hour, self.others_day, self.others_rates = {}, {}, {}
+        for told in self.siblings.values():
+            if told.at // DAY == day:
+                _add(self.others_day, told.this_day)
+            if told.at // HOUR == hour:
+                _add(self.others_hour, told.this_hour)
+            for key, rate in told.this_second.items():
+                self.others_rates.setdefault(key, []).append((told.at, rate))
+        self.summed_for = (hour, day)
+
+    def hour(self, key: str) -> int:
+        """Return the messages of a key in this hour, by every process."""
+        return self.this_hour.get(key, 0) + self.others_hour.get(key, 0)
+
+    def day(self, key: str) -> int:
+        """Return the messages of a key in this day, by every process."""
+        return self.this_day.get(key, 0) + self.others_day.get(key, 0)
+
+    def pace(self, key: str, per_second: int, now: float) -> _Pace:
+        """Return a key's pace, refilled as of now."""
+        pace = self.paces.get(key)
+        if pace is None:
+            pace = self.paces[key] = _Pace(float(per_second), now)
+        others = [rate for at, rate in self.others_rates.get(key, ()) if now - at <= SIBLING_SECONDS]
+        # What the siblings send at present is not ours to send; an equal part of the rate always is.
+        ours = max(per_second - sum(others), per_second / (1 + len(others)))
+        pace.left = min(float(max(1.0, ours)), pace.left + max(0.0, now - pace.at) * ours)
+        pace.rate = pace.faded(now)
+        pace.at = max(pace.at, now)
+        return pace
+
 
 class Tally:
     """Counts of this process and of its siblings, for all keys with a quota."""
@@ -70,12 +125,8 @@ class Tally:
     def __init__(self) -> None:
         """Start with nothing counted."""
         self._hour = self._day = 0
-        self._this_hour: dict[str, int] = {}
-        self._this_day: dict[str, int] = {}
-        self._paces: dict[str, _Pace] = {}
-        self._held: dict[str, dict[str, int]] = {}
-        self._untold: dict[str, int] = {}
-        self._siblings: tuple[dict[str, Told], ...] = tuple({} for _ in range(PARTS))
+        self._turns_at = 0.0
+        self._parts = tuple(_Part() for _ in range(PARTS))
         self.changed: set[int] = set()
         """Parts in which something was counted since they were told."""
         self.hurry = False
@@ -83,124 +134,111 @@ class Tally:
 
     def wait(self, key: str, rates: Rates, now: float) -> Wait | None:
         """Return which quota keeps the next message of a key waiting, None if none does."""
-        self._turn(now)
-        if rates.per_day and self._spent(key, self._this_day, "day", now) >= rates.per_day:
+        part = self._part(key, now)
+        if rates.per_day and part.day(key) >= rates.per_day:
             return Wait(f"{rates.per_day} messages a day", math.ceil(DAY - now % DAY))
-        if rates.per_hour and self._spent(key, self._this_hour, "hour", now) >= rates.per_hour:
+        if rates.per_hour and part.hour(key) >= rates.per_hour:
             return Wait(f"{rates.per_hour} messages an hour", math.ceil(HOUR - now % HOUR))
-        if rates.per_second and self._refilled(key, rates.per_second, now).left < 1.0:
+        if rates.per_second and part.pace(key, rates.per_second, now).left < 1.0:
             return Wait(f"{rates.per_second} messages a second", 1)
         return None
 
     def take(self, key: str, rates: Rates, now: float) -> None:
         """Count one message of a key."""
-        self._turn(now)
         if not (rates.per_second or rates.per_hour or rates.per_day):
             return
+        part = self._part(key, now)
         self.changed.add(part_of(key))
-        self._this_hour[key] = self._this_hour.get(key, 0) + 1
-        self._this_day[key] = self._this_day.get(key, 0) + 1
-        self._untold[key] = untold = self._untold.get(key, 0) + 1
-        hour, day = self.spent(key, now)
-        left = min(
-            rates.per_hour - hour if rates.per_hour else math.inf, rates.per_day - day if rates.per_day else math.inf
-        )
-        self.hurry = self.hurry or untold * HURRY_SHARE >= left
+        for counts in (part.this_hour, part.this_day, part.untold):
+            counts[key] = counts.get(key, 0) + 1
+        alone = part.untold[key] * HURRY_SHARE
+        if (rates.per_hour and alone >= rates.per_hour - part.hour(key)) or (
+            rates.per_day and alone >= rates.per_day - part.day(key)
+        ):
+            self.hurry = True
         if rates.per_second:
-            pace = self._refilled(key, rates.per_second, now)
+            pace = part.pace(key, rates.per_second, now)
             pace.left -= 1.0
             pace.rate += 1.0 / SMOOTHING_SECONDS
 
     def give(self, key: str) -> None:
         """Take back one count: the message was not stored."""
-        for counts in (self._this_hour, self._this_day):
+        part = self._parts[part_of(key)]
+        for counts in (part.this_hour, part.this_day):
             if counts.get(key):
                 counts[key] -= 1
                 self.changed.add(part_of(key))
 
     def hold(self, configuration: str, since: str, cap: int) -> None:
         """Count one message that is held because of a suspension; earlier suspensions are over."""
+        part = self._parts[part_of(configuration)]
         self.changed.add(part_of(configuration))
-        self._held[configuration] = {since: self._held.get(configuration, {}).get(since, 0) + 1}
-        self._untold[f"{configuration} held"] = untold = self._untold.get(f"{configuration} held", 0) + 1
-        self.hurry = self.hurry or untold * HURRY_SHARE >= cap - self.held(configuration, since)
+        part.held[configuration] = {since: part.held.get(configuration, {}).get(since, 0) + 1}
+        key = f"{configuration} held"
+        part.untold[key] = part.untold.get(key, 0) + 1
+        if part.untold[key] * HURRY_SHARE >= cap - self.held(configuration, since):
+            self.hurry = True
 
     def release(self, configuration: str, since: str) -> None:
         """Take back one count of held mail: the message was not stored."""
-        held = self._held.get(configuration, {})
+        held = self._parts[part_of(configuration)].held.get(configuration, {})
         if held.get(since):
             held[since] -= 1
             self.changed.add(part_of(configuration))
 
     def held(self, configuration: str, since: str) -> int:
         """Return the messages held because of a suspension, by every process."""
-        others = (told.held.get(f"{configuration} {since}", 0) for told in self._told_of(configuration))
-        return self._held.get(configuration, {}).get(since, 0) + sum(others)
+        part = self._parts[part_of(configuration)]
+        others = (told.held.get(f"{configuration} {since}", 0) for told in part.siblings.values())
+        return part.held.get(configuration, {}).get(since, 0) + sum(others)
 
     def spent(self, key: str, now: float) -> tuple[int, int]:
         """Return the messages of a key in this hour and in this day, by every process."""
-        self._turn(now)
-        return self._spent(key, self._this_hour, "hour", now), self._spent(key, self._this_day, "day", now)
+        part = self._part(key, now)
+        return part.hour(key), part.day(key)
 
     def heard(self, sibling: str, part: int, told: Told | None) -> None:
         """Take up what a sibling has counted in one part; None: its entry is gone."""
+        siblings = self._parts[part].siblings
         if told is None:
-            self._siblings[part].pop(sibling, None)
+            siblings.pop(sibling, None)
         else:
-            self._siblings[part][sibling] = told
+            siblings[sibling] = told
+        self._parts[part].summed_for = (-1, -1)
 
-    def told(self, part: int, now: float) -> Told:
+    def told(self, number: int, now: float) -> Told:
         """Return our own counts of one part, for the siblings."""
         self._turn(now)
-        self.changed.discard(part)
-        self._untold = {key: count for key, count in self._untold.items() if part_of(key.partition(" ")[0]) != part}
-        rates = {key: round(self._decayed(p, now), 3) for key, p in self._paces.items() if part_of(key) == part}
-        self._paces = {key: pace for key, pace in self._paces.items() if rates.get(key, 1.0) > 0.0}
-        return Told(
-            now,
-            {key: rate for key, rate in rates.items() if rate > 0.0},
-            {key: count for key, count in self._this_hour.items() if part_of(key) == part},
-            {key: count for key, count in self._this_day.items() if part_of(key) == part},
-            {f"{c} {since}": n for c, held in self._held.items() if part_of(c) == part for since, n in held.items()},
-        )
+        part = self._parts[number]
+        self.changed.discard(number)
+        part.untold.clear()
+        rates = {key: rate for key, pace in part.paces.items() if (rate := round(pace.faded(now), 3)) > 0.0}
+        part.paces = {key: part.paces[key] for key in rates}
+        held = {f"{name} {since}": count for name, each in part.held.items() for since, count in each.items()}
+        return Told(now, rates, dict(part.this_hour), dict(part.this_day), held)
 
-    def _told_of(self, key: str) -> Iterable[Told]:
-        return self._siblings[part_of(key)].values()
-
-    def _spent(self, key: str, own: Mapping[str, int], span: str, now: float) -> int:
-        length = HOUR if span == "hour" else DAY
-        return own.get(key, 0) + sum(
-            (told.this_hour if span == "hour" else told.this_day).get(key, 0)
-            for told in self._told_of(key)
-            if told.at // length == now // length
-        )
-
-    def _refilled(self, key: str, per_second: int, now: float) -> _Pace:
-        pace = self._paces.get(key)
-        if pace is None:
-            pace = self._paces[key] = _Pace(float(per_second), now)
-        others = [
-            told.this_second[key]
-            for told in self._told_of(key)
-            if now - told.at <= SIBLING_SECONDS and key in told.this_second
-        ]
-        # What the siblings send at present is not ours to send; an equal part of the rate always is.
-        ours = max(per_second - sum(others), per_second / (1 + len(others)))
-        pace.left = min(float(max(1.0, ours)), pace.left + max(0.0, now - pace.at) * ours)
-        pace.rate = self._decayed(pace, now)
-        pace.at = max(pace.at, now)
-        return pace
-
-    @staticmethod
-    def _decayed(pace: _Pace, now: float) -> float:
-        return pace.rate * math.exp(-max(0.0, now - pace.at) / SMOOTHING_SECONDS)
+    def _part(self, key: str, now: float) -> _Part:
+        self._turn(now)
+        part = self._parts[part_of(key)]
+        if part.summed_for != (self._hour, self._day):
+            part.sum_up(self._hour, self._day)
+        return part
 
     def _turn(self, now: float) -> None:
         """Begin a new hour or day with nothing spent; a clock set back keeps the counts."""
-        hour, day = int(now // HOUR), int(now // DAY)
-        if hour > self._hour:
-            self._hour, self._this_hour = hour, {}
-        if day > self._day:
-            self._day, self._this_day = day, {}
-            # Told again, for entries lapse: held mail outlasts days.
-            self.changed.update(part_of(configuration) for configuration in self._held)
+        if now < self._turns_at:
+            return
+        self._hour, day = int(now // HOUR), int(now // DAY)
+        self._turns_at = float((self._hour + 1) * HOUR)
+        for number, part in enumerate(self._parts):
+            part.this_hour = {}
+            if day > self._day:
+                part.this_day = {}
+                if part.held:
+                    self.changed.add(number)  # told again, for entries lapse and held mail outlasts days
+        self._day = day
+
+
+def _add(sums: dict[str, int], counts: Mapping[str, int]) -> None:
+    for key, count in counts.items():
+        sums[key] = sums.get(key, 0) + count
