@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.postfix_peer import PostfixPeer
-from benchmarks.smtp_load import Server, Session, at_once, cpu_seconds, machine, message, resident_bytes
+from benchmarks.smtp_load import Server, Session, at_once, cpu_seconds, machine, message, resident_bytes, yardstick
 from shared.bus.settings import Topology
 from tests.bus_server import started
 from tests.ingress_process import IngressProcess, seeded
@@ -123,7 +123,9 @@ def measure(names: list[str], runs: int, peer: bool) -> None:
                 mine: list[float] = []
                 theirs: list[float] = []
                 rates: list[float] = []
+                yardsticks: list[float] = []
                 for _ in range(runs):
+                    yardsticks.append(yardstick())
                     micros, wall = _run(case, ours, lambda: [own])
                     mine.append(micros)
                     if postfix is not None:
@@ -134,7 +136,7 @@ def measure(names: list[str], runs: int, peer: bool) -> None:
                 row += f", goal {case.goal_micros}" if case.goal_micros else ""
                 if postfix is not None:
                     row += f"; Postfix {_spread(theirs)}; rate ours/Postfix {statistics.median(rates):.2f}"
-                print(row, flush=True)
+                print(f"{row}; yardstick {statistics.median(yardsticks):.1f} µs", flush=True)
         finally:
             if postfix is not None:
                 postfix.stop()

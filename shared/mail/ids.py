@@ -18,6 +18,7 @@ RANDOM_LENGTH = 20
 RANDOM_BYTES = 13
 """Octets of randomness a queue ID consumes (104 bits, of which 100 are used)."""
 
+_PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
 _QUEUE_ID = re.compile(rf"[{ALPHABET}]{{{TIME_LENGTH + RANDOM_LENGTH}}}")
 _REFERENCE = re.compile(rf"R-[{ALPHABET}]{{10}}")
 
@@ -25,10 +26,11 @@ _REFERENCE = re.compile(rf"R-[{ALPHABET}]{{10}}")
 def crockford(number: int, length: int) -> str:
     """Write a non-negative number in Crockford base32, left-padded, keeping the lowest `length` digits."""
     digits = []
-    for _ in range(length):
-        digits.append(ALPHABET[number & 31])
-        number >>= 5
-    return "".join(reversed(digits))
+    for _ in range((length + 1) // 2):
+        digits.append(_PAIRS[number & 1023])
+        number >>= 10
+    digits.reverse()
+    return "".join(digits)[-length:]
 
 
 def new_queue_id(now_ms: int, randomness: bytes) -> QueueId:
