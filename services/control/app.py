@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
@@ -17,12 +18,15 @@ from shared.bus.client import connect
 from shared.bus.roll_call import answer_roll_call
 from shared.bus.settings import BusSettings
 from shared.contract.errors import PostlaneError, SettingsFault
+from shared.runtime.clock import now
 from shared.runtime.lifecycle import Room, health_settings, run
 from shared.runtime.sealing import read_master_key
 from shared.runtime.server_certificate import Certificate, server_context
 from shared.runtime.settings import load
 
 BACKLOG = 2048
+TOLD_AGAIN = timedelta(hours=1)
+"""What was decided so shortly before the start may not have been told."""
 
 
 class CannotListen(PostlaneError, OSError):
@@ -106,6 +110,7 @@ async def serve(
     room.ready("directory", True)
     desk = Desk(bus, directory, settings, master_key)
     room.tasks.create_task(desk.signing_keys.finish_by_themselves(), name="rotations")
+    room.tasks.create_task(desk.decisions.tell_again(now() - TOLD_AGAIN), name="notices")
     desk.keys.uses.start(room.tasks)
     listener = _listener(settings.listen)
     if certificate is not None:

@@ -50,7 +50,8 @@ class Confirmations:
         )
         link = f"{self._base}/confirm/{tokens.sign(claims, self._keys[0])}"
         letter = confirmation.letter(configuration.domain, link, self._seconds / 3600)
-        await self._notices.write(configuration, f"confirm {address} {now()}", (address,), *letter)
+        at = now()
+        await self._notices.write(configuration, f"confirm {address} {at}", at, (address,), *letter)
         return address
 
     def read(self, token: str) -> tuple[Configuration, str] | None:

@@ -1,6 +1,7 @@
 """Authorization and suspension: what the customer says of their mail, and what the operator decides."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -115,10 +116,8 @@ class Decisions:
         found = await self._directory.change(key, Authorization, edit, caller.name, configuration.instance)
         if found is None:
             raise conflict("authorization_missing", "no questionnaire has been submitted for this configuration yet")
-        decided = found[0]
-        letter = letters.decision(configuration.domain, decided)
-        await self._notices.tell(configuration, f"{decided.status} {decided.decided_at}", *letter)
-        return decided
+        await self._tell_decision(configuration, found[0])
+        return found[0]
 
     async def suspend(self, caller: Caller, configuration: Configuration, reason: str) -> Suspension:
         """Suspend sending, whatever DNS says; refused at ingress, held by delivery.
@@ -130,8 +129,7 @@ class Decisions:
         await self._directory.put(
             f"suspension.{configuration.id}", suspension, caller.name, configuration.instance
         )  # fmt: skip
-        letter = letters.suspended(configuration.domain, suspension)
-        await self._notices.tell(configuration, f"suspended {suspension.at}", *letter)
+        await self._tell_suspension(configuration, suspension)
         return suspension
 
     async def resume(self, caller: Caller, configuration: Configuration) -> None:
@@ -150,7 +148,29 @@ class Decisions:
             raise unknown("suspension", configuration.id)
         await self._directory.delete(key, caller.name, configuration.instance)
         letter = letters.resumed(configuration.domain)
-        await self._notices.tell(configuration, f"resumed {present.record.at}", *letter)
+        await self._notices.tell(configuration, f"resumed {present.record.at}", now(), *letter)
+
+    async def tell_again(self, since: datetime) -> None:
+        """Ask once more for the notices of what was decided since then: a control that died may not have come to it.
+
+        Whoever was told is not told twice, for the requests are the same.
+        """
+        for configuration in self._directory.all("configuration.", Configuration):
+            authorization = self._directory.get(f"authorization.{configuration.id}", Authorization)
+            if authorization is not None and authorization.decided_at is not None and authorization.decided_at >= since:
+                await self._tell_decision(configuration, authorization)
+            suspension = self._directory.get(f"suspension.{configuration.id}", Suspension)
+            if suspension is not None and suspension.at >= since:
+                await self._tell_suspension(configuration, suspension)
+
+    async def _tell_decision(self, configuration: Configuration, decided: Authorization) -> None:
+        at = decided.decided_at or decided.submitted_at
+        letter = letters.decision(configuration.domain, decided)
+        await self._notices.tell(configuration, f"{decided.status} {at}", at, *letter)
+
+    async def _tell_suspension(self, configuration: Configuration, suspension: Suspension) -> None:
+        letter = letters.suspended(configuration.domain, suspension)
+        await self._notices.tell(configuration, f"suspended {suspension.at}", suspension.at, *letter)
 
 
 def _check_reason(reason: str, *, needed: bool = False) -> None:

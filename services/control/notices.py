@@ -6,6 +6,7 @@ The identity of a notice follows from what it tells of, so asking twice is telli
 import hashlib
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -14,7 +15,6 @@ from shared.contract import subjects
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import NoticeRequested
 from shared.contract.records import Authorization, Configuration
-from shared.runtime.clock import now
 
 log = logging.getLogger("control")
 
@@ -29,22 +29,28 @@ class Notices:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
 
-    async def tell(self, configuration: Configuration, about: str, subject: str, text: str) -> None:
+    async def tell(self, configuration: Configuration, about: str, at: datetime, subject: str, text: str) -> None:
         """Tell the contacts of a configuration; without a questionnaire there are none.
 
-        `about` names what happened and never happens twice, for example a decision with its moment.
+        `about` names what happened at `at` and never happens twice, for example a decision with its moment.
         """
         authorization = self._directory.get(f"authorization.{configuration.id}", Authorization)
         if authorization is not None:
-            await self.write(configuration, about, authorization.questionnaire.contacts, subject, text)
+            await self.write(configuration, about, at, authorization.questionnaire.contacts, subject, text)
 
     async def write(
-        self, configuration: Configuration, about: str, recipients: Sequence[str], subject: str, text: str
+        self,
+        configuration: Configuration,
+        about: str,
+        at: datetime,
+        recipients: Sequence[str],
+        subject: str,
+        text: str,
     ) -> None:
         """Ask for a mail. What it tells of is done: if the bus does not take it, the log gets it."""
         event = NoticeRequested(
             id=hashlib.sha256(f"{configuration.id} {about}".encode()).hexdigest()[:32],
-            at=now(),
+            at=at,
             instance=configuration.instance,
             configuration=configuration.id,
             recipients=tuple(recipients),

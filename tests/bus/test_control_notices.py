@@ -1,13 +1,19 @@
 """What control tells contacts, on a real bus."""
 
+import asyncio
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
+from shared.bus.kv import Bucket
 from shared.contract.events import NoticeRequested
+from shared.contract.records import DirectoryRecord, Suspension
+from tests.control_process import Control
 from tests.control_world import ANSWERS, Tenant, World
+from tests.system import eventually
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +103,32 @@ def test_links_are_not_mailed_without_end(world: World) -> None:
         assert answer.status_code == 200
     assert len(told(world, tenant)) == 6
     assert tenant.manager.post(f"{tenant.own}/reply-to/confirmation").status_code == 429
+
+
+def test_a_decision_that_a_dead_control_did_not_tell_is_told_by_the_next(world: World) -> None:
+    """The decision stands in the directory; a control that starts asks for its notice under the same identity."""
+    tenant = world.tenant()
+    tenant.manager.put(f"{tenant.own}/authorization", json={**ANSWERS, "contacts": ["dns@acme.example"]})
+    approved = tenant.operator.made(f"{tenant.own}/authorization/approve", {}, 200)
+    (before,) = [each for each in told(world, tenant) if each.subject.endswith("sending is approved")]
+
+    async def crashed() -> None:
+        """Write a suspension as a control would that dies before it has told anybody."""
+        bus = await world.bus.connect("control")
+        directory: Bucket[DirectoryRecord] = Bucket(bus, "directory", DirectoryRecord)
+        record = Suspension(configuration=tenant.configuration, reason="abuse", by="key:x", at=datetime.now(UTC))
+        await directory.put(f"suspension.{tenant.configuration}", record)
+        await bus.close()
+
+    asyncio.run(crashed())
+    third = Control(world.directory, world.bus)
+    third.start()
+
+    def suspended() -> bool:
+        return any("suspended sending" in each.subject for each in told(world, tenant))
+
+    eventually("the suspension is told", suspended)
+    assert third.stop() == 0
+    again = [each for each in told(world, tenant) if each.subject.endswith("sending is approved")]
+    assert again == [before]  # the same request, which the stream knows
+    assert before.at.isoformat() == datetime.fromisoformat(approved["decided_at"]).isoformat()
