@@ -8,6 +8,7 @@ the bus is away each process goes on with what it knows, and no message is accep
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 
 from services.ingress.core import quota
 from services.ingress.core.admission import Account, Admitted
@@ -21,7 +22,7 @@ from shared.mail import reply
 from shared.runtime import clock
 
 UNLIMITED = Rates()
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.03
 """Between two times of telling."""
 BURY_SECONDS = 60.0
 """Interval of looking for entries of past days."""
@@ -92,27 +93,29 @@ class Quotas:
 
     async def leave(self) -> None:
         """Tell the last counts; they stay, for the quotas of this hour and day are still ours."""
-        await self._tell()
+        await self._tell(self._tally.changed)
 
     async def _share(self) -> None:
         loop = asyncio.get_running_loop()
-        bury_at = loop.time()
+        bury_at, tell_at = loop.time(), loop.time() + self._interval
         while True:
             try:
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout_at(tell_at):
                     await self._hurry.wait()
             except TimeoutError:
-                pass
-            self._hurry.clear()
-            await self._tell()
+                tell_at = loop.time() + self._interval
+                await self._tell(self._tally.changed)
+            else:
+                await self._tell(self._tally.hurry)
+            if not self._tally.hurry:
+                self._hurry.clear()
             if loop.time() >= bury_at:
                 bury_at = loop.time() + BURY_SECONDS
                 await self._bury()
             await asyncio.sleep(min(PAUSE_SECONDS, self._interval))
 
-    async def _tell(self) -> None:
-        self._tally.hurry = False
-        for part in sorted(self._tally.changed):
+    async def _tell(self, parts: Iterable[int]) -> None:
+        for part in sorted(parts):
             now = _seconds()
             told = self._tally.told(part, now)
             record = Spending(

@@ -19,7 +19,7 @@ SMOOTHING_SECONDS = 1.0
 SIBLING_SECONDS = 2.0
 """A sibling's rate per second counts for so long after it was told; its hours and days count to their end."""
 
-PARTS = 16
+PARTS = 8
 HURRY_SHARE = 8
 """Siblings are told at once when so small a part of what is left of a quota was taken without their knowing."""
 
@@ -58,11 +58,11 @@ def part_of(key: str) -> int:
 class _Pace:
     """Messages of one key, smoothed: how many may still go at once, and how fast they have come."""
 
-    __slots__ = ("at", "left", "rate")
+    __slots__ = ("at", "left", "rate", "told")
 
     def __init__(self, left: float, at: float) -> None:
         self.left = left
-        self.rate = 0.0
+        self.rate = self.told = 0.0
         self.at = at
 
     def faded(self, now: float) -> float:
@@ -129,8 +129,8 @@ class Tally:
         self._parts = tuple(_Part() for _ in range(PARTS))
         self.changed: set[int] = set()
         """Parts in which something was counted since they were told."""
-        self.hurry = False
-        """A quota is so near to its end that the siblings should know now."""
+        self.hurry: set[int] = set()
+        """Parts in which a quota is so near to its end, or a rate so new, that the siblings should know now."""
 
     def wait(self, key: str, rates: Rates, now: float) -> Wait | None:
         """Return which quota keeps the next message of a key waiting, None if none does."""
@@ -155,11 +155,13 @@ class Tally:
         if (rates.per_hour and alone >= rates.per_hour - part.hour(key)) or (
             rates.per_day and alone >= rates.per_day - part.day(key)
         ):
-            self.hurry = True
+            self.hurry.add(part_of(key))
         if rates.per_second:
             pace = part.pace(key, rates.per_second, now)
             pace.left -= 1.0
             pace.rate += 1.0 / SMOOTHING_SECONDS
+            if pace.rate >= 2.0 * pace.told + rates.per_second / HURRY_SHARE:
+                self.hurry.add(part_of(key))
 
     def give(self, key: str) -> None:
         """Take back one count: the message was not stored."""
@@ -177,7 +179,7 @@ class Tally:
         key = f"{configuration} held"
         part.untold[key] = part.untold.get(key, 0) + 1
         if part.untold[key] * HURRY_SHARE >= cap - self.held(configuration, since):
-            self.hurry = True
+            self.hurry.add(part_of(configuration))
 
     def release(self, configuration: str, since: str) -> None:
         """Take back one count of held mail: the message was not stored."""
@@ -211,9 +213,12 @@ class Tally:
         self._turn(now)
         part = self._parts[number]
         self.changed.discard(number)
+        self.hurry.discard(number)
         part.untold.clear()
         rates = {key: rate for key, pace in part.paces.items() if (rate := round(pace.faded(now), 3)) > 0.0}
         part.paces = {key: part.paces[key] for key in rates}
+        for key, rate in rates.items():
+            part.paces[key].told = rate
         held = {f"{name} {since}": count for name, each in part.held.items() for since, count in each.items()}
         return Told(now, rates, dict(part.this_hour), dict(part.this_day), held)
 

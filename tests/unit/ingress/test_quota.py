@@ -116,10 +116,22 @@ def test_siblings_are_told_at_once_when_little_is_left() -> None:
         tally.take("c", rates, NOON)
         if tally.hurry:
             hurried.append(number + 1)
-            tally.hurry = False
             tally.told(part_of("c"), NOON)
     assert hurried[:4] == [12, 22, 31, 39]
     assert hurried[-8:] == list(range(93, 101))
+
+
+def test_siblings_are_told_at_once_of_a_new_rate() -> None:
+    """The first burst is told; the steady stream after it is not told again and again."""
+    tally, rates = Tally(), Rates(per_second=40)
+    for number in range(6):
+        tally.take("c", rates, NOON + number * 0.001)
+    assert tally.hurry == {part_of("c")}
+    for number in range(200):
+        if tally.hurry:
+            tally.told(part_of("c"), NOON + number * 0.025)
+        tally.take("c", rates, NOON + number * 0.025)
+    assert tally.hurry == set()
 
 
 def test_held_mail_is_told_again_every_day() -> None:
