@@ -107,6 +107,9 @@ def test_lists_are_tables_for_people_and_lines_for_programs(system: System) -> N
         table = inside(system, noun, "ls").stdout
         assert listed, noun
         assert all(str(each[column]) in table for each in listed), noun
+    assert "anybody in by" not in inside(system, "endpoints").stderr
+    inside(system, "instance", "add", "closed")
+    assert "no rule of this instance lets anybody in" in inside(system, "endpoints", "--instance", "closed").stderr
     (endpoint,) = lines(system, "endpoints")
     assert endpoint["public"] == f"127.0.0.1:{system.ready['smtp']['port']}"
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -82,6 +82,10 @@ class Client:
                 "running, and is POSTLANE_URL right?",
             ) from fault
 
+    def refused(self, answer: "httpx.Response") -> NoReturn:
+        """End the command with the reason of a refusal."""
+        raise self._refusal(answer)
+
     def lines(self, path: str) -> Iterator[str]:
         """GET a stream and yield its lines as they come."""
         import httpx
@@ -122,6 +126,10 @@ class Client:
             raise failure(UNKNOWN, "there is no instance yet; `postlane instance add NAME` makes one")
         names = ", ".join(each["name"] for each in known[:5])
         raise failure(UNKNOWN, f"there are {len(known)} instances ({names} …): name one with --instance")
+
+    def has_instance(self) -> bool:
+        """Whether the profile or the key says which instance the verbs are about."""
+        return bool(self._profile_instance or self.get("/v1/postlane/self").get("instance"))
 
     def configuration(self, instance: str, named: str) -> dict[str, Any]:
         """Return the overview of a configuration by its domain or ID."""

@@ -113,8 +113,10 @@ def _greeted(name: str, host: str, port: int, kind: str, ca_file: str | None) ->
         advice = "the certificate must be for this host name, by a CA that clients trust"
         return _remark("endpoint", "bad", f"{name}: {fault.verify_message}", advice)
     except (OSError, smtplib.SMTPException) as fault:
-        advice = "is ingress running, and do firewalls let this machine through?"
-        return _remark("endpoint", "bad", f"{name}: {fault}", advice)
+        advice = (
+            "is ingress running, do firewalls let this machine through, and is that how clients reach it from here?"
+        )
+        return _remark("endpoint", "warning", f"{name}: {fault}", advice)
     return _remark("endpoint", "ok", f"{name} speaks TLS with a good certificate and offers {offered}")
 
 

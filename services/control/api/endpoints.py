@@ -7,7 +7,8 @@ from msgspec import UNSET, UnsetType
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
-from services.control.core.endpoints import Endpoint, parse_endpoints
+from services.control.caller import instance_of
+from services.control.core.endpoints import Endpoint, may_be_reached, parse_endpoints
 from services.control.refusal import unavailable
 from shared.contract.records import Role
 
@@ -25,6 +26,14 @@ class EndpointList(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoints: tuple[Endpoint, ...]
     spf_include: str
+
+
+class InstanceEndpoints(EndpointList, frozen=True, kw_only=True):
+    """Where an instance's applications send to."""
+
+    public_open: bool
+    """Whether the rules of the instance let somebody in by the public endpoints."""
+    private_open: bool
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +55,19 @@ async def list_endpoints(desk: Desk) -> EndpointList:
     return EndpointList(endpoints=parse_endpoints(desk.settings.endpoints), spf_include=desk.settings.spf_include)
 
 
+@get("/v1/postlane/instances/{instance_id:str}/endpoints", tags=["endpoints"])
+async def list_instance_endpoints(request: Http, desk: Desk, instance_id: str) -> InstanceEndpoints:
+    """Return the endpoints, and whether the instance's rules let anybody in by the public and by the private ones."""
+    instance_of(desk.directory, caller_of(request), instance_id)
+    rules, zones = desk.networks.rules(instance_id), desk.networks.zones(instance_id)
+    return InstanceEndpoints(
+        endpoints=parse_endpoints(desk.settings.endpoints),
+        spf_include=desk.settings.spf_include,
+        public_open=may_be_reached(rules, zones, "public"),
+        private_open=may_be_reached(rules, zones, "private"),
+    )
+
+
 @get("/healthz", opt={"open": True}, include_in_schema=False)
 async def healthz() -> Alive:
     """Answer as long as the process lives."""
@@ -60,4 +82,4 @@ async def readyz(desk: Desk) -> Alive:
     return Alive()
 
 
-HANDLERS = [get_self, list_endpoints, healthz, readyz]
+HANDLERS = [get_self, list_endpoints, list_instance_endpoints, healthz, readyz]

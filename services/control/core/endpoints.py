@@ -1,9 +1,13 @@
 """The table of regions: where applications send to, and which addresses mail leaves from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
+from shared.contract.records import Rule
+
+Kind = Literal["public", "private"]
 PARTS = (4, 6)
 """An entry has the first four parts, or all six."""
 
@@ -49,4 +53,18 @@ def _parse(entry: str) -> Endpoint:
         outgoing=tuple(parts[3].split()),
         public_tls=public_tls,
         private_tls=private_tls,
+    )
+
+
+def may_be_reached(rules: Iterable[Rule], zones: Collection[str], kind: Kind) -> bool:
+    """Whether an instance's rules let anybody in by public or private endpoints: each enabled one must name a zone."""
+    enabled = [rule for rule in rules if rule.enforcement == "enabled"]
+    return bool(enabled) and all(
+        any(
+            name in zones
+            for context in rule.contexts
+            if not context.endpoints or kind in context.endpoints
+            for name in context.zones
+        )
+        for rule in enabled
     )

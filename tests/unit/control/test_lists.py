@@ -1,14 +1,16 @@
 """Pages, windows of time, endpoints."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.control.core import metrics, paging
-from services.control.core.endpoints import Endpoint, parse_endpoints
+from services.control.core.endpoints import Endpoint, may_be_reached, parse_endpoints
 from services.control.core.fault import Fault
+from shared.contract.records import Rule, RuleContext
 
 ITEMS = [(n, (f"name {n}", "Jira" if n % 2 else "")) for n in range(25)]
 
@@ -82,3 +84,27 @@ def test_endpoints_with_tls_from_the_start() -> None:
     for wrong in ("eu;smtp.example;;", "eu;smtp.example:587;;;:465;", "eu;smtp.example:587;;;smtp.example:465"):
         with pytest.raises(ValueError, match="endpoints: "):
             parse_endpoints([wrong])
+
+
+def test_endpoints_are_open_where_every_enabled_rule_names_a_zone() -> None:
+    """A rule for private endpoints closes the public ones; rules that only report or are off open nothing."""
+
+    def rule(
+        number: int, *endpoints: Literal["public", "private"], mode: Literal["enabled", "report"] = "enabled"
+    ) -> Rule:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        return Rule(
+            id=str(number), instance="i", contexts=(RuleContext(zones=("z",), endpoints=endpoints),), enforcement=mode,
+            created_at=at, updated_at=at, created_by="t", updated_by="t",
+        )  # fmt: skip
+
+    def opened(*rules: Rule, zones: tuple[str, ...] = ("z",)) -> tuple[bool, bool]:
+        return may_be_reached(rules, zones, "public"), may_be_reached(rules, zones, "private")
+
+    assert opened() == (False, False)
+    assert opened(rule(1)) == (True, True)
+    assert opened(rule(1), zones=()) == (False, False)
+    assert opened(rule(1, "private")) == (False, True)
+    assert opened(rule(1), rule(2, "private")) == (False, True)
+    assert opened(rule(1), rule(2, "private", mode="report")) == (True, True)
+    assert opened(rule(1, mode="report")) == (False, False)
