@@ -308,6 +308,7 @@ async def seeded(bus: BusServer) -> None:
             "a", "news", "news.example", lane="marketing", html_policy="refuse", unsubscribe_policy="refuse"
         )
         await tenants.user(news, "nell")
+        await tenants.user(await tenants.configuration("a", "umlaut", "xn--bcher-kva.example"), "uma")
         await tenants.user(await tenants.configuration("a", "drafts", "drafts.example", html_policy="warn"), "dora")
         await tenants.user(
             shop, "gina", senders=("jira@shop.example", "*-bot@shop.example"), recipients=("*@client.example",)

@@ -30,6 +30,7 @@ RFC_TITLES = {
     "2369": "The Use of URLs as Meta-Syntax for Core Mail List Commands",
     "2606": "Reserved Top Level DNS Names",
     "2920": "SMTP Service Extension for Command Pipelining",
+    "3030": "SMTP Service Extensions for Transmission of Large and Binary MIME Messages",
     "3207": "SMTP over TLS",
     "3339": "Date and Time on the Internet: Timestamps",
     "3461": "SMTP Service Extension for Delivery Status Notifications",

@@ -232,6 +232,9 @@ class Conversation(smtp.SMTP):
             self._end(Refusal(reply.NOT_A_WEB_SERVER, f"{verb} is a command of HTTP"))
         if verb == "PROXY":
             self._end(Refusal(reply.PROXY_REFUSED, "a PROXY header came from an address that is no balancer"))
+        if verb == "BDAT":
+            # Its octets would follow, and must not be read as commands (RFC 3030 §4.2); CHUNKING is not offered.
+            self._end(Refusal(reply.NOT_IMPLEMENTED.with_(command=verb), "BDAT without CHUNKING being offered"))
         if "\x00" in verb or verb.startswith("\x16\x03"):
             self._end(Refusal(reply.BAD_SYNTAX, "the client does not speak SMTP"))
         self._refuse(Refusal(reply.BAD_SYNTAX, "the command is not known or has control characters"))

@@ -3,7 +3,8 @@
 Lines of a `.smtp` file:
   # …             a comment
   CONNECT what    connect to `public`, `private` or `tls`; optionally ` from 127.0.0.2`. Without it: `public`
-  C: text         send a line; ${plain:u}, ${user:u} and ${pass:u} stand for the base64 of u's credentials
+  C: text         send a line; ${plain:u}, ${user:u} and ${pass:u} stand for the base64 of u's credentials, ${x*998}
+                  for so many x
   C| text         send exactly these octets, in Python's escapes, and no line end
   S: text         expect this line; `…` stands for anything, `<queue ID>` and `<ref>` for one, `<same queue ID>` for
                   the last one seen
@@ -12,6 +13,7 @@ Lines of a `.smtp` file:
   HALF            close our sending side
   CLOSED          expect that the server closes
   STORED n        expect that this conversation has stored n messages, and by now no more
+  PRESENT text    expect that these octets, in Python's escapes, are in a stored message
   ABSENT text     expect that these octets are in no stored message
   REASON text     expect that the last reference leads to an event with this true reason
 """
@@ -39,6 +41,7 @@ _SPECIAL = re.compile(r"…|<queue ID>|<ref>")
 _PATTERNS = {"…": ".*", "<queue ID>": "[0-9A-Z]{30}", "<ref>": r"\(ref R-[0-9A-Z]{10}\)"}
 _QUEUE_ID = re.compile(r"\b[0-9A-Z]{30}\b")
 _REFERENCE = re.compile(r"R-[0-9A-Z]{10}")
+_MANY = re.compile(r"\$\{(\S+?)\*(\d+)\}")
 _CREDENTIAL = re.compile(r"\$\{(plain|user|pass):(\w+)\}")
 
 
@@ -105,11 +108,9 @@ class Client:
             case "CONNECT":
                 self._connect(*rest.split())
             case "C:":
-                self._send(_CREDENTIAL.sub(_credential, rest).encode() + b"\r\n")
+                self._send(_filled(rest).encode() + b"\r\n")
             case "C|":
-                self._send(
-                    _CREDENTIAL.sub(_credential, rest).encode("latin-1").decode("unicode_escape").encode("latin-1")
-                )
+                self._send(_filled(rest).encode("latin-1").decode("unicode_escape").encode("latin-1"))
             case "S:":
                 self._expect(rest.replace("<same queue ID>", self._queue_id))
             case "S+":
@@ -125,6 +126,9 @@ class Client:
                 assert len(stored) - self._stored_before == int(rest)
                 for payload in stored:
                     unpack(payload)
+            case "PRESENT":
+                wanted = rest.encode("latin-1").decode("unicode_escape").encode("latin-1")
+                assert any(wanted in payload for payload in self._stage.stored())
             case "ABSENT":
                 for payload in self._stage.stored():
                     assert rest.encode() not in payload
@@ -199,6 +203,10 @@ def _pattern(text: str) -> str:
     for special, part in zip(specials, parts[1:], strict=True):
         found += _PATTERNS[special] + re.escape(part)
     return found
+
+
+def _filled(text: str) -> str:
+    return _MANY.sub(lambda many: many[1] * int(many[2]), _CREDENTIAL.sub(_credential, text))
 
 
 def _credential(match: re.Match[str]) -> str:
