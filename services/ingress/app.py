@@ -10,6 +10,7 @@ from services.ingress.authentication import Authentication
 from services.ingress.connections import Connections
 from services.ingress.core.access import IpAddress
 from services.ingress.credentials import Credentials
+from services.ingress.crew import supervise
 from services.ingress.desk import Desk
 from services.ingress.directory import Directory
 from services.ingress.examination import examination
@@ -51,6 +52,9 @@ def main(environ: Mapping[str, str], file: Path | None = None) -> int:
     topology = load(Topology, "topology", environ, file)
 
     async def live(room: Room) -> None:
+        if settings.processes > 1:
+            await supervise(room, settings, environ, file)
+            return
         await serve(room, settings, bus_settings, topology)
 
     return lifecycle.run("ingress", live, lifecycle.health_settings(environ, file))

@@ -20,6 +20,14 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     )
     private_listen: Annotated[tuple[str, ...], Meta(description="host:port list, private endpoint, STARTTLS")] = ()
     private_tls_listen: Annotated[tuple[str, ...], Meta(description="host:port list, private, implicit TLS")] = ()
+    processes: Annotated[
+        int,
+        Meta(
+            description="worker processes on the same ports; limits of connections and octets hold for each",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
     share_port: Annotated[bool, Meta(description="let several ingress processes of a host listen on one port")] = False
     proxy_networks: Annotated[
         tuple[str, ...], Meta(description="networks of balancers; they must send a PROXY header, nobody else may")

@@ -18,7 +18,9 @@ REQUEST_SECONDS = 5
 class HealthSettings(Settings, frozen=True, kw_only=True):
     """Where a room answers for its health. Names: `POSTLANE_HEALTH_…`, the same for every room."""
 
-    listen: Annotated[str, Meta(description="host:port of /healthz, /readyz and /metrics; empty: none")] = ""
+    listen: Annotated[
+        str, Meta(description="host:port, or unix: and a path, of /healthz, /readyz and /metrics; empty: none")
+    ] = ""
     log_level: Annotated[str, Meta(description="least level logged: DEBUG, INFO, WARNING or ERROR")] = "INFO"
 
 
@@ -27,6 +29,8 @@ class Conditions:
 
     def __init__(self) -> None:
         self._failing: dict[str, str] = {"start": "the room is starting"}
+        self.remarks: dict[str, str] = {}
+        """What the page tells besides; does not decide readiness."""
 
     def set(self, what: str, holds: bool, why: str = "") -> bool:
         """Record a condition; return whether it changed."""
@@ -52,7 +56,11 @@ class HealthServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, listen: str) -> None:
-        """Listen on host:port."""
+        """Listen on host:port, or on `unix:` and the path of a socket."""
+        if listen.startswith("unix:"):
+            path = listen.removeprefix("unix:")
+            self._server = await asyncio.start_unix_server(self._answer, path, limit=REQUEST_LIMIT_BYTES)
+            return
         host, _, port = listen.rpartition(":")
         self._server = await asyncio.start_server(
             self._answer, host or "127.0.0.1", int(port), limit=REQUEST_LIMIT_BYTES
@@ -83,7 +91,8 @@ class HealthServer:
             return "200 OK", "application/json", json.dumps({"room": self._room, "alive": True}).encode()
         if path == "/readyz":
             failing = dict(self._conditions.failing)
-            body = json.dumps({"room": self._room, "ready": not failing, "waiting_for": failing}).encode()
+            page = {"room": self._room, "ready": not failing, "waiting_for": failing, **self._conditions.remarks}
+            body = json.dumps(page).encode()
             return ("503 Service Unavailable" if failing else "200 OK"), "application/json", body
         if path == "/metrics":
             return "200 OK", "text/plain; version=0.0.4; charset=utf-8", generate_latest(self._metrics)
