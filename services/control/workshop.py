@@ -30,6 +30,10 @@ class Workshop:
         """Return the Argon2id hash of a password, with its parameters, in PHC form."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._hasher.hash, password)
 
+    def outdated(self, hashed: str) -> bool:
+        """Whether a hash was made with other parameters than those of the settings."""
+        return self._hasher.check_needs_rehash(hashed)
+
     async def dkim_key(self) -> tuple[bytes, bytes]:
         """Return a new RSA key: private in PKCS#8 DER, public as SubjectPublicKeyInfo DER."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, _new_rsa_key)

@@ -57,7 +57,7 @@ def test_passwords_are_listed_and_revoked(tenant: Tenant, run: Run) -> None:
     first, second = (json.loads(line) for line in run("user", "passwords", *user, "-o", "json").stdout.splitlines())
     table = run("user", "passwords", *user).stdout
     assert table.splitlines()[0].split() == [
-        "ID", "CREATED", "AT", "WORKS", "EXPIRES", "AT", "LAST", "USED", "ADDRESS", "BANNER",
+        "ID", "CREATED", "AT", "WORKS", "HASH", "EXPIRES", "AT", "LAST", "USED", "ADDRESS", "BANNER",
     ]  # fmt: skip
     assert table.count("never") == 2
     run("user", "expire", *user, first["id"][:8], "--in-hours", "1")

@@ -33,7 +33,7 @@ def passwords(domain: Domain, user: Username, instance: InstanceOption = "", out
         found = client.get(f"{path}/passwords")["passwords"]
         if output is Form.table:
             found = [each | _use(each.get("last_use")) for each in found]
-        rows(found, ["id", "created_at", "works", "expires_at", "last_used", "address", "banner"], output)
+        rows(found, ["id", "created_at", "works", "hash", "expires_at", "last_used", "address", "banner"], output)
 
 
 @app.command()

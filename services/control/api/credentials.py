@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import delete, get, patch
@@ -36,6 +36,8 @@ class PasswordOut(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created_at: datetime
     works: bool
+    hash: Literal["current", "outdated"]
+    """Outdated: made before the parameters of Argon2id were changed; the next rotation makes a current one."""
     expires_at: datetime | UnsetType = UNSET
     last_use: LastUse | UnsetType = UNSET
 
@@ -139,6 +141,7 @@ async def _listed(desk: Desk, user: User) -> PasswordList:
             id=password.id,
             created_at=password.created_at,
             works=_works(password, at),
+            hash="outdated" if desk.workshop.outdated(password.hash) else "current",
             expires_at=password.expires_at or UNSET,
             last_use=LastUse(at=use.record.at, address=use.record.address, banner=use.record.banner) if use else UNSET,
         )
