@@ -20,6 +20,7 @@ from typing import Any
 import aiosmtplib
 
 from shared.bus.settings import Topology
+from shared.contract.errors import BusUnavailable
 from tests.bus_server import BusServer
 from tests.ingress_process import IngressProcess, Tenants, client_context, password_of, seeded
 
@@ -28,7 +29,8 @@ GIVE_UP_SECONDS = 10.0
 PACE_SECONDS = 0.002
 PATIENCE_SECONDS = 0.1
 """Ingress ends sessions that ask too much for nothing."""
-Act = Callable[[], Coroutine[Any, Any, None]]
+Act = Callable[[], Coroutine[Any, Any, float]]
+"""Returns when its write began."""
 
 
 async def measure(rounds: int) -> dict[str, Any]:
@@ -60,30 +62,61 @@ async def _both(server: BusServer, replicas: list[IngressProcess], rounds: int) 
     shop = await tenants.configuration("a", "strict", "strict.example", when_suspended="refuse")
     await tenants.user(shop, "stella")
 
-    async def operator() -> None:
+    async def operator() -> float:
+        began = time.monotonic()
         await tenants.suspend("strict", "measured")
+        return began
 
-    async def pardon() -> None:
+    async def pardon() -> float:
         await tenants.directory.delete("suspension.strict")
+        return time.monotonic()
 
-    async def dns() -> None:
+    async def dns() -> float:
+        began = time.monotonic()
         await tenants.stand(shop, "suspended")
+        return began
 
-    async def found() -> None:
+    async def found() -> float:
         await tenants.stand(shop, "verified")
+        return time.monotonic()
 
     try:
         return {
             "replicas": REPLICAS,
             "operator": _figures(await _rounds(replicas, rounds, operator, pardon)),
             "dns": _figures(await _rounds(replicas, rounds, dns, found)),
+            "operator, right after a restart of nats-server": _figures(
+                await _rounds(
+                    replicas, max(rounds // 20, 3), _restarting(server, operator), pardon, PATIENCE_SECONDS / 2
+                )
+            ),
         }
     finally:
         await control.close()
         await verifier.close()
 
 
-async def _rounds(replicas: list[IngressProcess], rounds: int, suspend: Act, resume: Act) -> list[float]:
+def _restarting(server: BusServer, suspend: Act) -> Act:
+    """Return an act that kills and starts nats-server, and suspends as soon as that can be written."""
+
+    async def act() -> float:
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        while True:
+            began = time.monotonic()
+            try:
+                await suspend()
+            except BusUnavailable:
+                await asyncio.sleep(PACE_SECONDS)
+            else:
+                return began
+
+    return act
+
+
+async def _rounds(
+    replicas: list[IngressProcess], rounds: int, suspend: Act, resume: Act, pace_seconds: float = PACE_SECONDS
+) -> list[float]:
     """Suspend and resume again and again; return the seconds to each replica's first refusal."""
     taken: list[float] = []
     for _ in range(rounds):
@@ -91,11 +124,10 @@ async def _rounds(replicas: list[IngressProcess], rounds: int, suspend: Act, res
         async with asyncio.TaskGroup() as tasks:
             for session in sessions:
                 tasks.create_task(_until(session, 250, PATIENCE_SECONDS))
-        began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            refusals = [tasks.create_task(_until(session, 550, PACE_SECONDS)) for session in sessions]
-            tasks.create_task(suspend())
-        taken += [task.result() - began for task in refusals]
+            refusals = [tasks.create_task(_until(session, 550, pace_seconds)) for session in sessions]
+            written = tasks.create_task(suspend())
+        taken += [task.result() - written.result() for task in refusals]
         await resume()
         for session in sessions:
             session.close()
