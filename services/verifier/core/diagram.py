@@ -24,6 +24,11 @@ A degraded configuration is suspended by the failure that completes a run: at le
 which nobody looked for longer than `POSTLANE_VERIFIER_STALE_SECONDS`, because the verifier was down or the clock
 jumped, starts again. A failure counts only after it was confirmed: asked anew, past the cache, and at another resolver
 if there are two.
+
+Contacts of the questionnaire are told by mail, once each: verified, degraded (at most once per
+`POSTLANE_VERIFIER_NOTICE_PAUSE_SECONDS`) and its end, suspended, resumed, and pending for longer than
+`POSTLANE_VERIFIER_WAITING_NOTICE_SECONDS`. A next key or a second one that is looked for beside (see `domains.md`) moves
+nothing.
 """
 _MEANING = {
     "keep": "stays; what was seen is noted",
