@@ -230,14 +230,17 @@ class Tally:
         return part
 
     def _turn(self, now: float) -> None:
-        """Begin a new hour or day with nothing spent; a clock set back keeps the counts."""
-        if now < self._turns_at:
+        """Begin a new hour or day with nothing spent; a clock set back a little keeps the counts.
+
+        One set back by more had been wrong, and its hour must not last until it is right.
+        """
+        if self._turns_at - 2 * HOUR <= now < self._turns_at:
             return
         self._hour, day = int(now // HOUR), int(now // DAY)
         self._turns_at = float((self._hour + 1) * HOUR)
         for number, part in enumerate(self._parts):
             part.this_hour = {}
-            if day > self._day:
+            if day != self._day:
                 part.this_day = {}
                 if part.held:
                     self.changed.add(number)  # told again, for entries lapse and held mail outlasts days

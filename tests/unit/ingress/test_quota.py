@@ -150,3 +150,13 @@ def test_a_clock_set_back_forgets_nothing() -> None:
     tally, rates = Tally(), Rates(per_hour=1)
     tally.take("c", rates, NOON + 1)
     assert tally.wait("c", rates, NOON - 1) is not None
+
+
+def test_a_clock_that_was_far_ahead_closes_nothing_for_long() -> None:
+    """After a day's leap ahead and back, the hour is again that of the clock."""
+    tally, rates = Tally(), Rates(per_hour=1)
+    tally.take("c", rates, NOON + DAY)
+    assert tally.wait("c", rates, NOON) is None
+    tally.take("c", rates, NOON)
+    assert tally.wait("c", rates, NOON + 1) is not None
+    assert tally.wait("c", rates, NOON + HOUR) is None
