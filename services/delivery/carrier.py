@@ -13,19 +13,18 @@ from uuid import uuid4
 
 import msgspec
 
+from services.delivery.attempts import Attempts
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import dkim, once, outcome, record, reporting, retry, step
+from services.delivery.core import once, outcome, record, reporting, retry, staging, step
 from services.delivery.core.gate import Hold
-from services.delivery.core.outcome import Deferred, Outcome
-from services.delivery.dispatch import Attempted, Dispatch
+from services.delivery.core.outcome import Deferred
+from services.delivery.dispatch import Attempted
 from services.delivery.gates import Gates
 from services.delivery.message import InHand, Message, opened
 from services.delivery.metrics import Metrics
 from services.delivery.reports import Reports
 from services.delivery.settings import DeliverySettings
-from services.delivery.signer import NoKey, Signer
 from services.delivery.suppressions import Suppressions
-from services.delivery.visit import Parcel
 from shared.bus.client import Bus
 from shared.contract.envelope import FINAL, Envelope, RecipientState, Undecodable
 from shared.contract.errors import BusUnavailable, StoreFull
@@ -51,8 +50,7 @@ class Carrier:
         settings: DeliverySettings,
         bus: Bus,
         gates: Gates,
-        signer: Signer,
-        dispatch: Dispatch,
+        attempts: Attempts,
         suppressions: Suppressions,
         metrics: Metrics,
         commits: Commits,
@@ -61,8 +59,7 @@ class Carrier:
         self._settings = settings
         self._bus = bus
         self._gates = gates
-        self._signer = signer
-        self._dispatch = dispatch
+        self._attempts = attempts
         self._suppressions = suppressions
         self._metrics = metrics
         self._commits = commits
@@ -222,7 +219,7 @@ class Carrier:
         if at_most_once and len(broken_off) < len(state.open):
             state = await self._begun(message, state)
         try:
-            attempted = await self._outcomes(message, untouched, broken_off)
+            attempted = await self._attempts.make(message, untouched, broken_off)
         except asyncio.CancelledError:  # only what has not come to the final dot is cancelled
             if at_most_once:
                 await self._call_off(envelope, untouched, state.sequence)
@@ -286,40 +283,6 @@ class Carrier:
         event = record.called_off(envelope, state, event_id=str(uuid4()), now=clock.now())
         await self._commits.record(envelope, event, begun)
 
-    async def _outcomes(
-        self, message: Message, state: step.Known, decided_before: dict[int, Outcome]
-    ) -> Attempted | None:
-        """Make the attempt; None if it stopped before anything was decided, so that nothing is to be committed."""
-        envelope = message.carriage.envelope
-        wanted = {r.number for r in state.open} - decided_before.keys()
-        recipients = [r for r in envelope.recipients if r.number in wanted]
-        decided = dict(decided_before)
-        for recipient in recipients:
-            entry = self._suppressions.find(envelope.configuration, recipient.address)
-            if entry is not None:
-                said = f"the address is on the suppression list since {entry.at:%Y-%m-%d}: {entry.reason}"
-                decided[recipient.number] = outcome.suppressed(said)
-        recipients = [r for r in recipients if r.number not in decided]
-        if not recipients:
-            return Attempted(outcomes=decided, tried=(), dots=0)
-        try:
-            signed = await self._signer.signed(message.mail, envelope.configuration, clock.now_ms() // 1000)
-        except NoKey as fault:
-            log.error("not sent, for it cannot be signed: %s", fault, extra={"queue_id": envelope.queue_id})
-            ours: Outcome = outcome.ours("4.3.5", "the message cannot be signed now, and is never sent unsigned")
-            return Attempted(outcomes=decided | {r.number: ours for r in recipients}, tried=(), dots=0)
-        except dkim.NotSignable as fault:
-            bad: Outcome = outcome.refused("5.6.0", str(fault), "policy", "content")
-            return Attempted(outcomes=decided | {r.number: bad for r in recipients}, tried=(), dots=0)
-        configuration = self._gates.configuration(envelope.configuration)
-        pool = configuration.egress_pool if configuration is not None else ""
-        parcel = Parcel(envelope=envelope, mail=signed, pool=pool)
-        attempted = await self._dispatch.attempt(parcel, recipients, message.held.may_finish)
-        message.dots += attempted.dots
-        if attempted.dots == 0 and not message.held.may_finish() and _all_open(attempted):
-            return None
-        return msgspec.structs.replace(attempted, outcomes=decided | attempted.outcomes)
-
     def _next_at(
         self,
         recipients: tuple[RecipientState, ...],
@@ -339,12 +302,13 @@ class Carrier:
     async def _consequences(self, message: Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
         """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""
         envelope = message.carriage.envelope
-        for recipient in reporting.failed(before, event):
+        for recipient in reporting.failed(before, event) if staging.tries_real_mailboxes(envelope.staging) else ():
             if recipient.status == "bounced" and recipient.last is not None and outcome.mailbox_gone(recipient.last):
                 reason = f"{recipient.last.code} {recipient.last.enhanced} {recipient.last.text}".strip()
                 at = recipient.at or event.at
                 await self._suppressions.add(envelope.configuration, recipient.address, reason, envelope.queue_id, at)
-        await self._reports.send(message, before, event, self._expires_at(envelope))
+        if not staging.leaves_nothing(envelope.staging):
+            await self._reports.send(message, before, event, self._expires_at(envelope))
 
     def _expires_at(self, envelope: Envelope) -> datetime:
         configuration = self._gates.configuration(envelope.configuration)
@@ -395,7 +359,3 @@ class Carrier:
             if len(self._returned) > RETURNED_KEPT:
                 self._returned.popitem(last=False)
         await message.held.give_back(delay_seconds)
-
-
-def _all_open(attempted: Attempted) -> bool:
-    return all(isinstance(result, Deferred) for result in attempted.outcomes.values())

@@ -15,6 +15,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
     """Add the verbs to the command."""
     from services.command.admin import (
         apply,
+        captured,
         connect,
         credential,
         doctor,
@@ -40,6 +41,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
     app.add_typer(rule.app, name="rule")
     messages.mount(app)
     app.add_typer(queue.app, name="queue")
+    app.add_typer(captured.app, name="captured")
     app.add_typer(key.make_app(make_operator_key, reseal), name="key")
     app.command("login")(login.login)
     app.command("apply")(apply.apply)

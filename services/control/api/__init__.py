@@ -11,6 +11,7 @@
 /v1/postlane/instances…/takeovers             proving a domain another instance has         (takeovers.py)
 /v1/postlane/instances…/clients/events         what clients do, live                        (clients.py)
 /v1/postlane/messages…, /refusals, /queue     what became of mail, and acting on it         (messages.py, queue.py)
+/v1/postlane/instances…/captured              staged mail that was kept                     (captured.py)
 /v1/postlane/keys, /audit                     API keys, who changed what                    (keys.py)
 
 An instance is its own account: `account_id` of IBM's restrictions is the instance's ID. IBM's operations answer with

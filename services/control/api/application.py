@@ -9,6 +9,7 @@ from litestar.di import Provide
 from services.control.api import (
     access,
     allow_lists,
+    captured,
     clients,
     configurations,
     confirmations,
@@ -51,6 +52,7 @@ MODULES = (
     takeovers,
     confirmations,
     messages,
+    captured,
     queue,
     keys,
     endpoints,

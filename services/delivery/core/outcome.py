@@ -1,4 +1,4 @@
-"""What became of a recipient in an attempt: `Delivered`, `Deferred`, `Bounced` or `Suppressed`.
+"""What became of a recipient in an attempt: `Delivered`, `Deferred`, `Bounced`, `Suppressed` or `Captured`.
 
 The server's code, enhanced status, text and the phase of the transaction decide.
 
@@ -73,7 +73,13 @@ class Suppressed(msgspec.Struct, frozen=True, kw_only=True):
     diagnosis: Diagnosis
 
 
-Outcome = Delivered | Deferred | Bounced | Suppressed
+class Captured(msgspec.Struct, frozen=True, kw_only=True):
+    """Not tried: the message of a user who tests was kept."""
+
+    diagnosis: Diagnosis
+
+
+Outcome = Delivered | Deferred | Bounced | Suppressed | Captured
 
 
 def clean(text: str) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from services.delivery.core.gate import BY_OPERATOR, Hold
-from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome, Suppressed
+from services.delivery.core.outcome import Bounced, Captured, Deferred, Delivered, Outcome, Suppressed
 from shared.contract.envelope import (
     FINAL,
     Carriage,
@@ -152,7 +152,9 @@ def _applied(state: RecipientState, outcome: Outcome, now: datetime, repeated: b
             status = "bounced"
         case Suppressed():
             status = "suppressed"
-    attempts = state.attempts + (0 if status == "suppressed" else 1)
+        case Captured():
+            status = "captured"
+    attempts = state.attempts + (0 if status in ("suppressed", "captured") else 1)
     return msgspec.structs.replace(
         state, status=status, attempts=attempts, at=now, last=outcome.diagnosis, possible_duplicate=doubtful
     )
@@ -213,6 +215,7 @@ _SINGLE: dict[str, str] = {
     "expired": "Given up",
     "suppressed": "Not sent",
     "dropped": "Dropped",
+    "captured": "Not sent",
 }
 _TELLING = {"deferred": 0, "bounced": 1, "suppressed": 2, "delivered": 3}
 """Whose diagnosis is quoted: the one that says most about what comes next."""

@@ -55,6 +55,9 @@ def why(situation: Situation, standing: Standing | None, now: datetime) -> str:
             sentence = f"Expired after {_attempts(s)}: {_last_word(s, 'expired')}; it will not be tried again"
         case "suppressed":
             sentence = f"Suppressed: {_last_word(s, 'suppressed')}; nothing was sent"
+        case "captured":
+            looked_at = "look at it with `postlane captured show`"
+            sentence = f"Captured at {moment(s.updated_at)}: the user's mail is staged, nothing was sent; {looked_at}"
         case "dropped":
             by = f" by {s.by}" if s.by else ""
             reason = f": {_plain(s.reason)}" if s.reason else ""
