@@ -27,8 +27,8 @@ if there are two.
 
 Contacts of the questionnaire are told by mail, once each: verified, degraded (at most once per
 `POSTLANE_VERIFIER_NOTICE_PAUSE_SECONDS`) and its end, suspended, resumed, and pending for longer than
-`POSTLANE_VERIFIER_WAITING_NOTICE_SECONDS`. A next key or a second one that is looked for beside (see `domains.md`) moves
-nothing.
+`POSTLANE_VERIFIER_WAITING_NOTICE_SECONDS`. A next key or a second one that is looked for beside (`docs/domains.md`)
+moves nothing.
 """
 _MEANING = {
     "keep": "stays; what was seen is noted",
