@@ -33,7 +33,9 @@ from shared.contract.records import DkimKey
 from shared.contract.requests import (
     QUEUE_ACT,
     QUEUE_LIST,
+    SUPPRESSION_ADD,
     SUPPRESSION_REMOVE,
+    AddSuppression,
     ListQueue,
     QueueAction,
     RemoveSuppression,
@@ -120,6 +122,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         {
             QUEUE_LIST: (ListQueue, queue.list),
             QUEUE_ACT: (QueueAction, queue.act),
+            SUPPRESSION_ADD: (AddSuppression, suppressions.enter),
             SUPPRESSION_REMOVE: (RemoveSuppression, suppressions.remove),
         },
     )

@@ -8,8 +8,9 @@ from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract.errors import BusUnavailable, WrongSequence
 from shared.contract.records import Suppression
-from shared.contract.requests import RemoveSuppression, SuppressionRemoved
+from shared.contract.requests import AddSuppression, RemoveSuppression, SuppressionAdded, SuppressionRemoved
 from shared.mail.address import Address, parse_address
+from shared.runtime import clock
 
 log = logging.getLogger("delivery")
 
@@ -37,6 +38,22 @@ class Suppressions:
             pass  # it is there
         except BusUnavailable as fault:
             log.warning("a suppression could not be entered: %s", fault, extra={"queue_id": queue_id})
+
+    async def enter(self, wish: AddSuppression) -> SuppressionAdded:
+        """Put an address on a list by hand, for control.
+
+        Errors: `BusUnavailable`.
+        """
+        reason = f"entered by {wish.by}: {wish.reason or 'no reason given'}"
+        entry = Suppression(
+            configuration=wish.configuration, address=wish.address, reason=reason, queue_id="", at=clock.now()
+        )
+        try:
+            await self._bucket.create(key(wish.configuration, wish.address), entry)
+        except WrongSequence:
+            return SuppressionAdded(added=False)
+        log.info("put on the suppression list", extra={"configuration": wish.configuration, "by": wish.by})
+        return SuppressionAdded(added=True)
 
     async def remove(self, wish: RemoveSuppression) -> SuppressionRemoved:
         """Take an address off a list, for control.

@@ -11,6 +11,7 @@ from services.tracker.core.explain import Situation
 from services.tracker.core.projection import recipient_state
 from services.tracker.core.timeline import timeline
 from services.tracker.reading import Known, Reading
+from services.tracker.shape import shape
 from services.tracker.store import DatabaseAway, Store
 from shared.contract import errors, requests
 from shared.contract.errors import RequestFailed
@@ -24,8 +25,10 @@ from shared.contract.requests import (
     MessageCounts,
     MessageDescription,
     MessagesFound,
+    QueueShape,
     RefusalDescription,
     SearchMessages,
+    ShapeQueue,
 )
 from shared.contract.standing import Standing
 from shared.mail.ids import parse_queue_id, parse_reference
@@ -59,6 +62,7 @@ class Queries:
             requests.REFUSAL: (DescribeRefusal, self.refusal),
             requests.COUNT: (CountMessages, self.count),
             requests.BOUNCES: (ListBounces, self.bounces),
+            requests.SHAPE: (ShapeQueue, self.shape),
         }
 
     async def describe(self, wish: DescribeMessage) -> MessageDescription:
@@ -105,6 +109,13 @@ class Queries:
             user=row.username or row.user,
             client_address=row.client_address,
         )
+
+    async def shape(self, wish: ShapeQueue) -> QueueShape:
+        """Count unfinished recipients by destination and age."""
+        if not 1 <= wish.limit <= SEARCH_LIMIT:
+            raise RequestFailed(errors.BAD_REQUEST, f"limit must be from 1 to {SEARCH_LIMIT}")
+        found: QueueShape = await self._ask(shape, self._store.engine, wish, clock.now())
+        return found
 
     async def search(self, wish: SearchMessages) -> MessagesFound:
         """Find messages, newest first."""

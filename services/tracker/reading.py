@@ -262,6 +262,8 @@ def _conditions(wish: SearchMessages) -> list[sa.ColumnElement[bool]]:
         where.append(_address(wish.sender, messages.c.sender_key, messages.c.sender_domain))
     if wish.status:
         where.append(messages.c.status == clean(wish.status))
+    if wish.lane:
+        where.append(messages.c.lane == clean(wish.lane))
     if wish.since is not None:
         where.append(messages.c.accepted_at >= wish.since)
     if wish.until is not None:

@@ -129,6 +129,7 @@ class SearchMessages(Request, frozen=True, kw_only=True):
     until: datetime | None = None
     limit: int = 50
     offset: int = 0
+    lane: str = ""
 
 
 class MessageSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -285,6 +286,51 @@ class SuppressionRemoved(Request, frozen=True, kw_only=True):
     removed: bool
 
 
+class AddSuppression(Request, frozen=True, kw_only=True):
+    """Put an address on a configuration's list by hand. Subject `postlane.delivery.suppression.add`.
+
+    The reply is `SuppressionAdded`.
+    """
+
+    configuration: str
+    address: str
+    by: str
+    reason: str
+
+
+class SuppressionAdded(Request, frozen=True, kw_only=True):
+    """Whether the address was not on the list before."""
+
+    added: bool
+
+
+class ShapeQueue(Request, frozen=True, kw_only=True):
+    """Ask where unfinished mail waits and for how long. Subject `postlane.tracker.shape`; reply `QueueShape`."""
+
+    instances: tuple[str, ...] | None = None
+    configuration: str = ""
+    limit: int = 50
+
+
+class ShapeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The unfinished recipients of one destination."""
+
+    destination: str
+    """Domain of the recipients."""
+    total: int
+    by_age: tuple[int, ...]
+    """How many are at most as old as each of `QueueShape.minutes`, and older than the one before; the last: older."""
+
+
+class QueueShape(Request, frozen=True, kw_only=True):
+    """The destinations with most unfinished recipients, and how long these have waited since they were accepted."""
+
+    minutes: tuple[int, ...]
+    rows: tuple[ShapeRow, ...]
+    destinations: int
+    total: int
+
+
 VERIFY = "postlane.verifier.verify"
 RECORDS = "postlane.verifier.records"
 CHALLENGE = "postlane.verifier.challenge"
@@ -295,4 +341,6 @@ COUNT = "postlane.tracker.count"
 BOUNCES = "postlane.tracker.bounces"
 QUEUE_LIST = "postlane.delivery.queue.list"
 QUEUE_ACT = "postlane.delivery.queue.act"
+SHAPE = "postlane.tracker.shape"
+SUPPRESSION_ADD = "postlane.delivery.suppression.add"
 SUPPRESSION_REMOVE = "postlane.delivery.suppression.remove"

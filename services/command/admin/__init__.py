@@ -29,6 +29,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
         queue,
         quota,
         rule,
+        suppression,
         user,
         zone,
     )
@@ -41,6 +42,7 @@ def mount(app: typer.Typer, make_operator_key: OperatorKeyMaker | None = None, r
     app.add_typer(rule.app, name="rule")
     messages.mount(app)
     app.add_typer(queue.app, name="queue")
+    app.add_typer(suppression.app, name="suppression")
     app.add_typer(captured.app, name="captured")
     app.add_typer(key.make_app(make_operator_key, reseal), name="key")
     app.command("login")(login.login)

@@ -84,6 +84,7 @@ OF_SCHEMA: Mapping[tuple[str, str], Any] = {
     ("Attribute", "name"): "networkZoneId",
     ("Attribute", "value"): ZONE,
     ("Observation", "name"): NAME,
+    ("ShapeRow", "destination"): "inbox.example",
     ("RuleIn", "enforcement_mode"): "enabled",
     ("RuleOut", "enforcement_mode"): "enabled",
 }

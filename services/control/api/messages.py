@@ -102,6 +102,7 @@ async def search_messages(
     since: Annotated[datetime | None, Parameter(query="since")] = None,
     until: Annotated[datetime | None, Parameter(query="until")] = None,
     instance: Annotated[str, Parameter(query="instance")] = "",
+    lane: Annotated[str, Parameter(query="lane", description="transactional or marketing")] = "",
     limit: Annotated[int, Parameter(query="limit")] = 50,
     offset: Annotated[int, Parameter(query="offset")] = 0,
 ) -> MessagesFound:
@@ -128,6 +129,7 @@ async def search_messages(
         recipient=recipient,
         sender=sender,
         status=status,
+        lane=lane,
         since=since,
         until=until,
         limit=limit,

@@ -13,10 +13,11 @@ from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unknown
 from shared.contract import requests
 from shared.contract.records import Configuration
-from shared.contract.requests import QueueActed, QueueListing
+from shared.contract.requests import QueueActed, QueueListing, QueueShape
 from shared.mail.ids import parse_queue_id
 
 MOST = 1000
+MOST_DESTINATIONS = 500
 PLACES = ("", "ready", "later", "held", "due")
 
 
@@ -75,6 +76,27 @@ async def list_queue(
     return QueuedMessages(entries=tuple(entries), total=listed.total)
 
 
+@get("/v1/postlane/queue/shape", tags=["queue"])
+async def shape_queue(
+    request: Http,
+    desk: Desk,
+    configuration: Annotated[
+        str, Parameter(query="configuration", description="only this configuration; empty: all you may see")
+    ] = "",
+    limit: Annotated[int, Parameter(query="limit", description="destinations, 1 to 500")] = 50,
+) -> QueueShape:
+    """Count unfinished recipients by destination and by how long they have waited."""
+    caller = caller_of(request)
+    if not 1 <= limit <= MOST_DESTINATIONS:
+        raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST_DESTINATIONS}", "limit"))
+    if configuration:
+        found = _configuration(desk, configuration)
+        if found is None or not caller.reaches(found.instance):
+            raise unknown("configuration", configuration)
+    wish = requests.ShapeQueue(instances=caller.instances, configuration=configuration, limit=limit)
+    return await desk.ask("tracker", requests.SHAPE, wish, QueueShape)
+
+
 def _configuration(desk: Desk, identity: str) -> Configuration | None:
     return desk.directory.get(f"configuration.{identity}", Configuration)
 
@@ -97,4 +119,4 @@ async def act_on_queue(request: Http, desk: Desk, queue_id: str, data: Act) -> Q
     return acted
 
 
-HANDLERS = [list_queue, act_on_queue]
+HANDLERS = [list_queue, shape_queue, act_on_queue]
