@@ -34,6 +34,8 @@ class Inbound:
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self.ended = False
+        self.total = 0
+        """Octets received since the beginning."""
         self.transport: asyncio.ReadTransport | None = None
 
     def __len__(self) -> int:
@@ -43,6 +45,7 @@ class Inbound:
     def feed(self, octets: bytes) -> None:
         """Take octets from the socket."""
         self._buffer += octets
+        self.total += len(octets)
         if len(self._buffer) > HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from services.ingress import log_lines
 from services.ingress.core import admission, content, deadline, guard_rails, repeats
 from services.ingress.core.admission import Account, Admitted
 from services.ingress.core.commands import Sender
@@ -107,6 +108,7 @@ class Reception:
 
         Runs to its end even if the client is gone.
         """
+        began = asyncio.get_running_loop().time()
         login, sender = session.login, transaction.sender
         if login is None or sender is None:
             raise RuntimeError("a message without a login or a sender")
@@ -144,6 +146,7 @@ class Reception:
         if isinstance(ticket, repeats.Done):
             self._quotas.give(account, admitted)
             self._metrics.repeated.inc()
+            log_lines.repeated(session, ticket.queue_id)
             return QueueId(ticket.queue_id)
         ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted, ticket))
         configuration, envelope = account.configuration, ready.envelope
@@ -166,6 +169,7 @@ class Reception:
             text = reply.STORE_FULL if outcome == "full" else reply.LOCAL_FAULT
             return Refusal(text, f"the bus did not store it: {outcome}", configuration.instance, configuration.id)
         self._announce(session, envelope, findings)
+        log_lines.accepted(session, envelope, asyncio.get_running_loop().time() - began)
         self._metrics.accepted.labels(envelope.lane).inc()
         self._metrics.accepted_bytes.inc(envelope.size)
         return QueueId(envelope.queue_id)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 from aiosmtpd import smtp
 
+from services.ingress import log_lines
 from services.ingress.core.access import IpAddress, peer_address
 from services.ingress.core.refusal import Refusal
 from services.ingress.desk import Desk
@@ -154,7 +155,7 @@ class Conversation(smtp.SMTP):
                     # A client that never reads must not keep the socket.
                     self.loop.call_later(self.settings.reply_seconds, self.transport.abort)
                 self.transport.close()
-            self._log_session()
+            log_lines.session_ended(self.session, self.loop.time() - self._began, self._phase, self.inbound.total)
         await desk.sightings.left(self.session, self._phase)
 
     async def _converse(self) -> None:
@@ -256,7 +257,9 @@ class Conversation(smtp.SMTP):
             envelope.sender.address.written if envelope.sender and envelope.sender.address else "",
             tuple(each.address.written for each in envelope.recipients),
         )
-        self._say(text.referring(self.desk.refusals.record(refusal, self._phase, party)))
+        reference = self.desk.refusals.record(refusal, self._phase, party)
+        self._say(text.referring(reference))
+        log_lines.refused(session, refusal, reference, self._phase)
         self.desk.metrics.refused.labels(self._phase if self._phase in _PHASES else "command", str(text.code)).inc()
         session.refused += 1
         if text.permanent:
@@ -319,19 +322,3 @@ class Conversation(smtp.SMTP):
         if tls is not None:
             cipher = tls.cipher()
             self.session.tls = f"{tls.version()} {cipher[0] if cipher else 'unknown'}"
-
-    def _log_session(self) -> None:
-        session = self.session
-        self.desk.log.info(
-            "session ended",
-            extra={
-                "client": session.client_address,
-                "endpoint": session.endpoint,
-                "client_name": session.client_name,
-                "tls": session.tls,
-                "user": session.login.username if session.login else "",
-                "accepted": session.accepted,
-                "refused": session.refused,
-                "seconds": round(self.loop.time() - self._began, 3),
-            },
-        )

@@ -308,14 +308,6 @@ class Submission(Conversation):
             self.desk.usage.used(self.session, self.session.login, transaction.account)
         self._idle = 0
         self._say(reply.QUEUED.with_(queue_id=outcome))
-        self.desk.log.info(
-            "accepted",
-            extra={
-                "queue_id": outcome,
-                "recipients": len(transaction.recipients),
-                "client": self.session.client_address,
-            },
-        )
 
     def _end_if_told(self, refusal: Refusal) -> None:
         if refusal.reply.code == 421:  # RFC 5321 §3.8
