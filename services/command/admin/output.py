@@ -41,7 +41,8 @@ def table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Print aligned columns; the last one is as long as it is."""
     widths = [max(len(head), *(len(row[n]) for row in cells)) for n, head in enumerate(heads)]
     # Numbers stand with their units one below the other.
-    numbers = [all(_NUMBER.fullmatch(row[n]) for row in cells) for n in range(len(heads))]
+    columns = [[row[n] for row in cells] for n in range(len(heads))]
+    numbers = [all(map(_NUMBER.fullmatch, column)) and any(map(str.isdigit, column)) for column in columns]
     typer.echo(typer.style(_line([head.upper() for head in heads], widths, numbers), bold=sys.stdout.isatty()))
     for row in cells:
         typer.echo(_line(row, widths, numbers))

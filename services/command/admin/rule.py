@@ -88,7 +88,9 @@ def explain(
         else:
             say(found["sentence"])
             if found["rules"]:
-                rows(found["rules"], ["rule", "enforcement", "admits", "zones"], output)
+                names = {zone["id"]: zone["name"] for zone in zones(client, where)}
+                told = [each | {"zones": [names.get(zone, zone) for zone in each["zones"]]} for each in found["rules"]]
+                rows(told, ["rule", "enforcement", "admits", "zones"], output)
         listed = any(each["in_force"] for each in found["allow_lists"])
         raise typer.Exit(DONE if found["admitted"] or listed else NEGATIVE)
 
