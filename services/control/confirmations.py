@@ -28,7 +28,7 @@ class Confirmations:
     ) -> None:
         self._directory = directory
         self._notices = notices
-        self._base = settings.public_url.rstrip("/") or _own_url(settings.listen)
+        self._base = settings.public_url.rstrip("/") or _own_url(settings)
         self._seconds = settings.confirmation_seconds
         self._keys = tuple(tokens.signing_key(key, confirmation.PURPOSE) for key in master_key.every)
 
@@ -91,7 +91,9 @@ class Confirmations:
         return changed[0], address
 
 
-def _own_url(listen: str) -> str:
+def _own_url(settings: ControlSettings) -> str:
     """Return where this machine reaches the API. A request's Host header is no guide for a link that is mailed."""
-    host, _, port = listen.rpartition(":")
-    return f"http://{'localhost' if host in ('', '0.0.0.0', '[::]') else host}:{port}"  # noqa: S104  # not listened on
+    scheme = "https" if settings.tls_certificate_file else "http"
+    host, _, port = settings.listen.rpartition(":")
+    everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104  # compared, not listened on
+    return f"{scheme}://{'localhost' if everywhere else host}:{port}"
