@@ -7,14 +7,17 @@ import httpx
 from tests.system import System, eventually
 
 RECIPIENT = "bounce+550-5.1.3@inbox.example"
+CONFIGURATION = "/v1/postlane/instances/{instance_id}/configurations/{configuration_id}"
 MASKED = "b*u*c*+*5*-*.*.*@inbox.example"
 
 
 def test_readers_see_masked_addresses_everywhere(system: System) -> None:
-    """Message, timeline, events, search, bounces, refusals; an exact address can still be searched for."""
+    """Messages, events, bounces, refusals, suppressions, audit; an exact address can still be searched for."""
     tenant = system.tenant
     queue_id = system.send(RECIPIENT, "masked")
     eventually("bounced", lambda: system.status(queue_id) == "bounced")
+    added = system.api("POST", f"{CONFIGURATION.format(**tenant)}/suppressions", json={"address": "ann@gone.example"})
+    assert added.is_success, added.text
     session = system.login()
     _, text = session.mail("somebody@foreign.example")
     session.close()
@@ -26,6 +29,12 @@ def test_readers_see_masked_addresses_everywhere(system: System) -> None:
         "lte": f"{now + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}",
     }
     asked = [
+        (
+            f"{CONFIGURATION.format(**tenant)}/suppressions",
+            {"search": "gone"},
+            ("ann@gone.example", "a*n@gone.example"),
+        ),
+        ("/v1/postlane/audit", {"key": "suppression"}, ("ann@gone.example", "a*n@gone.example")),
         (f"/v1/postlane/messages/{queue_id}", {}, (RECIPIENT, MASKED)),
         (f"/v1/postlane/messages/{queue_id}/events", {}, (RECIPIENT, MASKED)),
         ("/v1/postlane/messages", {"recipient": RECIPIENT}, (RECIPIENT, MASKED)),

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.masks import shown_to
 from services.control.caller import instance_of
 from services.control.core.fault import Fault, text_fault
 from services.control.directory import AUDIT
@@ -158,7 +159,8 @@ async def list_audit(
     subject = subjects.audit(wanted) if wanted else "postlane.audit.*"
     found = [stored.payload async for stored in desk.bus.scan(AUDIT, subject)]
     matching = (payload for payload in reversed(found) if not key or key in _Key.of(payload))
-    return AuditList(records=tuple(msgspec.Raw(payload) for payload, _ in zip(matching, range(limit), strict=False)))
+    records = tuple(msgspec.Raw(payload) for payload, _ in zip(matching, range(limit), strict=False))
+    return shown_to(caller, AuditList(records=records))
 
 
 class _Key(msgspec.Struct):

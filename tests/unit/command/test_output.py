@@ -7,7 +7,7 @@ from services.command.admin.output import Form, fields, moment, rows
 
 def test_texts_stand_left_and_numbers_right(capsys: pytest.CaptureFixture[str]) -> None:
     """A column of numbers has its units below each other; one without any number is text."""
-    items = [
+    items: list[dict[str, object]] = [
         {"name": "a", "users": 5, "used": None, "list": ["x", "y"]},
         {"name": "longer", "users": 1200, "used": None, "list": []},
         {"name": "b", "users": None, "used": None, "list": ["z"]},
