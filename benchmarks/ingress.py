@@ -16,13 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import argon2
+
+from benchmarks.ingress_crowd import answer_times
 from benchmarks.postfix_peer import PostfixPeer
 from benchmarks.smtp_load import Server, Session, at_once, cpu_seconds, machine, message, resident_bytes, yardstick
 from shared.bus.settings import Topology
-from tests.bus_server import started
-from tests.ingress_process import IngressProcess, seeded
+from shared.contract.records import Configuration
+from tests.bus_server import BusServer, started
+from tests.ingress_process import IngressProcess, Tenants, password_of, seeded
 
 CLIENTS = 10
+USER = "load"
+OWASP = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+"""What a verified password costs in service, unlike those of tests."""
 MICRO = 1_000_000
 
 
@@ -73,14 +80,25 @@ CASES = {
 }
 
 
+async def _fill(bus: BusServer) -> None:
+    await seeded(bus)
+    control, verifier = await asyncio.gather(bus.connect("control"), bus.connect("verifier"))
+    tenants = Tenants(control, verifier)
+    shop = await tenants.directory.get("configuration.shop")
+    if shop is not None and isinstance(shop.record, Configuration):
+        await tenants.user(shop.record, USER, OWASP.hash(password_of(USER)))
+    await control.close()
+    await verifier.close()
+
+
 @contextmanager
 def _ingress(directory: Path) -> Iterator[IngressProcess]:
     bus = started(directory, Topology(mail_bytes=500_000_000))
     try:
-        asyncio.run(seeded(bus))
+        asyncio.run(_fill(bus))
         ingress = IngressProcess(
             bus, directory, strangers_per_address="20000", failed_login_seconds="0.5", logins_per_key="500",
-            failed_logins="10",
+            failed_logins="10", handshake_seconds="900", login_seconds="900", command_seconds="900",
         )  # fmt: skip
         ingress.start()
         try:
@@ -114,7 +132,7 @@ def measure(names: list[str], runs: int, peer: bool) -> None:
     with tempfile.TemporaryDirectory() as place, _ingress(Path(place)) as ingress:
         assert ingress.process is not None
         own = ingress.process.pid
-        ours = Server(ingress.ports["public"], ingress.ports["tls"], "alice")
+        ours = Server(ingress.ports["public"], ingress.ports["tls"], USER)
         _run(Case("", None, _reused(1024, 20, pipelined=True)), ours, lambda: [own])  # caches are filled
         postfix = PostfixPeer(ingress.certificate, ingress.key) if peer else None
         try:
@@ -146,7 +164,7 @@ def idle(count: int) -> None:
     """Hold idle sessions that are logged in over TLS and print what they cost."""
     with tempfile.TemporaryDirectory() as place, _ingress(Path(place)) as ingress:
         assert ingress.process is not None
-        server = Server(ingress.ports["public"], ingress.ports["tls"], "alice")
+        server = Server(ingress.ports["public"], ingress.ports["tls"], USER)
         Session(server, tls=True).close()
         before = resident_bytes(ingress.process.pid)
         held: list[Session] = []
@@ -163,10 +181,8 @@ def idle(count: int) -> None:
 
 def strangers(runs: int, guesses: int, crowd: int) -> None:
     """Compare the waits of an established session: alone, while passwords are guessed, and in a slow crowd."""
-    from benchmarks.ingress_crowd import answer_times
-
     with tempfile.TemporaryDirectory() as place, _ingress(Path(place)) as ingress:
-        for row in answer_times(ingress, runs, guesses, crowd):
+        for row in answer_times(ingress, USER, runs, guesses, crowd):
             print(row, flush=True)
 
 

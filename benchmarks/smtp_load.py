@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tests.ingress_process import client_context, password_of
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 300.0
 LINE = b"The quick brown fox jumps over the lazy dog, and the mail goes on its way.\r\n"
 HEADER = (
     b"From: Shop <a@shop.example>\r\nTo: b@client.example\r\nSubject: Your order 4711\r\n"
