@@ -108,9 +108,9 @@ def test_content_that_is_not_allowed_is_refused_and_not_stored(
 
 def test_a_pending_domain_and_an_uncovered_address_are_refused(system: System) -> None:
     """A domain without records, and a tenant without a rule: each is told apart for the tenant only."""
-    instance = system.api("POST", "/v1/postlane/instances", json={"name": "newcomer"}).json()["id"]
+    instance = system.api("POST", "/v1/postlane/instances", json={"name": "unready"}).json()["id"]
     base = f"/v1/instances/{instance}/smtp/config"
-    wish = {"name": "n", "domain": "newcomer.example"}
+    wish = {"name": "n", "domain": "unready.example"}
     configuration = system.api("POST", base, json=wish).json()["id"]
     user = system.api("POST", f"{base}/{configuration}/users", json={}).json()
 
@@ -124,7 +124,7 @@ def test_a_pending_domain_and_an_uncovered_address_are_refused(system: System) -
     system.postlane("rule", "add", "--zone", "here", "--instance", instance)
     session = secure(system)
     session.login(user["username"], user["password"])
-    code, words, _ = refused(system, lambda: session.mail("app@newcomer.example"))
+    code, words, _ = refused(system, lambda: session.mail("app@unready.example"))
     session.close()
     assert (code, words[:5]) == (550, "5.7.1")
-    assert "newcomer.example" in words
+    assert "unready.example" in words
