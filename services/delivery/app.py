@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from services.delivery.attempts import Attempts
 from services.delivery.captures import Captures
 from services.delivery.carrier import Carrier
 from services.delivery.commit import Commits
 from services.delivery.courier import Courier
+from services.delivery.destinations import Destinations
 from services.delivery.dispatch import Dispatch
 from services.delivery.examination import examination
 from services.delivery.exchangers import Exchangers
@@ -93,6 +95,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     commits = Commits(bus, patient)
     courier, exchangers = Courier(settings), Exchangers(settings)
     policies = Policies(settings, bus, exchangers)
+    destinations = Destinations(settings, bus, uuid4().hex)
     await answer_roll_call(bus, here.conditions.failing, examination(settings, exchangers, courier))
     carrier = Carrier(
         settings=settings,
@@ -101,7 +104,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         attempts=Attempts(
             gates,
             Signer(keys, master_key, gates),
-            Dispatch(settings, exchangers, courier, policies),
+            Dispatch(settings, exchangers, courier, policies, destinations),
             suppressions,
             Captures(bus),
         ),
@@ -113,6 +116,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
     for replica in (gates.directory, gates.standing, gates.withdrawn, keys, suppressions.replica, policies.replica):
         await here.unless_stopped(replica.start(here.tasks))
+    await here.unless_stopped(destinations.start(here.tasks))
     here.ready("snapshot", True)
     queue = Queue(settings, topology.shards, bus, gates, commits, holds)
     answering = await service.serve(
@@ -139,4 +143,5 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         review.cancel()
     await answering.close()
     await worker.drain()
+    await destinations.leave()
     courier.close()

@@ -4,16 +4,16 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from services.delivery.core import breaker, outcome, reach, route
+from services.delivery.core import outcome, reach, route
 from services.delivery.core.outcome import Outcome
 from services.delivery.core.route import Door
 from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from services.delivery.courier import Courier, Visits
+from services.delivery.destinations import Destinations
 from services.delivery.exchangers import Exchangers
 from services.delivery.session import stray_line_end
 from services.delivery.settings import DeliverySettings
@@ -22,8 +22,6 @@ from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
 
 log = logging.getLogger("delivery")
-
-BREAKERS_KEPT = 20_000
 
 
 class Demands(Protocol):
@@ -39,6 +37,11 @@ class Path(NamedTuple):
     hosts: tuple[str, ...]
     demand: Demand
 
+    @property
+    def group(self) -> str:
+        """The exchangers as one destination, whatever order chance gave them."""
+        return " ".join(sorted(self.hosts))
+
 
 class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt came to: an outcome for every recipient it was given."""
@@ -53,7 +56,12 @@ class Dispatch:
     """Shared by all messages in delivery, so that limits per destination hold across them."""
 
     def __init__(
-        self, settings: DeliverySettings, exchangers: Exchangers, courier: Courier, demands: Demands | None = None
+        self,
+        settings: DeliverySettings,
+        exchangers: Exchangers,
+        courier: Courier,
+        demands: Demands | None = None,
+        destinations: Destinations | None = None,
     ) -> None:
         self._settings = settings
         self._demands = demands
@@ -62,13 +70,7 @@ class Dispatch:
         self._allowed = reach.networks(settings.allowed_networks)
         self._refused = reach.networks((*settings.refused_networks, *settings.egress_addresses))
         self._dice = random.SystemRandom()
-        self._breakers: dict[tuple[str, ...], breaker.Breaker] = {}
-        self._breaker_limits = breaker.Limits(
-            failures=settings.breaker_failures,
-            first_pause=settings.breaker_pause_seconds,
-            longest_pause=settings.breaker_longest_pause_seconds,
-        )
-        self._destinations: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        self._destinations = destinations or Destinations(settings)
 
     async def attempt(
         self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: Callable[[], bool]
@@ -83,7 +85,7 @@ class Dispatch:
         gate = asyncio.Semaphore(self._settings.message_groups)
 
         async def serve(path: Path, members: list[Recipient]) -> Visits:
-            async with gate, self._destination(path.hosts[0]):
+            async with gate, self._destinations.place(path.group):
                 try:
                     return await self._unless_paused(path, members, parcel, may_finish)
                 except Exception:
@@ -138,30 +140,19 @@ class Dispatch:
         self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
     ) -> Visits:
         """Serve the members unless the breaker of their destination is open."""
-        hosts = path.hosts
-        loop = asyncio.get_running_loop()
-        state = self._breakers.get(hosts, breaker.CLOSED)
-        if not breaker.may_try(state, loop.time()):
-            said = f"{hosts[0]} does not answer ({state.reason}); its mail waits without being tried for a while"
-            paused = outcome.lost(said, "policy", "4.4.1", host=hosts[0])
-            return Visits(outcomes=dict.fromkeys((r.number for r in members), paused), tried=[])
-        self._remember(hosts, breaker.trying(state))
+        paused = self._destinations.paused(path.group)
+        if paused:
+            name = path.hosts[0]
+            said = f"{name} does not answer, its breaker is open ({paused}); its mail waits without being tried"
+            waiting = outcome.lost(said, "policy", "4.4.1", host=name)
+            return Visits(outcomes=dict.fromkeys((r.number for r in members), waiting), tried=[])
         results: list[Outcome] = []
         try:
             visits = await self._serve(path, members, parcel, may_finish)
             results = list(visits.outcomes.values())
             return visits
         finally:
-            state = self._breakers.get(hosts, breaker.CLOSED)
-            self._remember(hosts, breaker.after(state, results, loop.time(), self._breaker_limits))
-
-    def _remember(self, hosts: tuple[str, ...], state: breaker.Breaker) -> None:
-        if state == breaker.CLOSED:
-            self._breakers.pop(hosts, None)
-            return
-        if len(self._breakers) >= BREAKERS_KEPT and hosts not in self._breakers:
-            self._breakers.pop(next(iter(self._breakers)))  # the oldest; it is found out again if it matters
-        self._breakers[hosts] = state
+            self._destinations.tried(path.group, results)
 
     async def _serve(
         self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
@@ -197,18 +188,3 @@ class Dispatch:
                 problems.append(found.problem)
             for door in found.doors:
                 yield msgspec.structs.replace(door, demand=path.demand)
-
-    @asynccontextmanager
-    async def _destination(self, host: str) -> AsyncIterator[None]:
-        """Hold one of the places at a destination; who waits holds only a place of its own tenant."""
-        semaphore, users = self._destinations.get(host, (asyncio.Semaphore(self._settings.domain_concurrency), 0))
-        self._destinations[host] = (semaphore, users + 1)
-        try:
-            async with semaphore:
-                yield
-        finally:
-            semaphore, users = self._destinations[host]
-            if users == 1:
-                del self._destinations[host]
-            else:
-                self._destinations[host] = (semaphore, users - 1)

@@ -87,7 +87,12 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     park_after_seconds: Annotated[
         float, Meta(description="how long a queue may be blocked by busy tenants before their mail is put aside", gt=0)
     ] = 2.0
-    domain_concurrency: Annotated[int, Meta(description="transactions with one recipient domain at a time", ge=1)] = 20
+    domain_concurrency: Annotated[
+        int, Meta(description="transactions with one destination at a time, of all workers together", ge=1)
+    ] = 20
+    domain_messages_per_second: Annotated[
+        float, Meta(description="messages begun per second at one destination, by all workers together; 0: any", ge=0)
+    ] = 0.0
     breaker_failures: Annotated[
         int, Meta(description="attempts in a row a destination must leave unanswered to be paused", ge=1)
     ] = 10

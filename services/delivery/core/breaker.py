@@ -1,4 +1,4 @@
-"""Leaves a destination alone that does not answer, so that its mail does not use up the places of all other mail.
+"""Leaves a destination alone that does not answer or turns us away, so that it does not use up everybody's places.
 
 After some failures in a row the breaker opens: mail for the destination is deferred without a connection. When the
 pause is over one message probes; if it gets through the breaker closes, else it opens for longer.
@@ -48,7 +48,7 @@ def trying(breaker: Breaker) -> Breaker:
 def after(breaker: Breaker, outcomes: Iterable[Outcome], now: float, limits: Limits) -> Breaker:
     """Return the state after an attempt that was on its way."""
     results = list(outcomes)
-    unreached = [r for r in results if isinstance(r, Deferred) and r.diagnosis.phase in _UNREACHED]
+    unreached = [r for r in results if isinstance(r, Deferred) and _turned_away(r)]
     if not results or len(unreached) < len(results):
         if any(isinstance(r, Delivered | Bounced) or r.diagnosis.code for r in results):
             return CLOSED  # it speaks: what it says to single recipients is no matter of the connection
@@ -61,3 +61,9 @@ def after(breaker: Breaker, outcomes: Iterable[Outcome], now: float, limits: Lim
         return msgspec.structs.replace(breaker, reason=reason)  # began before the breaker opened
     pause = min(breaker.pause * 2 or limits.first_pause, limits.longest_pause)
     return Breaker(failures=failures, open_until=now + pause, pause=pause, reason=reason)
+
+
+def _turned_away(result: Deferred) -> bool:
+    """Return whether a deferral is the destination's word about us or itself, not about one recipient or message."""
+    said = result.diagnosis
+    return said.phase in _UNREACHED or said.code == 421 or (result.kind == "reputation" and said.phase != "policy")

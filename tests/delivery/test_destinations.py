@@ -1,0 +1,177 @@
+"""Limits and breakers of a destination, held by two workers together over a real bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from services.delivery.core.outcome import Deferred, lost
+from services.delivery.destinations import Destinations
+from services.delivery.exchangers import Exchangers
+from tests.delivery.exchanger import Exchanger
+from tests.delivery.house import delivering, delivery_settings
+from tests.delivery.test_courier import Field, field, only
+from tests.delivery.world import World
+
+GROUP = "mx.rcpt.test"
+DOWN = [lost("connection refused", "connect")]
+
+
+class _Over(Exception):
+    """The test is done with its worker."""
+
+
+@asynccontextmanager
+async def worker(world: World, name: str, **settings: object) -> AsyncIterator[Destinations]:
+    """Make the destinations of one worker."""
+    made = Destinations(world.settings(**settings), world.watcher.bus, name)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await made.start(tasks)
+            yield made
+            await made.leave()
+            raise _Over
+    except* _Over:
+        pass
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is known."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)  # a poll, not a guess: the condition decides
+
+
+def heard(of: Destinations, name: str) -> Callable[[], bool]:
+    """Return whether a worker has heard that another one has something at the destination."""
+
+    def told() -> bool:
+        record = of.replica.get(name) if of.replica is not None else None
+        return record is not None and (GROUP in record.connections or GROUP in record.open_breakers)
+
+    return told
+
+
+async def taken(
+    destinations: Destinations, wanted: int, hold: asyncio.Event
+) -> tuple[list[asyncio.Task[None]], list[int]]:
+    """Ask for places; return the tasks and the list that grows with each place had."""
+    had: list[int] = []
+
+    async def one(number: int) -> None:
+        async with destinations.place(GROUP):
+            had.append(number)
+            await hold.wait()
+
+    return [asyncio.create_task(one(number)) for number in range(wanted)], had
+
+
+async def test_two_workers_share_the_limit(world: World) -> None:
+    """Alone the first has all places; the second gets one at once and more later; one that left counts no more."""
+    async with worker(world, "a", domain_concurrency=4) as first:
+        hold_a, hold_b = asyncio.Event(), asyncio.Event()
+        tasks_a, had_a = await taken(first, 6, hold_a)
+        await until(lambda: len(had_a) == 4)
+        async with worker(world, "b", domain_concurrency=4) as second:
+            await until(heard(second, "a"))
+            tasks_b, had_b = await taken(second, 6, hold_b)
+            await until(lambda: len(had_b) == 1)
+            await until(heard(first, "b"))
+            assert (len(had_a), len(had_b)) == (4, 1)  # one place per worker over the limit, and not more
+            hold_a.set()
+            await asyncio.gather(*tasks_a)
+            await until(lambda: len(had_b) == 4)
+            hold_b.set()
+            await asyncio.gather(*tasks_b)
+        hold_c = asyncio.Event()
+        tasks_c, had_c = await taken(first, 5, hold_c)
+        await until(lambda: len(had_c) == 4)
+        hold_c.set()
+        await asyncio.gather(*tasks_c)
+
+
+async def test_a_breaker_is_shared(world: World) -> None:
+    """What one worker found out keeps the other from trying, until it closes there or its teller is silent."""
+    settings = {"breaker_failures": 1, "breaker_pause_seconds": 0.05, "breaker_longest_pause_seconds": 0.05}
+    async with worker(world, "a", **settings) as first, worker(world, "b", **settings) as second:
+        assert first.paused(GROUP) == ""
+        first.tried(GROUP, DOWN)
+        assert second.paused(GROUP) == ""  # not told yet: the tolerance
+        await until(heard(second, "a"))
+        assert second.paused(GROUP) == "as another worker found, connection refused"
+        await until(lambda: first.paused(GROUP) == "")  # the pause is over: this worker probes
+        first.tried(GROUP, _good())
+        await until(lambda: second.paused(GROUP) == "")
+
+
+def _good() -> list[Deferred]:
+    """Return an outcome that shows that the destination speaks."""
+    result = lost("mailbox busy", "rcpt")
+    return [Deferred(diagnosis=result.diagnosis.__class__(code=450, enhanced="4.2.1", text="busy", phase="rcpt"))]
+
+
+async def test_the_deferral_names_the_breaker(world: World, tmp_path: Path) -> None:
+    """A message that is not tried says that the breaker is open, and why: that is what `why` quotes. No packet goes."""
+    exchanger = await Exchanger().start()
+    async with (
+        worker(world, "a", breaker_failures=1, breaker_pause_seconds=60.0) as first,
+        field(tmp_path, exchanger) as made,
+    ):
+        first.paused(GROUP)
+        first.tried(GROUP, DOWN)
+        async with worker(world, "b") as second:
+            await until(heard(second, "a"))
+            settings = delivery_settings(tmp_path, resolvers=(made.dns.where,), mx_port=exchanger.port)
+            other = Field(made.dns, tmp_path, exchanger.port)
+            other.dispatch = type(made.dispatch)(settings, Exchangers(settings), other.courier, None, second)
+            result = only(await other.send("x@rcpt.test"))
+            assert isinstance(result, Deferred)
+            assert "breaker is open (as another worker found, connection refused)" in result.diagnosis.text
+            assert exchanger.connections == 0
+            other.courier.close()
+        assert (await made.send("x@rcpt.test")).dots == 1  # the control: alone, it goes
+
+
+async def test_a_ramp_after_a_pause(world: World) -> None:
+    """When a destination is back one message goes first, then two, then four."""
+    settings = {"breaker_failures": 1, "breaker_pause_seconds": 0.01, "domain_concurrency": 8}
+    async with worker(world, "a", **settings) as here:
+        hold = asyncio.Event()
+        async with here.place(GROUP):
+            here.paused(GROUP)
+            here.tried(GROUP, DOWN)
+            await until(lambda: here.paused(GROUP) == "")
+            here.tried(GROUP, _good())
+        for allowed in (1, 2, 4):
+            hold.clear()
+            tasks, had = await taken(here, 10, hold)
+            await until(lambda allowed=allowed, had=had: len(had) == allowed)  # type: ignore[misc]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            async with here.place(GROUP):
+                here.tried(GROUP, _good())
+
+
+async def test_a_rate(world: World) -> None:
+    """Messages to one destination begin no faster than the setting says; another destination is not held up."""
+    async with worker(world, "a", domain_messages_per_second=20.0) as here:
+        begun = asyncio.get_running_loop().time()
+        for _ in range(11):
+            async with here.place(GROUP):
+                pass
+        took = asyncio.get_running_loop().time() - begun
+        assert took >= 0.49  # ten waits of 50 ms: a lower bound, which load cannot break
+        async with asyncio.timeout(10), here.place("other"):
+            pass
+
+
+async def test_two_processes_deliver_everything(world: World) -> None:
+    """Two deliveries side by side, a limit of two: everything arrives once."""
+    settings = world.settings(domain_concurrency=2)
+    async with delivering(world.server, settings), delivering(world.server, settings):
+        sent = [await world.tenant.accept("x@rcpt.test") for _ in range(30)]
+        for envelope in sent:
+            await world.watcher.until(envelope, "delivered", seconds=60)
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 30
