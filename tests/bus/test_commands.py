@@ -9,7 +9,7 @@ import typer.testing
 
 from services.__main__ import _mount_administration, app
 from services.command.admin.exits import CONFLICT, DONE, INVALID, NEGATIVE, NOT_ALLOWED, UNKNOWN
-from tests.control_world import Tenant, World
+from tests.control_world import ANSWERS, Tenant, World
 
 Run = Callable[..., typer.testing.Result]
 INVALID_USAGE = 2
@@ -121,3 +121,11 @@ def test_a_quota_and_its_use(tenant: Tenant, run: Run) -> None:
     assert "unlimited" in shown
     assert f"user {tenant.user['username']}, an hour" in shown
     assert json.loads(run("quota", tenant.domain, "-o", "json").stdout)["users"][0]["messages_per_hour"] == 7
+
+
+def test_domain_show_tells_the_quota(tenant: Tenant, run: Run) -> None:
+    """One line of what is approved and what was sent; nothing where nothing is limited."""
+    assert "quota" not in run("domain", "show", tenant.domain).stdout
+    tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS)
+    run("domain", "approve", tenant.domain, "--per-second", "5", "--per-hour", "100", operator=True)
+    assert "messages: 5 a second; 100 an hour, 0 sent" in run("domain", "show", tenant.domain).stdout

@@ -9,6 +9,7 @@ from services.command.admin import decisions, dkim, preferences, takeover
 from services.command.admin.client import Client, InstanceOption, ibm_path_of, path_of
 from services.command.admin.exits import DONE, NEGATIVE, failure
 from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
+from services.command.admin.quota import sentence
 from services.command.admin.records import Provider, RecordsForm, print_advice, print_changes
 
 app = typer.Typer(help="Sender domains: records, verification, authorization.", no_args_is_help=True)
@@ -148,7 +149,8 @@ def show(
             return
         names = ["domain", "id", "name", "state", "authorization", "suspended_by_operator", "sending", "users"]
         names += ["created_at", "description", "when_suspended", "reply_to", "reply_to_confirmed_at"]
-        fields(detail | detail["overview"], output, names)
+        used = sentence(client.get(path + "/quota"))
+        fields(detail | detail["overview"] | {"quota": used}, output, [*names, "quota"])
         for lacking in detail["overview"]["missing"]:
             typer.echo(f"missing: {lacking}")
         typer.echo("")

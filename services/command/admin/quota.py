@@ -1,11 +1,26 @@
 """`postlane quota`: how much a domain may send, and what of it was sent."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from services.command.admin.client import Client, InstanceOption, path_of
 from services.command.admin.output import Form, Output, fields, rows
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """Say in one line what is approved and what was sent of it; empty if nothing is limited."""
+    granted = found["quota"]
+    said = [
+        f"{granted[field]} {words}" + (f", {found[used]} sent" if used else "")
+        for field, words, used in (
+            ("messages_per_second", "a second", ""),
+            ("messages_per_hour", "an hour", "this_hour"),
+            ("messages_per_day", "a day", "this_day"),
+        )
+        if granted[field]
+    ]
+    return f"messages: {'; '.join(said)}" if said else ""
 
 
 def quota(
