@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -50,6 +51,8 @@ def main(environ: Mapping[str, str], file: Path | None = None) -> int:
     settings = load(IngressSettings, "ingress", environ, file)
     bus_settings = load(BusSettings, "bus", environ, file)
     topology = load(Topology, "topology", environ, file)
+
+    _allow_many_connections()
 
     async def live(room: Room) -> None:
         if settings.processes > 1:
@@ -169,6 +172,12 @@ async def drain(desk: Desk) -> None:
         await asyncio.sleep(0.05)
     for session in list(desk.sessions):
         session.abort()
+
+
+def _allow_many_connections() -> None:
+    """Take as many file descriptors as the system allows at most: it often gives 1,024 until asked."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _spare_the_collector() -> None:

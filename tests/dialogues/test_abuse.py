@@ -5,6 +5,7 @@ import base64
 import contextlib
 import random
 import re
+import resource
 import socket
 import ssl
 import threading
@@ -105,6 +106,62 @@ def test_slow_clients(ingress: IngressProcess) -> None:
     finally:
         trickle.set()
         dripping.join()
+
+
+def test_many_large_messages_at_once(bus: BusServer, tmp_path: Path) -> None:
+    """Fifty messages that do not fit together: those in the budget are taken, the others told 452, memory is bounded.
+
+    A tenth of the size in service: 3 MB each, 13 MB of budget.
+    """
+    octets, budget = 3 * MEGABYTE, 13 * MEGABYTE
+    limits = {"in_flight_bytes": str(budget), "in_flight_bytes_per_user": str(budget)}
+    body = ("x" * 900 + "\r\n") * (octets // 902)
+    with running(bus, tmp_path, **limits) as ingress:
+        clients = [connect(ingress) for _ in range(50)]
+        before = peak = resident(ingress)
+        for client in clients:
+            begin(client)
+            client.putcmd("data")
+            assert client.getreply()[0] == 354
+            client.send(MAIL + body)
+            peak = max(peak, resident(ingress))
+            assert ingress.figure("postlane_ingress_in_flight_bytes") <= budget
+        for client in clients:
+            client.send(".\r\n")
+        replies = [client.getreply() for client in clients]
+        # Of a message being stored there are copies: as received, as checked, as sent to the bus.
+        assert max(peak, resident(ingress)) - before < 6 * budget
+        assert ingress.figure("postlane_ingress_in_flight_bytes") == 0
+        for client in clients:
+            client.quit()
+    taken = [text for code, text in replies if code == 250]
+    refused = [text for code, text in replies if code == 452]
+    assert len(taken) + len(refused) == 50
+    assert len(taken) == len(stored(bus))
+    assert 1 <= len(taken) <= budget // octets
+    assert all(text.startswith(b"4.3.1 ") for text in refused)
+
+
+def test_a_crowd_of_slow_clients(bus: BusServer, tmp_path: Path) -> None:
+    """Five thousand connections, silent, stuck in the handshake or dripping, and a good client goes on sending."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(5_000, (hard if hard != resource.RLIM_INFINITY else 1 << 20) - 500)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 500), hard))
+    with running(bus, tmp_path, strangers_per_address="20000") as ingress, contextlib.ExitStack() as held:
+        before = resident(ingress)
+        crowd = []
+        for number in range(count):
+            port = ingress.ports["tls" if number % 3 == 1 else "public"]
+            crowd.append(held.enter_context(socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)))
+            if number % 3 == 1:
+                crowd[-1].send(b"\x16\x03\x01\x02\x00")  # the first octets of a ClientHello
+        with connect(ingress) as client:
+            for _ in range(10):
+                for sock in crowd[2::3]:
+                    sock.send(b"N")
+                begin(client)
+                assert client.data(MAIL)[0] == 250
+        assert resident(ingress) - before < 64 * 1024 * count
 
 
 def test_handshakes_that_never_come(ingress: IngressProcess) -> None:
