@@ -54,13 +54,14 @@ def test_a_key_is_rotated_while_mail_flows(relay: System) -> None:
     tenant.publish("dkim-next")
     eventually("the next key is seen", lambda: tenant.made(tenant.own + "/dkim", method="GET")["next_seen"])
     eventually("it signs", lambda: selectors(tenant, f"next-{len(relay.arrived())}") == [new])
+    tenant.remove(f"{old}._domainkey.rotating.example")  # too early, but nothing is signed with it any more
+    tenant.made(tenant.ibm + "/verify?type=dkim,spf", method="PATCH")
     assert tenant.overview()["state"] == "verified"
     relay.postlane(*finish)
 
     after = tenant.made(tenant.own + "/dkim", method="GET")
     assert (after["selector"], after["retired_selector"]) == (new, old)
     assert selectors(tenant, "after") == [new]
-    tenant.remove(f"{old}._domainkey.rotating.example")
     tenant.made(tenant.ibm + "/verify?type=dkim,spf", method="PATCH")
     assert tenant.overview()["state"] == "verified"
 

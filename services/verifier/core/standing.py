@@ -52,16 +52,22 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     spf: Observation
     dkim: Observation
     next_dkim: Observation | None = None
-    """The key a rotation introduces; it decides nothing."""
+    """The key a rotation introduces; once it passes mail is signed with it, so it decides in place of `dkim`."""
     ed25519: Observation | None = None
     """The second signing key; it decides nothing."""
     advice: str = ""
     """A sentence beside the verdicts, for example that the domain does not exist."""
 
     @property
+    def signing(self) -> Observation:
+        """What was seen of the key that mail is signed with."""
+        coming = self.next_dkim
+        return coming if coming is not None and coming.verdict == "pass" else self.dkim
+
+    @property
     def verdict(self) -> Verdict:
         """Both must pass; a definitive failure of one outweighs not knowing the other."""
-        verdicts = (self.spf.verdict, self.dkim.verdict)
+        verdicts = (self.spf.verdict, self.signing.verdict)
         return "fail" if "fail" in verdicts else "unknown" if "unknown" in verdicts else "pass"
 
 
@@ -145,8 +151,8 @@ def _explained(standing: Standing, found: Inspection) -> Standing:
 
 def reason(found: Inspection) -> str:
     """Say in sentences what was found and what it means; ASCII, fit for an SMTP reply."""
-    faults = [o.detail for o in (found.spf, found.dkim) if o.verdict == "fail"]
-    doubts = [o.detail for o in (found.spf, found.dkim) if o.verdict == "unknown"]
+    faults = [o.detail for o in (found.spf, found.signing) if o.verdict == "fail"]
+    doubts = [o.detail for o in (found.spf, found.signing) if o.verdict == "unknown"]
     told = [*faults, *doubts, *([found.advice] if found.advice else [])]
     if not told:
         return "The SPF and DKIM records are in order."

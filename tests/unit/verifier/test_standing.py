@@ -150,3 +150,23 @@ def test_nobody_is_suspended_without_fresh_consecutive_failures(checks: list[tup
                     run_of.append(when)
             assert len(run_of) >= POLICY.failures_to_suspend
             assert run_of[0] - run_of[-1] >= POLICY.grace
+
+
+@pytest.mark.parametrize(
+    ("present", "coming", "verdict"),
+    [
+        ("fail", "pass", "pass"),
+        ("unknown", "pass", "pass"),
+        ("pass", "fail", "pass"),
+        ("fail", "fail", "fail"),
+        ("fail", "unknown", "fail"),
+    ],
+)
+def test_during_a_rotation_the_key_that_signs_decides(present: Verdict, coming: Verdict, verdict: Verdict) -> None:
+    """Mail is signed with the next key once it passes: a customer who replaced the old record has done no wrong."""
+    seen = Observation(verdict=coming, detail=f"next {coming}.", name="next", at=NOW)
+    inspection = msgspec.structs.replace(found("pass", dkim=present), next_dkim=seen)
+    assert inspection.verdict == verdict
+    after = apply(standing("verified"), inspection, POLICY).standing
+    assert after.state == ("degraded" if verdict == "fail" else "verified")
+    assert (after.dkim, after.next_dkim) == (inspection.dkim, seen)
