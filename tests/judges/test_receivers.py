@@ -1,0 +1,168 @@
+"""Real receivers take our mail over TLS; two hundred nasty messages still verify there, by two independent verifiers.
+
+And nobody smuggles a second message through us into Postfix, whatever end of data is tried and however it is split.
+"""
+
+import re
+import smtplib
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dkim
+import pytest
+
+from tests.journeys.test_first_message import published_key
+from tests.judges import nasty, receivers
+from tests.judges.debian import environment, unpacked
+from tests.judges.receivers import Receiver
+from tests.system import System, eventually
+
+pytestmark = pytest.mark.judge
+
+ADDRESSES = {"postfix": "127.0.0.5", "exim": "127.0.0.6"}
+SECONDS = 180.0
+ENDS = (
+    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r.\n", b"\r\n\0.\r\n",
+    b"\r\n.\0\r\n", b"\r\r\n.\r\r\n", b"\r\n..\r\n", b"\n\n.\n\n", b"\r\n. \r\n", b"\r\n.\r\r\n",
+)  # fmt: skip
+SMUGGLED = (
+    b"MAIL FROM:<evil@postfix.example>\r\nRCPT TO:<smuggled@postfix.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nx"
+)
+
+
+@pytest.fixture(scope="module", params=["postfix", "exim"])
+def receiver(request: pytest.FixtureRequest, system: System) -> Iterator[Receiver]:
+    """Run a receiver that the sandbox's DNS leads to."""
+    yield from running(system, request.param)
+
+
+@pytest.fixture(scope="module")
+def postfix(system: System) -> Iterator[Receiver]:
+    """Run Postfix alone."""
+    yield from running(system, "postfix")
+
+
+def running(system: System, name: str) -> Iterator[Receiver]:
+    """Start a receiver, publish it, and end it afterwards."""
+    start: Callable[[str, int], Receiver] = getattr(receivers, name)
+    host = start(ADDRESSES[name], system.ready["sandbox"]["mx"]["port"])
+    directory = ("--directory", system.ready["sandbox"]["directory"])
+    system.postlane("sandbox", "dns", "set", *directory, f"{name}.example", "MX", f"10 mx.{name}.example.")
+    system.postlane("sandbox", "dns", "set", *directory, f"mx.{name}.example", "A", ADDRESSES[name])
+    yield host
+    host.stop()
+
+
+def test_nasty_messages_arrive_over_tls_and_verify(system: System, receiver: Receiver, tmp_path: Path) -> None:
+    """Each is accepted by us, kept by the receiver, and verifies with dkimpy and with Mail::DKIM; a change does not."""
+    to = f"everybody@{receiver.name}.example"
+    wanted = nasty.messages(system.tenant["domain"], to)
+    session = system.login()
+    for marker, message in wanted.items():
+        session.mail(f"app@{system.tenant['domain']}", ["BODY=8BITMIME"])
+        session.rcpt(to)
+        code, text = session.data(message)
+        assert code == 250, (marker, text)
+    session.quit()
+    eventually("all are kept", lambda: len(receiver.kept()) >= len(wanted), SECONDS)
+    kept = {found[1].decode(): mail for mail in receiver.kept() if (found := re.search(rb"<(nasty-\d+)@", mail))}
+    assert kept.keys() == wanted.keys()
+    assert len(receiver.kept()) == len(wanted), "none twice"
+
+    keys = published_key(system)
+    failed = [marker for marker, mail in kept.items() if not dkim_ok(mail, keys)]
+    assert failed == []
+    assert not dkim_ok(kept["nasty-003"].replace(b"b\t", b"c\t", 1), keys), "the verifier accepts a changed body"
+    if second := second_verifier(system, kept, tmp_path):
+        assert second == dict.fromkeys(kept, "pass")
+    assert all(b"TLS" in mail.split(b"\r\n\r\n", 1)[0] for mail in kept.values()), "each came over TLS"
+
+
+def dkim_ok(mail: bytes, keys: dict[bytes, bytes]) -> bool:
+    """Ask dkimpy whether our signature, the first one, verifies."""
+    start = re.search(rb"^DKIM-Signature:", mail, re.MULTILINE)
+    assert start is not None
+    return bool(dkim.verify(mail, dnsfunc=lambda name, timeout=5: keys[name]))
+
+
+def second_verifier(system: System, kept: dict[str, bytes], directory: Path) -> dict[str, str]:
+    """Ask Mail::DKIM about each message; skips where it cannot be had."""
+    root = unpacked("libmail-dkim-perl")
+    program = directory / "verify.pl"
+    program.write_text(
+        "use strict; use Mail::DKIM::Verifier; use Mail::DKIM::DNS; use Net::DNS::Resolver;\n"
+        "my ($port, $directory) = @ARGV;\n"
+        "$Mail::DKIM::DNS::RESOLVER = Net::DNS::Resolver->new(\n"
+        "  nameservers => ['127.0.0.1'], port => $port, recurse => 1, config_file => '/dev/null');\n"
+        'for my $file (sort glob("$directory/*.eml")) {\n'
+        "  open(my $in, '<:raw', $file) or die; local $/; my $mail = <$in>;\n"
+        "  my $dkim = Mail::DKIM::Verifier->new(); $dkim->PRINT($mail); $dkim->CLOSE;\n"
+        "  my @ours = grep { $_->domain eq 'DOMAIN' } $dkim->signatures;\n"
+        '  my ($name) = $file =~ m{([^/]+)\\.eml$}; print "$name ", (@ours ? $ours[0]->result : \'none\'), "\\n";\n'
+        "}\n".replace("DOMAIN", system.tenant["domain"])
+    )
+    for marker, mail in kept.items():
+        (directory / f"{marker}.eml").write_bytes(mail)
+    perl = ":".join(str(root / each) for each in ("usr/share/perl5", "usr/share/perl/5.36"))
+    triple = sorted(str(each) for each in root.glob("usr/lib/*/perl5/*"))
+    done = subprocess.run(
+        ["perl", str(program), str(system.ready["sandbox"]["dns"]["port"]), str(directory)],
+        env=environment(root) | {"PERL5LIB": ":".join([perl, *triple])},
+        capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("end", ENDS, ids=repr)
+def test_no_second_message_is_smuggled_into_postfix(system: System, postfix: Receiver, end: bytes) -> None:
+    """What looks like an end of data to somebody is either refused by us, or arrives inside the one message."""
+    before = len(postfix.kept())
+    accepted = 0
+    for split in range(1, len(end) + 1):
+        accepted += submitted(system, b"Subject: carrier\r\n\r\nbefore", end, split)
+    deadline = time.monotonic() + SECONDS
+    while len(postfix.kept()) < before + accepted:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(postfix.kept()) == before + accepted
+    assert not any(b"\r\nTo: smuggled" in mail or b"for <smuggled@" in mail for mail in postfix.kept())
+
+
+def test_the_smuggling_test_sees_a_second_message(system: System, postfix: Receiver) -> None:
+    """The control: with a true end of data, the next message does arrive, and is counted."""
+    before = len(postfix.kept())
+    assert submitted(system, b"Subject: carrier\r\n\r\nbefore", b"\r\n.\r\n", 5, after=b"NOOP\r\n") == 1
+    eventually("it arrives", lambda: len(postfix.kept()) == before + 1)
+
+
+def submitted(system: System, head: bytes, end: bytes, split: int, after: bytes = SMUGGLED) -> int:
+    """Submit a message with something like an end of data inside, cut after `split` octets; return those accepted."""
+    session: smtplib.SMTP = system.login()
+    domain = system.tenant["domain"]
+    session.mail(f"app@{domain}")
+    session.rcpt("everybody@postfix.example")
+    code, _ = session.docmd("DATA")
+    assert code == 354
+    sock = session.sock
+    assert isinstance(sock, ssl.SSLSocket)
+    sock.sendall(f"From: app@{domain}\r\n".encode() + head + end[:split])
+    sock.sendall(end[split:] + after + b"\r\n.\r\n")
+    accepted = 0
+    sock.settimeout(5)
+    try:
+        while True:
+            code, text = session.getreply()
+            accepted += code == 250 and b"queued as" in text
+            if (code in (250, 554, 550) and not after.startswith(b"NOOP")) or after.startswith(b"NOOP"):
+                session.putcmd("QUIT")
+            if code == 221 or code == 421:
+                break
+    except (TimeoutError, smtplib.SMTPException, OSError):
+        pass
+    finally:
+        session.close()
+    return accepted
