@@ -185,3 +185,26 @@ async def test_nats_killed_between_delivery_and_commit(world: World) -> None:
             await world.watcher.until(envelope, "delivered", seconds=60)
         await world.watcher.until_empty(60)
     assert sorted(m.recipients[0] for m in world.exchanger.received) == [f"r{n}@rcpt.test" for n in range(5)]
+
+
+async def test_stored_again_under_the_same_queue_id(world: World) -> None:
+    """As ingress does with a repetition of unknown outcome: whatever became of the first, nothing goes twice."""
+    world.exchanger.by_recipient = {"b@rcpt.test": [(b"450 4.2.1 later\r\n",), (b"250 ok\r\n",)]}
+    done, waiting = await world.tenant.accept("a@rcpt.test"), await world.tenant.accept("b@rcpt.test")
+
+    async def store_again(envelope: Envelope) -> None:
+        place = world.tenant.place(envelope)
+        payload = pack(Carriage(envelope=envelope), world.tenant.mail(b"hello\r\n"))
+        assert world.tenant.ingress is not None
+        await world.tenant.ingress.store(place.ready, payload, stream=f"MAIL_{place.shard}", expected_last=0)
+
+    async with delivering(world.server, world.settings()):
+        await world.watcher.until(done, "delivered")
+        await world.watcher.until(waiting, "deferred")
+        await store_again(done)
+        await store_again(waiting)
+        await world.watcher.until(waiting, "delivered")
+        await world.watcher.until_empty()
+    assert sorted(m.recipients for m in world.exchanger.received) == [["a@rcpt.test"], ["b@rcpt.test"]]
+    assert [event.status for event in await world.watcher.history(done)] == ["delivered"]
+    assert [event.status for event in await world.watcher.history(waiting)] == ["deferred", "delivered"]
