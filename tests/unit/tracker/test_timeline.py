@@ -108,3 +108,11 @@ def test_a_reconstructed_acceptance_gives_way_to_the_published_one() -> None:
     assert told(row("ACCEPTED", 9, published), row("ACCEPTED", 0, made)) == [
         "Accepted from 192.0.2.7: 5 octets of <> for 1 recipient"
     ]
+
+
+def test_remarks_of_the_content_policy_are_told_with_the_acceptance() -> None:
+    """All of them, in the order they were found."""
+    known: dict[str, Any] = {**BASE, "lane": "marketing", "sender": "", "recipients": ("a@x.example",), "size": 5,
+                             "sha256": ""}  # fmt: skip
+    [entry] = timeline([row("ACCEPTED", 1, MessageAccepted(**known, findings=("one", "two")))])
+    assert entry.sentence == "Accepted: 5 octets of <> for 1 recipient; remarks: one; two"
