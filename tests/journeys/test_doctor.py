@@ -52,7 +52,7 @@ def test_exchangers_are_tried_only_when_asked(system: System) -> None:
 
 def test_what_is_wrong_is_found_and_said(tmp_path: Path) -> None:
     """A room that hangs, readable keys, an API that does not answer."""
-    system = System(tmp_path / "sick", POSTLANE_CONTROL_DOCTOR_SECONDS="3").start()
+    system = System(tmp_path / "sick", POSTLANE_CONTROL_DOCTOR_SECONDS="8").start()
     try:
         tracker = system.pid("tracker")
         os.kill(tracker, signal.SIGSTOP)
