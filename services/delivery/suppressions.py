@@ -24,8 +24,12 @@ class Suppressions:
         self._enabled = enabled
 
     def find(self, configuration: str, address: str) -> Suppression | None:
-        """Return the entry that stops mail of a configuration to an address, if there is one."""
-        return self.replica.get(key(configuration, address)) if self._enabled else None
+        """Return the entry that stops mail of a configuration to an address, if there is one.
+
+        Without the setting only what was entered by hand counts.
+        """
+        entry = self.replica.get(key(configuration, address))
+        return entry if entry is not None and (self._enabled or not entry.queue_id) else None
 
     async def add(self, configuration: str, address: str, reason: str, queue_id: str, now: datetime) -> None:
         """Enter an address. The bounce is committed already: a bus that is away costs only this entry."""

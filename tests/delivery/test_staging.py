@@ -1,10 +1,12 @@
-"""Staged mail over the bus, with taps: what must not leave does not, and the events are the same."""
+"""Staged and suppressed mail over the bus, with taps: what must not leave does not, and the events are the same."""
 
 import msgspec
 
+from shared.bus import service
 from shared.contract import subjects
 from shared.contract.envelope import Envelope, Staging
 from shared.contract.events import MessageCaptured
+from shared.contract.requests import SUPPRESSION_ADD, AddSuppression, SuppressionAdded
 from tests.delivery.house import delivering
 from tests.delivery.world import World
 
@@ -89,3 +91,19 @@ async def test_control_without_staging(world: World) -> None:
         await world.watcher.until(envelope, "delivered")
     assert world.exchanger.connections == 1
     assert world.dns.asked
+
+
+async def test_an_entry_made_by_hand_counts_without_the_setting(world: World) -> None:
+    """With `suppress_bounces` off nothing is suppressed by itself, and what a person entered still is."""
+    assert world.tenant.control is not None
+    async with delivering(world.server, world.settings(suppress_bounces=False)):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        await world.watcher.until(envelope, "delivered")  # the control
+        wish = AddSuppression(
+            configuration=world.tenant.configuration, address="x@rcpt.test", by="op", reason="asked for it"
+        )
+        assert (await service.ask(world.tenant.control, SUPPRESSION_ADD, wish, SuppressionAdded)).added
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        event = await world.watcher.until(envelope, "suppressed", "delivered")
+        assert event.status == "suppressed"
+    assert len(world.exchanger.uses(b"MAIL")) == 1

@@ -28,7 +28,7 @@ def list_(
         owner = client.instance(instance)
         configuration = client.configuration(owner, domain)["id"] if domain else ""
         found = client.get(_path(owner), configuration=configuration, limit=limit)
-        rows(found["messages"], COLUMNS, output, "nothing was captured; see `postlane user set --staging`")
+        rows(found["messages"], COLUMNS, output, "nothing was captured; see `postlane user limit --staging`")
         if found["total"] > len(found["messages"]):
             say(f"{found['total']} in all", Form.json)
 

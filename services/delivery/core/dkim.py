@@ -6,7 +6,9 @@ signature field is put in front of them. `l=` is never used, so nothing can be a
 
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -84,11 +86,18 @@ def split(mail: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return fields, body
 
 
-def sign(mail: bytes, *, key: PrivateKey, domain: str, selector: str, now_seconds: int) -> bytes:
-    """Return the DKIM-Signature field, with its CRLF, to be put in front of `mail`.
+class Prepared(NamedTuple):
+    """What every signature of a mail covers, whichever key makes it."""
 
-    `domain` and `selector` are A-labels. Lines of the mail end in CRLF.
-    """
+    fields: tuple[bytes, ...]
+    """Signed header fields in canonical form, in the order of h=."""
+    names: tuple[bytes, ...]
+    """The names in h=."""
+    body_hash: bytes
+
+
+def prepare(mail: bytes) -> Prepared:
+    """Canonicalise a mail once for all its signatures. Lines of the mail end in CRLF. Errors: `NotSignable`."""
     fields, body = split(mail)
     if not any(name.strip(b" \t").lower() == b"from" for name, _ in fields):
         raise NotSignable("the message has no From field to sign")  # RFC 6376 §5.4: From MUST be signed
@@ -103,12 +112,23 @@ def sign(mail: bytes, *, key: PrivateKey, domain: str, selector: str, now_second
         present = by_name.get(lower, [])
         signed.extend(reversed(present))  # RFC 6376 §5.4.2: several of one name are taken from the bottom up
         names.extend([lower] * (len(present) + 1))
-    body_hash = b64encode(sha256(relaxed_body(body)).digest())
+    return Prepared(tuple(signed), tuple(names), b64encode(sha256(relaxed_body(body)).digest()))
+
+
+def sign(mail: bytes, *, key: PrivateKey, domain: str, selector: str, now_seconds: int) -> bytes:
+    """Return the DKIM-Signature field of a mail; see `prepare` and `signature`."""
+    return signature(prepare(mail), key=key, domain=domain, selector=selector, now_seconds=now_seconds)
+
+
+def signature(prepared: Prepared, *, key: PrivateKey, domain: str, selector: str, now_seconds: int) -> bytes:
+    """Return a DKIM-Signature field, with its CRLF, to be put in front of the mail.
+
+    `domain` and `selector` are A-labels.
+    """
     algorithm = b"rsa-sha256" if isinstance(key, RSAPrivateKey) else b"ed25519-sha256"
-    field = _template(algorithm, domain, selector, now_seconds, names, body_hash)
-    signed.append(relaxed_field(b"dkim-signature", field))
-    signature = b64encode(_signature(key, b"\r\n".join(signed)))
-    folded = b"\r\n\t ".join(signature[i : i + _BASE64_WIDTH] for i in range(0, len(signature), _BASE64_WIDTH))
+    field = _template(algorithm, domain, selector, now_seconds, prepared.names, prepared.body_hash)
+    made = b64encode(_signature(key, b"\r\n".join((*prepared.fields, relaxed_field(b"dkim-signature", field)))))
+    folded = b"\r\n\t ".join(made[i : i + _BASE64_WIDTH] for i in range(0, len(made), _BASE64_WIDTH))
     return b"DKIM-Signature:" + field + folded + b"\r\n"
 
 
@@ -119,7 +139,7 @@ def _signature(key: PrivateKey, octets: bytes) -> bytes:
 
 
 def _template(
-    algorithm: bytes, domain: str, selector: str, now_seconds: int, names: list[bytes], body_hash: bytes
+    algorithm: bytes, domain: str, selector: str, now_seconds: int, names: Sequence[bytes], body_hash: bytes
 ) -> bytes:
     """Return the value of the signature field up to an empty b=, folded so that no line is long."""
     lines: list[bytes] = []
