@@ -35,6 +35,8 @@ class BusServer:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._passwords = {name: f"{name}-secret" for name in users()}
+        self.file_store = "4GB"
+        """How much the server may store in all, as it is at the next start."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def settings(self, room: str) -> BusSettings:
@@ -60,7 +62,7 @@ class BusServer:
             port=self.port,
             store=str(self.directory / "store"),
             passwords=self._passwords,
-            max_file_store="4GB",
+            max_file_store=self.file_store,
         )
         write(plan, self.topology, config)
         log = (self.directory / "nats.log").open("ab")
