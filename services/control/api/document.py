@@ -49,7 +49,20 @@ ERROR_RESPONSE: dict[str, Any] = {
     "description": "Any error; `errors` has at least one entry, and says what to do.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
-EVENT_STREAM: dict[str, Any] = {"description": "Events", "content": {"text/event-stream": {"schema": TEXT}}}
+EVENT: dict[str, Any] = {
+    "description": "Each event of the stream; `data` is a record in JSON, as docs/events.md has them.",
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["accepted", "status", "watching", "client", "refused"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": TEXT,
+    },
+}
+EVENT_EXAMPLE = {"event": "status", "id": "17", "data": '{"type": "message.attempted.v1", "status": "delivered"}'}
+EVENT_STREAM: dict[str, Any] = {
+    "description": "Events",
+    "content": {"text/event-stream": {"schema": EVENT, "example": EVENT_EXAMPLE}},
+}
 
 
 class _Document(JsonRenderPlugin):
