@@ -64,24 +64,26 @@ async def test_schedules_fall_due_while_the_store_is_full(tmp_path: Path) -> Non
     try:
         await server.provision()
         async with made(server, tmp_path) as world:
-            due = datetime.now(UTC) + timedelta(seconds=12)
+            due = datetime.now(UTC) + timedelta(seconds=20)
             envelopes = await deferred(world, due)
             state = await world.watcher.bus.stream_state("RETRY_0")
             server.stop()
             server.file_store = "24M"
             await asyncio.to_thread(server.start)
-            full = False
-            while not full:
+            sizes = [250_000, 8_000, 400, 1]
+            while sizes:
                 try:
-                    await deferred(world, due + timedelta(hours=9), count=1, text=b"x" * 500 + b"\r\n" * 250_000)
+                    await deferred(world, due + timedelta(hours=9), count=1, text=b"\r\n" * sizes[0])
                 except StoreFull:
-                    full = True
+                    sizes.pop(0)  # what is left is filled with smaller ones
                 except BusUnavailable:
                     await asyncio.sleep(0.1)  # it is just coming up
             filled = (await world.watcher.bus.stream_state("RETRY_0")).last_sequence
             assert datetime.now(UTC) < due
             while datetime.now(UTC) < due + timedelta(seconds=1):
                 await asyncio.sleep(0.05)
+            still = [place for place in await world.watcher.queued() if ".due." in place]
+            assert still == [], "they fell due although the store was full"
             administrator = await server.connect(ADMINISTRATOR)
             for sequence in range(state.last_sequence + 1, filled + 1):
                 await administrator.api("STREAM.MSG.DELETE.RETRY_0", {"seq": sequence})
