@@ -179,24 +179,27 @@ class Run:
         """Return whether a copy that came at a moment can have been in flight when something died."""
         return any(fault.at - SECONDS_AROUND <= moment <= fault.until + SECONDS_AROUND for fault in self.faults)
 
-    def report(self, records: dict[str, AnyStatus], lost: set[str]) -> dict[str, Any]:
+    def report(self, records: dict[str, AnyStatus], queued: list[str], lost: set[str]) -> dict[str, Any]:
         """Return the figures; what must not be is under `missing`, `foreign`, `outside`, `unmarked`, `unsaid`."""
         twice = {address: times for address, times in self.arrivals.items() if len(times) > 1}
         last = {address: records.get(envelope.queue_id) for address, envelope in self.accepted.items()}
         marked = {a for a, event in last.items() if event is not None and event.recipients[0].possible_duplicate}
         arrived = self.accepted.keys() & self.arrivals.keys()
+        here = {subject.rpartition(".")[2] for subject in queued}
+        waiting = {a for a, envelope in self.accepted.items() if envelope.queue_id in here}
         killed = [fault.what for fault in self.faults]
         return {
             "accepted": len(self.accepted),
             "killed": {what: killed.count(what) for what in ("worker", "nats-server")},
-            "missing": sorted(self.accepted.keys() - self.arrivals.keys()),
+            "missing": sorted(self.accepted.keys() - self.arrivals.keys() - waiting),
+            "waiting": len(waiting),
             "lost_on_purpose": sorted(lost),
             "foreign": sorted(self.arrivals.keys() - self.accepted.keys()),
             "duplicates": sum(len(times) - 1 for times in twice.values()),
             "outside": sorted(a for a, times in twice.items() if not all(map(self.near_fault, times[:-1]))),
-            "unmarked": sorted(set(twice) - marked),
+            "unmarked": sorted(set(twice) - marked - waiting),
             "marked_but_single": len(marked - set(twice)),
-            "unsaid": sorted(a for a in arrived if (event := last[a]) is None or event.status != "delivered"),
+            "unsaid": sorted(a for a in arrived - waiting if (event := last[a]) is None or event.status != "delivered"),
         }
 
     async def stop(self) -> None:
@@ -243,7 +246,8 @@ async def _fought(
             world.server.stop()
             await asyncio.to_thread(world.server.start)
         await fight.until_settled(60 if not lost else 15, began + seconds)
-        report = fight.report(await fight.last_records(), lost)
+        await fight.stop()
+        report = fight.report(await fight.last_records(), await world.watcher.queued(), lost)
     finally:
         killer.cancel()
         if teller is not None:
