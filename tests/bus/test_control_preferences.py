@@ -35,3 +35,16 @@ def test_policies_are_set_read_back_and_kept_in_the_directory(world: World) -> N
     assert tenant.manager.request("PATCH", tenant.own, json={"html_policy": "scold"}).status_code == 400
     assert tenant.manager.request("PATCH", tenant.own, json={"spam_policy": "off"}).status_code == 403
     assert world.operator.request("PATCH", tenant.own, json={"spam_policy": "warn"}).json()["spam_policy"] == "warn"
+
+
+def test_delivery_is_chosen(world: World) -> None:
+    """At most once is the tenant's choice, outgoing addresses are the operator's; both are kept in the directory."""
+    tenant = world.tenant()
+    answer = tenant.manager.request("PATCH", tenant.own, json={"at_most_once": True})
+    assert (answer.status_code, answer.json()["at_most_once"]) == (200, True)
+    assert tenant.manager.request("PATCH", tenant.own, json={"egress_pool": "bulk"}).status_code == 403
+    assert world.operator.request("PATCH", tenant.own, json={"egress_pool": "a=b"}).status_code == 400
+    assert world.operator.request("PATCH", tenant.own, json={"egress_pool": "bulk"}).json()["egress_pool"] == "bulk"
+    kept = world.records()[f"configuration.{tenant.configuration}"]
+    assert isinstance(kept, Configuration)
+    assert (kept.at_most_once, kept.egress_pool) == (True, "bulk")

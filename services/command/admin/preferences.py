@@ -12,7 +12,7 @@ Repeats = Literal["off", "header", "content"]
 Policy = Literal["off", "warn", "refuse"]
 SHOWN = (
     "when_suspended", "hold_cap", "lifetime_seconds", "reply_to", "attachments_allowed", "repeats", "html_policy",
-    "unsubscribe_policy", "spam_policy",
+    "unsubscribe_policy", "spam_policy", "at_most_once", "egress_pool",
 )  # fmt: skip
 
 
@@ -37,6 +37,13 @@ def set_(
     ] = None,
     hold_cap: Annotated[int | None, typer.Option(help="most messages held while suspended", min=0)] = None,
     lifetime_seconds: Annotated[int | None, typer.Option(help="how long delivery is tried", min=60)] = None,
+    at_most_once: Annotated[
+        bool | None,
+        typer.Option("--at-most-once/--at-least-once", help="a message whose reply was lost: given up, or sent again"),
+    ] = None,
+    egress_pool: Annotated[
+        str | None, typer.Option(help="pool of outgoing addresses; empty: all. Operators only")
+    ] = None,
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
@@ -50,6 +57,8 @@ def set_(
         "when_suspended": when_suspended,
         "hold_cap": hold_cap,
         "lifetime_seconds": lifetime_seconds,
+        "at_most_once": at_most_once,
+        "egress_pool": egress_pool,
     }
     wish = {name: value for name, value in given.items() if value is not None}
     if not domain:

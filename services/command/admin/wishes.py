@@ -92,6 +92,8 @@ class DomainWish(_Wish, frozen=True, kw_only=True):
     html_policy: Literal["off", "warn", "refuse"] | UnsetType = UNSET
     unsubscribe_policy: Literal["off", "warn", "refuse"] | UnsetType = UNSET
     spam_policy: Literal["off", "warn", "refuse"] | UnsetType = UNSET
+    at_most_once: bool | UnsetType = UNSET
+    egress_pool: str | UnsetType = UNSET
 
     @property
     def preferences(self) -> dict[str, Any]:

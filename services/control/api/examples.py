@@ -54,6 +54,7 @@ VALUES: Mapping[str, Any] = {
     "website": "https://shop.example/", "what": "attempted", "where": "later",
     "why": "mx.inbox.example asked to try again later", "zone": "office", "zone_id": ZONE, "owed": [], "changes": [],
     "expiration": 1769864400, "expires_in": 3600, "addresses_preview": [], "tags": [], "search": "", "egress": "",
+    "egress_pool": "",
     "destination_type": "", "service_group_id": "", "resource_type": "", "service_instance": "",
     "username_to_clone": None, "token": "…", "apikey": "pl_3kq9_…",
     "grant_type": "urn:ibm:params:oauth:grant-type:apikey",

@@ -93,6 +93,8 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     html_policy: Policy
     unsubscribe_policy: Policy
     spam_policy: Policy
+    at_most_once: bool
+    egress_pool: str
     updated_at: datetime
     reply_to_confirmed_at: datetime | UnsetType = UNSET
     lifetime_seconds: int | UnsetType = UNSET
@@ -119,6 +121,10 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Marketing mail without List-Unsubscribe or a link to unsubscribe."""
     spam_policy: Policy | UnsetType = UNSET
     """What the operator's spam filter takes for spam. Operators only."""
+    at_most_once: bool | UnsetType = UNSET
+    """A message whose final reply was lost is given up rather than sent twice."""
+    egress_pool: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$")] | UnsetType = UNSET
+    """Pool of outgoing addresses in delivery's settings; empty: all of them. Operators only."""
 
 
 class Approve(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -234,6 +240,8 @@ def _detail(desk: Desk, configuration: Configuration) -> Detail:
         html_policy=configuration.html_policy,
         unsubscribe_policy=configuration.unsubscribe_policy,
         spam_policy=configuration.spam_policy,
+        at_most_once=configuration.at_most_once,
+        egress_pool=configuration.egress_pool,
         updated_at=configuration.updated_at,
         standing=UNSET if standing is None else standing,
         authorization=UNSET if authorization is None else authorization,
@@ -258,6 +266,8 @@ async def set_preferences(
         caller.needs_operator("allow attachments")
     if data.spam_policy is not UNSET:
         caller.needs_operator("change what follows from the spam filter's word")
+    if data.egress_pool is not UNSET:
+        caller.needs_operator("choose outgoing addresses")
     if data.reply_to:
         address = parse_address(data.reply_to)
         if isinstance(address, AddressFault):
