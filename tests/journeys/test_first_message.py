@@ -46,7 +46,7 @@ def test_a_message_is_accepted_delivered_signed_and_tracked(system: System) -> N
 
 def test_track_exits_with_the_outcome(system: System) -> None:
     """0 delivered, 1 bounced, 2 still open."""
-    bounced = system.send("bounce+550-5.1.1@inbox.example", "to-bounce")
+    bounced = system.send("bounce+550-5.1.1@track.example", "to-bounce")
     waiting = system.send("defer+9x@inbox.example", "to-wait")
     eventually("bounce", lambda: system.status(bounced) == "bounced")
     eventually("deferral", lambda: system.status(waiting) == "deferred")

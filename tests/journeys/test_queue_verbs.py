@@ -90,11 +90,11 @@ def test_a_suppressed_recipient_gets_nothing_until_taken_off(system: System) -> 
     assert inside(system, "suppression", "rm", domain, "gone@inbox.example", "--yes").exit_code == UNKNOWN
     eventually("taken off", lambda: "gone@" not in inside(system, "suppression", "ls", domain).stdout)
 
-    bounced = system.send("bounce+550-5.1.1@inbox.example", "enters")
+    bounced = system.send("bounce+550-5.1.1@suppression.example", "enters")
     eventually("bounced", lambda: system.status(bounced) == "bounced")
     eventually("entered", lambda: any(
         each["queue_id"] == bounced for each in map(json.loads, inside(
             system, "suppression", "ls", domain, "-o", "json").stdout.splitlines())
     ))  # fmt: skip
-    inside(system, "suppression", "rm", domain, "bounce+550-5.1.1@inbox.example", "--yes")
+    inside(system, "suppression", "rm", domain, "bounce+550-5.1.1@suppression.example", "--yes")
     assert "suppression." in inside(system, "audit").stdout
