@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from services.command.ports import free_port
 from shared.bus.client import Bus, connect
 from shared.bus.permissions import ADMINISTRATOR, users
 from shared.bus.provision import provision
@@ -17,13 +18,6 @@ from shared.bus.settings import BusSettings, Topology
 from shared.runtime.secret import Secret
 
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class BusServer:

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 
+from services.command.ports import free_port
 from shared.runtime.sealing import new_master_key
-from tests.bus_server import BusServer, free_port
+from tests.bus_server import BusServer
 
 START_SECONDS = 30.0
 SPF_INCLUDE = "spf.relay.example"

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.command.ports import free_port
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket
 from shared.contract.records import (
@@ -37,7 +38,7 @@ from shared.contract.records import (
     ZoneAddress,
 )
 from shared.contract.standing import Observation, Standing, StandingState
-from tests.bus_server import BusServer, free_port
+from tests.bus_server import BusServer
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

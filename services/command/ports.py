@@ -1,6 +1,8 @@
 """The ports of `postlane up`: fixed ones that are checked before anything starts, or free ones."""
 
+import random
 import socket
+from pathlib import Path
 
 import msgspec
 
@@ -23,22 +25,35 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     mx: int = 2525
 
 
+LOWEST_FREE = 10_000
+USUAL_FIRST = 32_768
+KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 SANDBOX = frozenset({"dns", "mx"})
 
 
 def free_port(udp_too: bool = False) -> int:
-    """Return a port of loopback that is free now, for TCP and, if asked, for UDP."""
+    """Return a port of loopback that is free now, for TCP and, if asked, for UDP.
+
+    It lies below those that the kernel gives to outgoing connections: one of these could take it before it is used.
+    """
     while True:
+        port = random.randrange(LOWEST_FREE, _first_of_the_kernel())  # noqa: S311 - no secret
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-            if not udp_too:
-                return port
             try:
-                udp.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+                if udp_too:
+                    udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
+
+
+def _first_of_the_kernel() -> int:
+    try:
+        first = int(KERNELS_RANGE.read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return USUAL_FIRST
+    return first if first > LOWEST_FREE + 1_000 else USUAL_FIRST
 
 
 def free_ports() -> Ports:

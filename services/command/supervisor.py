@@ -79,8 +79,10 @@ class Supervisor:
             self.restarts[child.name] = self.restarts.get(child.name, 0) + 1
             if time.monotonic() - began > STEADY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
+            why = last_lines(child.log_file, 1) if status > 0 else ""
             self._tell(
                 f"{child.name} ended ({_ending(status)}), starting it again in {delay:.1f} s; see {child.log_file}"
+                + (f", which ends with: {why}" if why else "")
             )
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)

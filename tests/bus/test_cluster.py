@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.command.ports import free_port
 from services.ingress.proof import Proof
 from shared.bus.client import connect
 from shared.bus.permissions import users
@@ -17,7 +18,6 @@ from shared.bus.server import find_binary
 from shared.bus.server_config import ServerPlan, render
 from shared.bus.settings import BusSettings, Topology
 from shared.runtime.secret import Secret
-from tests.bus_server import free_port
 
 SECONDS = 40.0
 

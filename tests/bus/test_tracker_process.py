@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus_server import BusServer, free_port
+from services.command.ports import free_port
+from tests.bus_server import BusServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -129,7 +129,7 @@ def test_many_large_messages_at_once(bus: BusServer, tmp_path: Path) -> None:
         for client in clients:
             client.send(".\r\n")
         replies = [client.getreply() for client in clients]
-        # Of a message being stored there are copies: as received, as checked, as sent to the bus. All fifty are 11 budgets.
+        # Of a message being stored there are copies: as received, as checked, as sent. All fifty are 11 budgets.
         assert max(peak, resident(ingress)) - before < 9 * budget
         assert ingress.figure("postlane_ingress_in_flight_bytes") == 0
         for client in clients:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.bus_server import free_port
+from services.command.ports import free_port
 from tests.judges.debian import environment, unpacked
 from tests.system import eventually
 

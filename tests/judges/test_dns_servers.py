@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.command.ports import free_port
 from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker
 from services.verifier.core.answer import Absent, Question, Records, Unknown
@@ -19,7 +20,6 @@ from services.verifier.core.standing import Policy, apply, fresh
 from services.verifier.resolver import QueryLimits, Resolver
 from shared.contract.records import Configuration
 from shared.contract.standing import StandingState
-from tests.bus_server import free_port
 from tests.dns_server import quoted
 
 pytestmark = pytest.mark.judge

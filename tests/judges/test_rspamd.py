@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.bus_server import BusServer, free_port
+from services.command.ports import free_port
+from tests.bus_server import BusServer
 from tests.dialogues.test_server import accepted, connect, running, stored, with_tenants
 from tests.ingress_process import IngressProcess, Tenants, seeded
 from tests.judges.debian import environment, unpacked

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.command.ports import free_port
 from services.tracker.auditor import Auditor
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import Store
@@ -27,7 +28,7 @@ from shared.contract.errors import RequestFailed
 from shared.contract.requests import CountMessages, MessageCounts
 from tests.bus.test_tracker import CONFIGURATION, INSTANCE, NOON, System, accepted, attempted, queue_id
 from tests.bus.test_tracker_audit import put_ready
-from tests.bus_server import BusServer, free_port
+from tests.bus_server import BusServer
 
 pytestmark = pytest.mark.judge
 

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bus_server import free_port
+from services.command.ports import free_port
 from tests.system import System
 
 ROOT = Path(__file__).parents[2]

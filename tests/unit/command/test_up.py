@@ -1,13 +1,16 @@
 """What `postlane up` promises before anything runs: ports, data directory, environments, secrets."""
 
+import asyncio
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from services.command.ports import Ports, PortTaken, check, free_ports
+from services.command.ports import Ports, PortTaken, check, free_port, free_ports
 from services.command.rooms import ROOMS, Plan, environment_of
 from services.command.stack_init import initialise
+from services.command.supervisor import Child, Supervisor
 from services.command.workspace import Tenant, Workspace, WorkspaceBusy
 from shared.bus.permissions import users
 from shared.bus.settings import Topology
@@ -100,3 +103,29 @@ def test_the_stacks_secrets_are_made_once_and_apart(tmp_path: Path) -> None:
     assert len(told) > len(again)
     assert {file.parent.name for file in kept if file.name == "master-key"} == {"delivery", "control"}
     assert len({(tmp_path / room / "bus").read_text() for room in ROOMS}) == len(ROOMS)
+
+
+def test_free_ports_are_below_those_of_outgoing_connections() -> None:
+    """A connection that anything on the machine opens meanwhile cannot take them."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(free_port(udp_too=True) < first for _ in range(50))
+
+
+async def test_a_child_that_ends_is_told_with_its_last_line(tmp_path: Path) -> None:
+    """Whoever starts the system reads the reason, not only the name of a log."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    child = Child(
+        name="control",
+        command=(sys.executable, "-c", "import sys; sys.exit('port 1 is taken')"),
+        environment={},
+        log_file=tmp_path / "log",
+        pid_file=tmp_path / "pid",
+    )
+    async with asyncio.TaskGroup() as tasks:
+        supervisor = Supervisor(tasks, told.put_nowait)
+        supervisor.start(child)
+        sentence = await told.get()
+        await supervisor.stop(["control"])
+
+    assert "control ended (status 1)" in sentence
+    assert sentence.endswith("port 1 is taken")
