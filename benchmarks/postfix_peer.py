@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.smtp_load import Server, family
-from tests.bus_server import free_port
+from services.command.ports import free_port
 from tests.judges.debian import environment, unpacked
 from tests.judges.smart_hosts import GROUP, MASTER, OWNER, POSTFIX_QUEUE, SmartHost
 

@@ -16,6 +16,7 @@ from services.delivery.examination import examination
 from services.delivery.exchangers import Exchangers
 from services.delivery.gates import Gates
 from services.delivery.holds import Holds
+from services.delivery.intents import Intents
 from services.delivery.metrics import Metrics
 from services.delivery.notices import Notices
 from services.delivery.policies import Policies
@@ -93,9 +94,11 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         return worker is None or not worker.cut
 
     commits = Commits(bus, patient)
+    name = uuid4().hex
+    intents = Intents(bus, commits, name)
     courier, exchangers = Courier(settings), Exchangers(settings)
     policies = Policies(settings, bus, exchangers)
-    destinations = Destinations(settings, bus, uuid4().hex)
+    destinations = Destinations(settings, bus, name)
     await answer_roll_call(bus, here.conditions.failing, examination(settings, exchangers, courier))
     carrier = Carrier(
         settings=settings,
@@ -107,10 +110,12 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
             Dispatch(settings, exchangers, courier, policies, destinations),
             suppressions,
             Captures(bus),
+            intents,
         ),
         suppressions=suppressions,
         metrics=metrics,
         commits=commits,
+        intents=intents,
         shards=topology.shards,
     )
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
@@ -136,6 +141,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         here.tasks.create_task(holds.run(), name="holds"),
         here.tasks.create_task(Sweep(settings, topology.shards, bus, commits, metrics).run(), name="sweep"),
         here.tasks.create_task(Notices(settings, topology, bus, gates, commits, metrics).run(), name="notices"),
+        here.tasks.create_task(intents.run(), name="intents"),
     )
     await here.stopping.wait()
     here.ready("open", False, "the room is draining")
@@ -143,5 +149,6 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         review.cancel()
     await answering.close()
     await worker.drain()
+    await intents.leave()
     await destinations.leave()
     courier.close()

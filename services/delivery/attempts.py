@@ -9,6 +9,7 @@ from services.delivery.core import dkim, outcome, staging, step
 from services.delivery.core.outcome import Deferred, Outcome
 from services.delivery.dispatch import Attempted, Dispatch
 from services.delivery.gates import Gates
+from services.delivery.intents import Intents
 from services.delivery.message import Message
 from services.delivery.signer import NoKey, Signer
 from services.delivery.suppressions import Suppressions
@@ -23,13 +24,20 @@ class Attempts:
     """Makes attempts; what they came to is recorded by whoever asked."""
 
     def __init__(
-        self, gates: Gates, signer: Signer, dispatch: Dispatch, suppressions: Suppressions, captures: Captures
+        self,
+        gates: Gates,
+        signer: Signer,
+        dispatch: Dispatch,
+        suppressions: Suppressions,
+        captures: Captures,
+        intents: Intents,
     ) -> None:
         self._gates = gates
         self._signer = signer
         self._dispatch = dispatch
         self._suppressions = suppressions
         self._captures = captures
+        self._intents = intents
 
     async def make(self, message: Message, state: step.Known, decided_before: dict[int, Outcome]) -> Attempted | None:
         """Make the attempt; None if it stopped before anything was decided, so that nothing is to be committed.
@@ -62,7 +70,7 @@ class Attempts:
             shared = decided.get(plan.redirect[0].number) if plan.redirect else None
             meant = {r.number: shared for r in plan.redirect if shared is not None}
             return Attempted(outcomes=decided | meant, tried=(), dots=0)
-        attempted = await self._sent(message, leaving, signed)
+        attempted = await self._sent(message, state.attempt + 1, leaving, signed)
         if attempted is None:
             return None
         outcomes = dict(attempted.outcomes)
@@ -92,14 +100,25 @@ class Attempts:
         except dkim.NotSignable as fault:
             return outcome.refused("5.6.0", str(fault), "policy", "content")
 
-    async def _sent(self, message: Message, recipients: list[Recipient], signed: bytes) -> Attempted | None:
+    async def _sent(
+        self, message: Message, attempt: int, recipients: list[Recipient], signed: bytes
+    ) -> Attempted | None:
         envelope = message.carriage.envelope
         configuration = self._gates.configuration(envelope.configuration)
         pool = configuration.egress_pool if configuration is not None else ""
+        announced = configuration is not None and configuration.at_most_once  # in its STATUS record
+        refused = False
+
+        async def may_finish() -> bool:
+            nonlocal refused
+            certain = (announced or await self._intents.declare(envelope, attempt)) and message.held.may_finish()
+            refused = refused or not certain
+            return certain
+
         parcel = Parcel(envelope=envelope, mail=signed, pool=pool)
-        attempted = await self._dispatch.attempt(parcel, recipients, message.held.may_finish)
+        attempted = await self._dispatch.attempt(parcel, recipients, may_finish)
         message.dots += attempted.dots
-        if attempted.dots == 0 and not message.held.may_finish() and _all_open(attempted):
+        if attempted.dots == 0 and (refused or not message.held.may_finish()) and _all_open(attempted):
             return None
         return attempted
 

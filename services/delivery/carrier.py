@@ -7,7 +7,6 @@ record of what was done is durable. A crash at any point repeats or resumes the 
 import asyncio
 import logging
 import random
-from collections import OrderedDict
 from datetime import datetime
 from uuid import uuid4
 
@@ -20,6 +19,7 @@ from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Deferred
 from services.delivery.dispatch import Attempted
 from services.delivery.gates import Gates
+from services.delivery.intents import Intents
 from services.delivery.message import InHand, Message, opened
 from services.delivery.metrics import Metrics
 from services.delivery.reports import Reports
@@ -36,7 +36,6 @@ log = logging.getLogger("delivery")
 
 ROUNDS = 5
 """Times a step is decided anew because somebody else committed first."""
-RETURNED_KEPT = 10_000
 AWAY_SECONDS = 5.0
 HELD_ADVICE = "The message is held and goes on by itself when that changes."
 UNREADABLE_SECONDS = 300.0
@@ -54,6 +53,7 @@ class Carrier:
         suppressions: Suppressions,
         metrics: Metrics,
         commits: Commits,
+        intents: Intents,
         shards: int,
     ) -> None:
         self._settings = settings
@@ -63,9 +63,9 @@ class Carrier:
         self._suppressions = suppressions
         self._metrics = metrics
         self._commits = commits
+        self._intents = intents
         self._reports = Reports(settings, commits, gates, shards)
         self._active: set[str] = set()
-        self._returned: OrderedDict[str, None] = OrderedDict()
 
     async def carry(self, held: InHand) -> None:
         """Take the next step of a message. Never raises but for cancellation; on any doubt the message comes back."""
@@ -84,10 +84,10 @@ class Carrier:
         except StatusUnreadable as fault:
             self._metrics.alarms.labels("status-unreadable").inc()
             log.error("not touched: %s", fault, extra={"queue_id": queue_id})
-            await self._back(message, UNREADABLE_SECONDS)
+            await message.held.give_back(UNREADABLE_SECONDS)
         except (BusUnavailable, StoreFull) as fault:
             log.warning("the bus is away or full, the message will come back: %s", fault, extra={"queue_id": queue_id})
-            await self._back(message, AWAY_SECONDS)
+            await message.held.give_back(AWAY_SECONDS)
         except Exception:
             self._metrics.alarms.labels("fault").inc()
             log.exception("a fault of ours, the message will come back", extra={"queue_id": queue_id})
@@ -108,7 +108,7 @@ class Carrier:
         try:
             await self._commits.put_later(message.place, envelope, progress, message.mail, until)
         except (BusUnavailable, StoreFull):
-            await self._back(message, AWAY_SECONDS)
+            await message.held.give_back(AWAY_SECONDS)
             return
         self._metrics.moves.labels("parked").inc()
         await held.ack()
@@ -218,24 +218,25 @@ class Carrier:
         broken_off = once.broken_off(state) if at_most_once else {}
         if at_most_once and len(broken_off) < len(state.open):
             state = await self._begun(message, state)
+        # A worker that died may have come past the final dot with this very attempt.
+        doubtful = await self._intents.doubtful(envelope, state.attempt + 1, message.held.received_at)
         try:
             attempted = await self._attempts.make(message, untouched, broken_off)
         except asyncio.CancelledError:  # only what has not come to the final dot is cancelled
+            self._forget(envelope, doubtful)
             if at_most_once:
                 await self._call_off(envelope, untouched, state.sequence)
             raise
         if attempted is None:
+            self._forget(envelope, doubtful)
             if at_most_once:
                 await self._call_off(envelope, untouched, state.sequence)
-            await self._back(message, AWAY_SECONDS)
+            await message.held.give_back(AWAY_SECONDS)
             return
         if at_most_once:
             attempted = msgspec.structs.replace(attempted, outcomes=once.settled(attempted.outcomes))
-        # Redelivered and never committed: a worker that died may have come past the final dot.
-        redelivered = message.held.deliveries > 1 and not state.outdated and envelope.queue_id not in self._returned
-        unsure = redelivered and not at_most_once
         now, before, held_meanwhile = clock.now(), state.recipients, None
-        recipients = step.apply(state, attempted.outcomes, now, repeated=unsure)
+        recipients = step.apply(state, attempted.outcomes, now, repeated=doubtful)
         while True:
             event = record.attempted(
                 envelope,
@@ -249,6 +250,7 @@ class Carrier:
             )
             try:
                 sequence = await self._commits.record(envelope, event, state.sequence)
+                self._intents.settle(envelope)
                 break
             except Overtaken as fault:
                 # Another worker had a copy of it. What we did is done: add it to the record, marked.
@@ -271,6 +273,11 @@ class Carrier:
             progress = step.progress(event.recipients, event.attempt, sequence, event.next_attempt_at)
             await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
         await message.held.ack()
+
+    def _forget(self, envelope: Envelope, doubtful: bool) -> None:
+        """Take back the intent of an attempt that came to no dot, unless an earlier one may have."""
+        if not doubtful:
+            self._intents.settle(envelope)
 
     async def _begun(self, message: Message, state: step.Known) -> step.Known:
         """Record that an attempt begins; return the state with the sequence of that record."""
@@ -351,11 +358,3 @@ class Carrier:
             await held.give_back(AWAY_SECONDS)
             return
         await held.ack()
-
-    async def _back(self, message: Message, delay_seconds: float) -> None:
-        """Give a message back; if no final dot was sent, remember that its next attempt repeats nothing."""
-        if message.dots == 0:
-            self._returned[message.carriage.envelope.queue_id] = None
-            if len(self._returned) > RETURNED_KEPT:
-                self._returned.popitem(last=False)
-        await message.held.give_back(delay_seconds)

@@ -55,7 +55,11 @@ class Commits:
 
         Errors: `BusUnavailable`, `StatusUnreadable`.
         """
-        stored = await self._bus.last(STATUS, _subject(envelope))
+        return await self.last_of(envelope.instance, envelope.configuration, envelope.queue_id)
+
+    async def last_of(self, instance: str, configuration: str, queue_id: str) -> tuple[AnyStatus | None, int]:
+        """Return the same of a message of which only the names are known. Errors: the same."""
+        stored = await self._bus.last(STATUS, subjects.status(instance, configuration, queue_id))
         return (None, 0) if stored is None else (_decoded(stored), stored.sequence)
 
     async def record(self, envelope: Envelope, event: AnyStatus, expected: int) -> int:

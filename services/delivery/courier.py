@@ -4,7 +4,7 @@ After the final dot without a reply the outcome is ambiguous and no other door i
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -12,7 +12,7 @@ from services.delivery.core.outcome import Deferred, Delivered, Outcome
 from services.delivery.core.route import TRIES_LIMIT, Door
 from services.delivery.encryption import Encryption
 from services.delivery.pool import Pool
-from services.delivery.session import Limits, Session
+from services.delivery.session import Limits, MayFinish, Session
 from services.delivery.settings import DeliverySettings
 from services.delivery.visit import Parcel, Visit
 from shared.contract.envelope import Recipient
@@ -56,7 +56,7 @@ class Courier:
         parcel: Parcel,
         recipients: Sequence[Recipient],
         doors: AsyncIterator[Door],
-        may_finish: Callable[[], bool],
+        may_finish: MayFinish,
     ) -> Visits:
         """Try the doors in order until every recipient is decided or no door helps.
 
@@ -92,7 +92,7 @@ class Courier:
         parcel: Parcel,
         recipients: Sequence[Recipient],
         visits: Visits,
-        may_finish: Callable[[], bool],
+        may_finish: MayFinish,
         deadline: float,
     ) -> dict[int, Outcome]:
         visit = Visit(self, door, parcel, recipients, may_finish, deadline)

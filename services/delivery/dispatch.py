@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from services.delivery.courier import Courier, Visits
 from services.delivery.destinations import Destinations
 from services.delivery.exchangers import Exchangers
-from services.delivery.session import stray_line_end
+from services.delivery.session import MayFinish, stray_line_end
 from services.delivery.settings import DeliverySettings
 from services.delivery.visit import Parcel
 from shared.contract.envelope import Recipient
@@ -72,9 +72,7 @@ class Dispatch:
         self._dice = random.SystemRandom()
         self._destinations = destinations or Destinations(settings)
 
-    async def attempt(
-        self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: Callable[[], bool]
-    ) -> Attempted:
+    async def attempt(self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: MayFinish) -> Attempted:
         """Attempt every recipient once."""
         outcomes: dict[int, Outcome] = {}
         if stray_line_end(parcel.mail):
@@ -137,7 +135,7 @@ class Dispatch:
         return groups
 
     async def _unless_paused(
-        self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
+        self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: MayFinish
     ) -> Visits:
         """Serve the members unless the breaker of their destination is open."""
         paused = self._destinations.paused(path.group)
@@ -154,9 +152,7 @@ class Dispatch:
         finally:
             self._destinations.tried(path.group, results)
 
-    async def _serve(
-        self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: Callable[[], bool]
-    ) -> Visits:
+    async def _serve(self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: MayFinish) -> Visits:
         problems: list[Outcome] = []
         visits = await self._courier.attempt(parcel, members, self._doors(path, problems), may_finish)
         undecided = [r.number for r in members if r.number not in visits.outcomes]

@@ -28,6 +28,10 @@ class InHand(Protocol):
     def deliveries(self) -> int:
         """How often the server has handed it out, as far as the server knows."""
 
+    @property
+    def received_at(self) -> float:
+        """When it came into our hands, by the loop's clock."""
+
     async def ack(self) -> None:
         """Let it go."""
 
@@ -46,7 +50,7 @@ class Message(msgspec.Struct):
     carriage: Carriage
     mail: bytes
     dots: int = 0
-    """Final dots sent for it: from the first on, giving it back is no longer harmless."""
+    """Final dots sent for it."""
 
 
 def opened(held: InHand) -> Message:

@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import NamedTuple
 
 import aiosmtplib
@@ -40,6 +40,10 @@ class Limits(NamedTuple):
     command: float
     write: float
     final: float
+
+
+MayFinish = Callable[[], Awaitable[bool]]
+"""Asked just before a final dot: whether it may be sent."""
 
 
 class Line(SMTPProtocol):
@@ -224,7 +228,7 @@ class Session(aiosmtplib.SMTP):
             raise aiosmtplib.SMTPConnectResponseError(response.code, response.message)
         return response
 
-    async def content(self, mail: bytes, may_finish: Callable[[], bool], on_dot: Callable[[], None]) -> Reply:
+    async def content(self, mail: bytes, may_finish: MayFinish, on_dot: Callable[[], None]) -> Reply:
         """Send the octets of a mail after a 354 reply, and the final dot; return the reply to it.
 
         `may_finish` is asked just before the dot; if it says no, the session is cut and `Stopped` raised. `on_dot` is
@@ -236,7 +240,7 @@ class Session(aiosmtplib.SMTP):
             for start in range(0, len(stuffed), CHUNK_BYTES):
                 protocol.write(stuffed[start : start + CHUNK_BYTES])
                 await self._drained(protocol)
-            if not may_finish():
+            if not await may_finish():
                 raise Stopped("the hold on the message ran out before the final dot")
             on_dot()
             (future,) = protocol.expect(1)

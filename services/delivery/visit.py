@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import aiosmtplib
@@ -13,7 +13,7 @@ from services.delivery.core.outcome import Deferred, Delivered, Outcome, Phase
 from services.delivery.core.route import Door
 from services.delivery.encryption import Encryption
 from services.delivery.pool import Pool, Spot
-from services.delivery.session import Reply, Session, Stopped, command
+from services.delivery.session import MayFinish, Reply, Session, Stopped, command
 from shared.contract.envelope import Envelope, Recipient
 from shared.contract.events import ExchangerTried
 from shared.mail.address import Address, parse_address
@@ -58,7 +58,7 @@ class Visit:
         door: Door,
         parcel: Parcel,
         recipients: Sequence[Recipient],
-        may_finish: Callable[[], bool],
+        may_finish: MayFinish,
         deadline: float,
     ) -> None:
         self._tools = tools

@@ -41,7 +41,7 @@ class Carries(Protocol):
 class Held:
     """A message in our hands, from its pull until it is acked or given back."""
 
-    __slots__ = ("_extended_at", "_taken", "_worker", "configuration", "done", "past_dot")
+    __slots__ = ("_extended_at", "_taken", "_worker", "configuration", "done", "past_dot", "received_at")
 
     def __init__(self, worker: "Worker", taken: Taken, now: float) -> None:
         self._worker = worker
@@ -49,6 +49,7 @@ class Held:
         self._extended_at = now
         place = parse_place(taken.subject)
         self.configuration = place.configuration if place is not None else ""
+        self.received_at = worker.now()
         self.done = False
         self.past_dot = False
         """The final dot may have been sent: from now on only the transaction's own end decides."""

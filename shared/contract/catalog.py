@@ -262,6 +262,13 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
         name="policies", writer="delivery", readers=("delivery",), description="MTA-STS policies of destinations"
     ),
     BucketDeclaration(
+        name="intents",
+        writer="delivery",
+        readers=("delivery",),
+        description="What each delivery worker may have come past the final dot with",
+        max_age_hours=30 * 24,
+    ),
+    BucketDeclaration(
         name="pressure",
         writer="delivery",
         readers=("delivery", "control"),

@@ -110,6 +110,18 @@ class TransportPolicy(Record, frozen=True, kw_only=True, tag="transport-policy.v
     expires_at: datetime
 
 
+class Intents(Record, frozen=True, kw_only=True, tag="intents.v1"):
+    """What one delivery worker may have come past a final dot with and has not recorded. Bucket `intents`.
+
+    Key `<worker>`. An entry tells nothing any more once the attempt it names is in the message's STATUS.
+    """
+
+    worker: str
+    at: datetime
+    attempts: dict[str, int]
+    """`<instance>.<configuration>.<queue ID>` to the number of the attempt."""
+
+
 class Pressure(Record, frozen=True, kw_only=True, tag="pressure.v1"):
     """What one delivery worker has open and has learnt. Bucket `pressure`, key `<worker>`; its siblings add it up."""
 

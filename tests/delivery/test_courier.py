@@ -51,7 +51,11 @@ class Field:
             "received_at": datetime.datetime.now(datetime.UTC), "expires_at": None, "size": len(mail), "sha256": "",
         }  # fmt: skip
         parcel = Parcel(envelope=Envelope(**(values | envelope)), mail=mail)
-        return await self.dispatch.attempt(parcel, recipients, lambda: may_finish)
+
+        async def asked() -> bool:
+            return may_finish
+
+        return await self.dispatch.attempt(parcel, recipients, asked)
 
 
 @asynccontextmanager
