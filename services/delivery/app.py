@@ -17,6 +17,7 @@ from services.delivery.exchangers import Exchangers
 from services.delivery.gates import Gates
 from services.delivery.holds import Holds
 from services.delivery.intents import Intents
+from services.delivery.leftovers import Leftovers
 from services.delivery.metrics import Metrics
 from services.delivery.notices import Notices
 from services.delivery.policies import Policies
@@ -142,6 +143,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         here.tasks.create_task(Sweep(settings, topology.shards, bus, commits, metrics).run(), name="sweep"),
         here.tasks.create_task(Notices(settings, topology, bus, gates, commits, metrics).run(), name="notices"),
         here.tasks.create_task(intents.run(), name="intents"),
+        here.tasks.create_task(Leftovers(settings, topology, bus, commits, metrics).run(), name="leftovers"),
     )
     await here.stopping.wait()
     here.ready("open", False, "the room is draining")

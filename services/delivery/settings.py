@@ -75,7 +75,9 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="time over which the held messages of a configuration are released", ge=0)
     ] = 30.0
     reconcile_seconds: Annotated[float, Meta(description="interval at which held messages are reviewed", gt=0)] = 30.0
-    sweep_seconds: Annotated[float, Meta(description="interval of the search for overdue schedules", gt=0)] = 60.0
+    sweep_seconds: Annotated[
+        float, Meta(description="interval of the search for overdue schedules and leftovers", gt=0)
+    ] = 60.0
     sweep_messages: Annotated[int, Meta(description="deferred messages looked at in one sweep of a shard", ge=1)] = 5000
     overdue_seconds: Annotated[float, Meta(description="how late a schedule may fire before it is repeated", gt=0)] = (
         60.0

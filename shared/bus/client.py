@@ -238,8 +238,10 @@ class Bus:
             headers=dict(head.items()),
         )
 
-    async def scan(self, stream: str, subject_filter: str, start: int = 1) -> AsyncIterator[Stored]:
-        """Yield the messages of a stream in order, from sequence `start` on; needs no consumer.
+    async def scan(
+        self, stream: str, subject_filter: str, start: int = 1, batch: int = SCAN_BATCH
+    ) -> AsyncIterator[Stored]:
+        """Yield the messages of a stream in order, from sequence `start` on, asked for by `batch`; needs no consumer.
 
         Errors: `BusUnavailable` if the server stops answering midway.
         """
@@ -250,7 +252,7 @@ class Bus:
             except (nats.errors.Error, OSError) as fault:  # the connection was closed meanwhile
                 raise BusUnavailable(f"the scan of {stream} could not begin: {fault}") from fault
             request = {
-                "batch": SCAN_BATCH, "max_bytes": SCAN_BYTES, "seq": start, "next_by_subj": subject_filter,
+                "batch": batch, "max_bytes": SCAN_BYTES, "seq": start, "next_by_subj": subject_filter,
             }  # fmt: skip
             try:
                 await self.nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
@@ -272,6 +274,14 @@ class Bus:
                 await _unsubscribe(subscription)
             if pending == 0 or not found:
                 return
+
+    async def remove(self, stream: str, sequence: int) -> bool:
+        """Delete one message of a stream; False if it is not there.
+
+        Errors: `BusUnavailable`.
+        """
+        answer = await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+        return bool(answer.get("success"))
 
     async def stream_state(self, stream: str, subjects_filter: str = "") -> StreamState:
         """Return a stream's size, with counts per subject if a filter is given (paged through to the end).

@@ -59,10 +59,16 @@ def permissions_of(room: Room, topology: Topology) -> Permissions:
         if room in stream.readers:
             for name in stream_names(stream.name, topology):
                 publish += _reading(name)
+        if room in stream.removers:
+            publish += [f"$JS.API.STREAM.MSG.DELETE.{name}" for name in stream_names(stream.name, topology)]
     for consumer in CONSUMERS:
         if room == consumer.reader:
             for name, durable, _ in consumer_names(consumer, topology):
-                publish += [f"$JS.API.CONSUMER.MSG.NEXT.{name}.{durable}", f"$JS.ACK.{name}.{durable}.>"]
+                publish += [
+                    f"$JS.API.CONSUMER.MSG.NEXT.{name}.{durable}",
+                    f"$JS.API.CONSUMER.INFO.{name}.{durable}",
+                    f"$JS.ACK.{name}.{durable}.>",
+                ]
     for bucket in BUCKETS:
         if room in bucket.readers:
             publish += _reading(f"KV_{bucket.name}")

@@ -56,7 +56,7 @@ def _stream(stream: Stream, name: str, shard: str, topology: Topology, replicas:
         "max_age": (topology.status_hours if stream.aged else stream.max_age_hours) * 3600 * NANOSECONDS,
         "duplicate_window": 120 * NANOSECONDS,
         "allow_direct": True,
-        "deny_delete": not stream.schedules,
+        "deny_delete": not (stream.schedules or stream.removers),
         "deny_purge": not stream.schedules,
         "allow_rollup_hdrs": stream.schedules,
     }
@@ -134,6 +134,8 @@ async def _ensure_stream(bus: Bus, wanted: dict[str, Any]) -> str:
             raise ProvisionFailed(f"stream {name}: {error.get('description')}")
         await _call(bus, f"STREAM.CREATE.{name}", wanted, f"stream {name}")
         return "created"
+    # What a stream once denied the server never allows it again; what needs it does without.
+    wanted = wanted | {name: True for name in ("deny_delete", "deny_purge") if present["config"].get(name)}
     if _agrees(present["config"], wanted):
         return "unchanged"
     await _call(bus, f"STREAM.UPDATE.{name}", {**present["config"], **wanted}, f"stream {name}")

@@ -10,6 +10,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from shared.bus.client import Bus, _unsubscribe
+from shared.contract.errors import BusUnavailable
 
 
 class Taken:
@@ -52,7 +53,18 @@ class PullConsumer:
 
     def __init__(self, bus: Bus, stream: str, consumer: str) -> None:
         self._bus = bus
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._name = f"{stream}.{consumer}"
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}"
+
+    async def floor(self) -> int:
+        """Return the sequence up to which everything was acked, as the server remembers it.
+
+        Errors: `BusUnavailable`.
+        """
+        answer = await self._bus.api(f"CONSUMER.INFO.{self._name}")
+        if "error" in answer:
+            raise BusUnavailable(f"consumer {self._name}: {answer['error']['description']}; run `postlane provision`")
+        return int(answer["ack_floor"]["stream_seq"])
 
     async def fetch(self, batch: int, max_bytes: int, wait_seconds: float) -> list[Taken]:
         """Return what is there, at most `batch` messages and about `max_bytes` octets.

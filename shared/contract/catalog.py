@@ -26,6 +26,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """Subject pattern to the rooms that may publish there."""
     readers: tuple[Room, ...] = ()
     """Rooms that may read single messages and scan (direct get) and see the stream's size."""
+    removers: tuple[Room, ...] = ()
+    """Rooms that may delete single messages."""
     schedules: bool = False
     bounded: bool = False
     """Has `max_bytes` and refuses new messages when full; else only age limits it, if it has one."""
@@ -88,6 +90,7 @@ STREAMS: tuple[Stream, ...] = (
             "postlane.mail.{s}.quarantine.*": ("delivery",),
         },
         readers=("ingress", "delivery", "tracker"),
+        removers=("delivery",),
     ),
     Stream(
         name="RETRY_{s}",

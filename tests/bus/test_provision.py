@@ -1,0 +1,24 @@
+"""Provisioning an existing server: what is there is kept, also what can no longer be changed."""
+
+from shared.bus.provision import provision
+from tests.bus_server import BusServer
+
+
+async def test_a_second_time_changes_nothing(bus_server: BusServer) -> None:
+    """Everything is as declared."""
+    bus = await bus_server.connect("provision")
+    done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
+    assert (done.created, done.updated) == (0, 0)
+    await bus.close()
+
+
+async def test_a_stream_of_an_earlier_version_is_taken_on(bus_server: BusServer) -> None:
+    """It denies for ever that messages are deleted; that is no reason to fail."""
+    bus = await bus_server.connect("provision")
+    declared = (await bus.api("STREAM.INFO.MAIL_0"))["config"]
+    assert not declared.get("deny_delete")
+    assert "error" not in await bus.api("STREAM.UPDATE.MAIL_0", {**declared, "deny_delete": True, "description": "old"})
+    done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
+    assert (done.created, done.updated) == (0, 1)
+    assert (await bus.api("STREAM.INFO.MAIL_0"))["config"]["deny_delete"]
+    await bus.close()
