@@ -304,7 +304,7 @@ class Carrier:
         hint = max((o.wait_seconds for o in attempted.outcomes.values() if isinstance(o, Deferred)), default=0)
         chance = random.random()  # noqa: S311 - spreads load, guards nothing
         next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint)
-        return max(min(next_at, expires_at), now)
+        return min(next_at, expires_at) if expires_at > now else next_at  # later only for one that came late
 
     async def _consequences(self, message: Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
         """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""

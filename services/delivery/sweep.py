@@ -1,7 +1,7 @@
-"""Finds schedules that should have fired and did not, and stores them again.
+"""Finds schedules that should have fired and did not, or that no wait can have led to, and stores them again.
 
 A schedule that falls due while the store is full stays where it is until the server restarts; nobody else would ever
-look at that message again.
+look at that message again. One that was set while the clock was a year ahead would be looked at in a year.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import logging
 from datetime import timedelta
 
 from services.delivery.commit import Commits
+from services.delivery.core import retry
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus, Stored
@@ -63,10 +64,17 @@ class Sweep:
         except Undecodable:
             return False  # it goes to quarantine when it falls due
         due_at, now = carriage.progress.due_at, clock.now()
-        if place is None or due_at is None or now - due_at < timedelta(seconds=self._settings.overdue_seconds):
+        if place is None or due_at is None:
+            return False
+        overdue = now - due_at >= timedelta(seconds=self._settings.overdue_seconds)
+        astray = stored.subject == place.later and retry.too_far(due_at, self._settings.schedule, now)
+        if not overdue and not astray:
             return False
         if not await self._commits.reschedule(stored, place, carriage, mail, now):
             return False
-        self._metrics.alarms.labels("overdue").inc()
-        log.warning("a schedule had not fired and is repeated", extra={"queue_id": place.queue_id})
+        self._metrics.alarms.labels("overdue" if overdue else "astray").inc()
+        log.warning(
+            "a schedule had not fired and is repeated" if overdue else "a schedule was far too late and is due now",
+            extra={"queue_id": place.queue_id},
+        )
         return True

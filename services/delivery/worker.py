@@ -16,6 +16,7 @@ from shared.bus.settings import Topology
 from shared.bus.streams import PullConsumer, Taken
 from shared.contract.records import LANES
 from shared.contract.subjects import parse_place
+from shared.runtime import clock
 
 log = logging.getLogger("delivery")
 
@@ -24,6 +25,8 @@ EXTEND_SECONDS = 10.0
 POLL_SECONDS = 20.0
 FRESH_SECONDS = 1.0
 """A pull that took longer may have got its messages at any time in between."""
+PAUSE_SECONDS = 5.0
+"""If the wall's clock moved by more than that against the loop's, a hold is uncertain until it is extended."""
 MARKETING_SHARE = 10
 """Every so many places goes to the later lanes first, so that a full transactional lane does not starve them."""
 
@@ -41,12 +44,13 @@ class Carries(Protocol):
 class Held:
     """A message in our hands, from its pull until it is acked or given back."""
 
-    __slots__ = ("_extended_at", "_taken", "_worker", "configuration", "done", "past_dot", "received_at")
+    __slots__ = ("_extended_at", "_pace", "_taken", "_worker", "configuration", "done", "past_dot", "received_at")
 
     def __init__(self, worker: "Worker", taken: Taken, now: float) -> None:
         self._worker = worker
         self._taken = taken
         self._extended_at = now
+        self._pace = worker.pace()
         place = parse_place(taken.subject)
         self.configuration = place.configuration if place is not None else ""
         self.received_at = worker.now()
@@ -86,7 +90,9 @@ class Held:
 
     def may_finish(self) -> bool:
         """Whether the hold is proven fresh enough that nobody else can have the message before the dot is answered."""
-        certain = not self._worker.cut and self._worker.now() - self._extended_at < self._worker.hold_seconds
+        paused = abs(self._worker.pace() - self._pace) > PAUSE_SECONDS
+        fresh = self._worker.now() - self._extended_at < self._worker.hold_seconds
+        certain = fresh and not paused and not self._worker.cut
         self.past_dot = self.past_dot or certain
         return certain
 
@@ -97,6 +103,7 @@ class Held:
     def extended(self, at: float) -> None:
         """Note that the server has received an extension sent at `at`."""
         self._extended_at = at
+        self._pace = self._worker.pace()
 
 
 class Worker:
@@ -136,6 +143,10 @@ class Worker:
     def now(self) -> float:
         """Return the loop's clock."""
         return asyncio.get_running_loop().time()
+
+    def pace(self) -> float:
+        """Return by how much the loop's clock is behind the wall's: it stands still while the machine is suspended."""
+        return clock.now_ms() / 1000 - self.now()
 
     @property
     def busy(self) -> int:

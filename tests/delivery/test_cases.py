@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import pytest
 from services.delivery.core.outcome import Bounced, Deferred, Delivered
 from services.delivery.core.route import ADDRESSES_LIMIT, EXCHANGERS_LIMIT, TRIES_LIMIT
 from services.delivery.settings import DeliverySettings
+from shared.contract.events import MessageAttempted
+from shared.runtime import clock
 from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import delivering
 from tests.delivery.test_courier import OK, field, only
@@ -74,6 +77,12 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "delivery/test_worker.py::test_expires_with_a_report",
         "delivery/test_reports.py::test_a_delay_is_reported_once",
     ),
+    "L13 clock steps": (
+        "delivery/test_cases.py::test_l13_a_clock_that_jumps_ahead_expires_nothing",
+        "delivery/test_cases.py::test_l13_schedules_set_by_a_clock_ahead_come_back",
+        "unit/delivery/test_step.py::test_a_late_message_gets_another_chance",
+    ),
+    "L13 suspended machine": ("delivery/test_cases.py::test_l13_a_hold_is_uncertain_after_a_pause",),
     "L14 reports": ("unit/delivery/test_dsn.py::test_structure", "unit/delivery/test_dsn.py::test_target"),
     "L15 NOTIFY, RET, ENVID": (
         "delivery/test_courier.py::test_dsn_parameters_are_passed_on",
@@ -88,8 +97,6 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "delivery/test_cases.py::test_l20_552_at_mail_sends_no_data",
     ),
 }  # fmt: skip
-"""L13 (clock steps) is not shown yet."""
-
 INTERNAL = (
     "127.0.0.1", "::1", "10.1.2.3", "172.16.0.1", "172.31.255.254", "192.168.1.1", "169.254.169.254", "100.64.0.1",
     "fc00::1", "fd12::1", "fe80::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0", "224.0.0.1", "ff02::1",
@@ -328,3 +335,61 @@ async def test_l20_552_at_mail_sends_no_data(tmp_path: Path) -> None:
     assert result.diagnosis.enhanced == "5.3.4"
     assert exchanger.uses(b"DATA") == []
     assert exchanger.seen == []
+
+
+async def test_l13_a_clock_that_jumps_ahead_expires_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A year passes between two attempts by the clock alone: every message is tried again, once."""
+    count = 30
+    for number in range(count):
+        world.exchanger.by_recipient[f"r{number}@rcpt.test"] = [(b"450 4.2.1 later\r\n",), (OK,)]
+    real = clock.now
+    settings = world.settings(retry_waits_seconds=(4.0,), sweep_seconds=3600.0)
+    async with delivering(world.server, settings):
+        envelopes = [await world.tenant.accept(f"r{number}@rcpt.test") for number in range(count)]
+        for envelope in envelopes:
+            await world.watcher.until(envelope, "deferred")
+        monkeypatch.setattr(clock, "now", lambda: real() + timedelta(days=366))
+        ends = [await world.watcher.until(envelope, "delivered", seconds=60) for envelope in envelopes]
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == count
+    assert any(event.at - real() > timedelta(days=300) for event in ends)
+
+
+async def test_l13_schedules_set_by_a_clock_ahead_come_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deferral while the clock was a year ahead waits for a year; the search finds it when the clock is right."""
+    world.exchanger.by_recipient["a@rcpt.test"] = [(b"450 4.2.1 later\r\n",), (OK,)]
+    real = clock.now
+    async with delivering(world.server, world.settings(sweep_seconds=0.2)):
+        monkeypatch.setattr(clock, "now", lambda: real() + timedelta(days=366))
+        envelope = await world.tenant.accept("a@rcpt.test")
+        event = await world.watcher.until(envelope, "deferred")
+        assert isinstance(event, MessageAttempted)
+        assert event.next_attempt_at is not None
+        assert event.next_attempt_at - real() > timedelta(days=300)
+        monkeypatch.setattr(clock, "now", real)
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+
+
+async def test_l13_a_hold_is_uncertain_after_a_pause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slept two hours at the final dot does not send it: somebody else may have the message by now."""
+    real = clock.now_ms
+    jumped = asyncio.Event()
+
+    def ahead() -> int:
+        return real() + (2 * 3_600_000 if jumped.is_set() else 0)
+
+    async def sleep_at_data() -> None:
+        await world.exchanger.until(lambda: b"DATA" in world.exchanger.commands)
+        jumped.set()
+
+    monkeypatch.setattr(clock, "now_ms", ahead)
+    world.exchanger.script["DATA"] = [(0.5, b"354 go\r\n"), (b"354 go\r\n",)]
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("a@rcpt.test")
+        await sleep_at_data()
+        event = await world.watcher.until(envelope, "delivered", seconds=60)
+        await world.watcher.until_empty()
+    assert len(world.exchanger.seen) == 1
+    assert world.exchanger.commands.count(b"DATA") == 2  # the first try was cut before its dot
+    assert not event.recipients[0].possible_duplicate

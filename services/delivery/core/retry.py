@@ -4,8 +4,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from services.delivery.core.outcome import HINT_LIMIT_SECONDS
+
 PARKED_LEAST_SECONDS = 10.0
 PARKED_MOST_SECONDS = 900.0
+CLOCKS_SECONDS = 3600.0
+"""By so much the clocks of two workers may differ without being in doubt."""
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,12 @@ def next_attempt(attempt: int, schedule: Schedule, now: datetime, chance: float,
     wait = schedule.waits_seconds[position]
     wait *= 1 + schedule.jitter * (2 * chance - 1)
     return now + timedelta(seconds=max(wait, hint_seconds, 0))
+
+
+def too_far(due_at: datetime, schedule: Schedule, now: datetime) -> bool:
+    """Return whether no wait could have led to this time: it was chosen while the clock was ahead."""
+    longest = max(*schedule.waits_seconds, HINT_LIMIT_SECONDS, PARKED_MOST_SECONDS * 1.5) * (1 + schedule.jitter)
+    return (due_at - now).total_seconds() > longest + CLOCKS_SECONDS
 
 
 def parked_until(received_at: datetime, now: datetime, chance: float) -> datetime:

@@ -4,7 +4,7 @@ Where a message is, is its subject; what has happened to it, is its last STATUS 
 that record (a crash came between commit and move): then the record decides and the interrupted move is made again.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -71,6 +71,9 @@ class Expire(msgspec.Struct, frozen=True):
     """The lifetime is over with recipients still open."""
 
 
+LATE = timedelta(hours=1)
+"""A message that comes so long after it was due met a clock that jumped, or a long outage."""
+
 Step = Finish | Attempt | Wait | Keep | Expire
 
 
@@ -118,10 +121,12 @@ def next_step(state: Known, now: datetime, expires_at: datetime, hold: Hold | No
         hold = Hold(BY_OPERATOR, "An operator holds this message; release it with `postlane queue release`.")
     # A jump of the clock or a long outage must not expire mail that was never tried; its lifetime is ours, not its own.
     tried = state.attempt > 0 or explicit_expiry or hold is not None
-    if now >= expires_at and tried:
+    # Nor is it the message's fault that it comes late: it is tried, or held, once more before it is given up.
+    late = state.due_at is not None and now - state.due_at > LATE
+    if now >= expires_at and tried and not late:
         return Expire()
     if hold is not None:
-        return Keep(hold, expires_at, committed=state.hold == hold.reason)
+        return Keep(hold, max(expires_at, now + LATE) if late else expires_at, committed=state.hold == hold.reason)
     if state.outdated and state.due_at is not None and state.due_at > now:
         return Wait(state.due_at)
     return Attempt()

@@ -6,7 +6,7 @@ from hashlib import sha256
 import msgspec
 import pytest
 
-from services.delivery.core import reporting, step
+from services.delivery.core import reporting, retry, step
 from services.delivery.core.gate import BY_OPERATOR, Hold, gate
 from services.delivery.core.outcome import Outcome, from_reply, lost, suppressed
 from services.delivery.core.retry import Schedule, expiry, next_attempt
@@ -124,6 +124,28 @@ def test_expiry() -> None:
     assert decide(FRESH, None, 0, now=FAR, hold=HOLD) == step.Expire()
     assert decide(FRESH, None, 0, now=FAR) == step.Attempt()
     assert decide(FRESH, None, 0, now=FAR, explicit=True) == step.Expire()
+
+
+def test_a_late_message_gets_another_chance() -> None:
+    """A clock that jumped, or a long outage, is not the message's fault: once more, then it expires as ever."""
+    carriage = Carriage(
+        envelope=ENVELOPE,
+        progress=step.progress((state(1, "deferred"), state(2, "deferred")), attempt=3, committed=7, due_at=LATER),
+    )
+    over = FAR + timedelta(days=360)
+    assert decide(carriage, None, 7, now=over) == step.Attempt()
+    assert decide(carriage, None, 7, now=over, hold=HOLD) == step.Keep(HOLD, over + step.LATE, committed=False)
+    soon = LATER + step.LATE / 2
+    assert decide(carriage, None, 7, now=soon, expires_at=soon) == step.Expire()
+    assert decide(carriage, None, 7, now=soon, expires_at=soon, hold=HOLD) == step.Expire()
+
+
+def test_no_wait_leads_that_far() -> None:
+    """A time that no schedule and no hint can have given was chosen by a clock that was ahead."""
+    schedule = retry.Schedule(waits_seconds=(300, 14_400), jitter=0.2)
+    assert not retry.too_far(NOW + timedelta(hours=5), schedule, NOW)
+    assert not retry.too_far(NOW - timedelta(days=400), schedule, NOW)
+    assert retry.too_far(NOW + timedelta(hours=7), schedule, NOW)
 
 
 def test_apply_marks_duplicates() -> None:
