@@ -240,8 +240,11 @@ def _mount_sandbox() -> None:
 def run() -> None:
     """Run the command; a foreseen fault is one sentence on standard error and status 1."""
     if sys.argv[1:2] != ["serve"]:  # a room has no use for the verbs, and starts sooner without them
+        from services.command.admin.exits import usage_is_invalid
+
         _mount_administration()
         _mount_sandbox()
+        usage_is_invalid()
     try:
         app()
     except PostlaneError as fault:

@@ -1,5 +1,6 @@
 """Authorization and suspension: what the customer says of their mail, and what the operator decides."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated
@@ -13,7 +14,7 @@ from services.control.core import letters
 from services.control.core.fault import Fault
 from services.control.directory import Directory
 from services.control.notices import Notices
-from services.control.refusal import bad_request, conflict, unknown
+from services.control.refusal import Refused, bad_request, conflict
 from shared.contract.errors import WrongSequence
 from shared.contract.records import Authorization, Configuration, DomainClaim, Lane, Suspension
 from shared.contract.subjects import token
@@ -142,26 +143,56 @@ class Decisions:
             raise conflict(
                 "domain_lost", f"{configuration.domain} belongs to another configuration now, so this one cannot resume"
             )
+
+        def ending(present: Suspension) -> Suspension:
+            if present.ending_at is not None:
+                return present
+            return msgspec.structs.replace(present, ending_at=now(), ending_by=caller.name)
+
         key = f"suspension.{configuration.id}"
-        present = await self._directory.fresh(key, Suspension)
-        if present is None:
-            raise unknown("suspension", configuration.id)
-        await self._directory.delete(key, caller.name, configuration.instance)
+        found = await self._directory.change(key, Suspension, ending, caller.name, configuration.instance)
+        if found is None:
+            raise Refused(
+                404, Fault("suspension_not_found", f"the operator has not suspended sending for {configuration.domain}")
+            )
+        await self._end(configuration, *found)
+
+    async def _end(self, configuration: Configuration, suspension: Suspension, revision: int) -> None:
+        """Tell the contacts, then delete: whoever dies in between leaves a suspension that says it is ending."""
         letter = letters.resumed(configuration.domain)
-        await self._notices.tell(configuration, f"resumed {present.record.at}", now(), *letter)
+        at = suspension.ending_at or suspension.at
+        await self._notices.tell(configuration, f"resumed {suspension.at}", at, *letter)
+        key = f"suspension.{configuration.id}"
+        try:
+            await self._directory.delete(key, suspension.ending_by, configuration.instance, revision)
+        except WrongSequence:
+            present = await self._directory.fresh(key, Suspension)
+            if present is not None:  # otherwise another control has finished it
+                raise conflict(
+                    "suspended_again", f"sending for {configuration.domain} was suspended again meanwhile"
+                ) from None
 
     async def tell_again(self, since: datetime) -> None:
         """Ask once more for the notices of what was decided since then: a control that died may not have come to it.
 
-        Whoever was told is not told twice, for the requests are the same.
+        Whoever was told is not told twice, for the requests are the same. Suspensions that were being ended end.
         """
         for configuration in self._directory.all("configuration.", Configuration):
             authorization = self._directory.get(f"authorization.{configuration.id}", Authorization)
             if authorization is not None and authorization.decided_at is not None and authorization.decided_at >= since:
                 await self._tell_decision(configuration, authorization)
-            suspension = self._directory.get(f"suspension.{configuration.id}", Suspension)
-            if suspension is not None and suspension.at >= since:
-                await self._tell_suspension(configuration, suspension)
+            await self._finish(configuration, since)
+
+    async def _finish(self, configuration: Configuration, since: datetime) -> None:
+        """Tell of a suspension since then, and end one whose end was decided."""
+        suspension = self._directory.get(f"suspension.{configuration.id}", Suspension)
+        if suspension is None:
+            return
+        if suspension.at >= since:
+            await self._tell_suspension(configuration, suspension)
+        if suspension.ending_at is not None:
+            with contextlib.suppress(Refused):  # suspended again: that one stays
+                await self._end(configuration, suspension, self._directory.revision(f"suspension.{configuration.id}"))
 
     async def _tell_decision(self, configuration: Configuration, decided: Authorization) -> None:
         at = decided.decided_at or decided.submitted_at

@@ -132,10 +132,13 @@ class Directory:
         await self.audit(by, "put", key, instance, before, record)
         return revision
 
-    async def delete(self, key: str, by: str, instance: str) -> None:
-        """Delete a record; a missing one is no error."""
+    async def delete(self, key: str, by: str, instance: str, revision: int | None = None) -> None:
+        """Delete a record, at this revision if one is given; a missing one is no error.
+
+        Errors: `WrongSequence` if it has another revision; `BusUnavailable`.
+        """
         before = self._seen.get(key)
-        await self._bucket.delete(key)
+        await self._bucket.delete(key, revision)
         await self._until(lambda: self._seen.get(key) is None)
         if before is not None:
             await self.audit(by, "delete", key, instance, before, None)

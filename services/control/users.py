@@ -186,7 +186,7 @@ class Users:
                 raise conflict(
                     "too_many_passwords",
                     f"{present.username} has {LIVE_PASSWORDS} passwords that work, the older one ends at "
-                    f"{first:%Y-%m-%dT%H:%M:%SZ}; to end one now, revoke it; to end both, rotate without keeping",
+                    f"{first:%Y-%m-%d %H:%M:%S} UTC; to end one now, revoke it; to end both, rotate without keeping",
                 )
             ending = tuple(
                 msgspec.structs.replace(p, expires_at=min(until, p.expires_at or until)) for p in live if until > at

@@ -281,13 +281,19 @@ class Authorization(Record, frozen=True, kw_only=True, tag="authorization.v1"):
     """0: the setting of ingress."""
 
 
-class Suspension(Record, frozen=True, kw_only=True, tag="suspension.v1"):
-    """An operator's suspension, stronger than any standing. Bucket `directory`, key `suspension.<configuration>`."""
+class Suspension(Record, frozen=True, kw_only=True, tag="suspension.v1", omit_defaults=True):
+    """An operator's suspension, stronger than any standing. Bucket `directory`, key `suspension.<configuration>`.
+
+    It holds as long as it is there, also while it is being ended.
+    """
 
     configuration: str
     reason: str
     by: str
     at: datetime
+    ending_at: datetime | None = None
+    """Its end was decided: its contacts are told, then it goes. A control that starts finishes what is left of that."""
+    ending_by: str = ""
 
 
 class DkimKey(Record, frozen=True, kw_only=True, tag="dkim-key.v1"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
+import msgspec
 import pytest
 
 from shared.bus.kv import Bucket
@@ -132,3 +133,34 @@ def test_a_decision_that_a_dead_control_did_not_tell_is_told_by_the_next(world: 
     again = [each for each in told(world, tenant) if each.subject.endswith("sending is approved")]
     assert again == [before]  # the same request, which the stream knows
     assert before.at.isoformat() == datetime.fromisoformat(approved["decided_at"]).isoformat()
+
+
+def test_an_end_of_a_suspension_that_a_dead_control_began_is_finished_and_told(world: World) -> None:
+    """The end is marked before it is told, and told before it is so: the next control goes on from the mark."""
+    tenant = world.tenant()
+    tenant.manager.put(f"{tenant.own}/authorization", json={**ANSWERS, "contacts": ["dns@acme.example"]})
+    tenant.operator.made(f"{tenant.own}/suspend", {"reason": "abuse"}, 200)
+
+    async def crashed() -> None:
+        """Mark the suspension as ending as a control would that dies before it has told anybody."""
+        bus = await world.bus.connect("control")
+        directory: Bucket[DirectoryRecord] = Bucket(bus, "directory", DirectoryRecord)
+        entry = await directory.get(f"suspension.{tenant.configuration}")
+        assert entry is not None
+        ending = msgspec.structs.replace(entry.record, ending_at=datetime.now(UTC), ending_by="key:x")
+        await directory.update(entry.key, ending, entry.revision)
+        await bus.close()
+
+    def ended() -> list[NoticeRequested]:
+        return [each for each in told(world, tenant) if "has ended" in each.subject]
+
+    asyncio.run(crashed())
+    assert "suspension" in tenant.reader.get(tenant.own).json()  # it holds until it is gone
+    assert ended() == []
+    third = Control(world.directory, world.bus)
+    third.start()
+    eventually("it ends", lambda: "suspension" not in tenant.reader.get(tenant.own).json())
+    assert third.stop() == 0
+    (notice,) = ended()
+    assert tenant.operator.post(f"{tenant.own}/resume").status_code == 404
+    assert ended() == [notice]

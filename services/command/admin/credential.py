@@ -138,9 +138,8 @@ def _print(user: dict[str, Any], output: Form) -> None:
     if output is Form.json:
         fields(user, output)
         return
-    fields(user, output, ["username", "domain", "description", "id", "passwords"])
     rails = {name: value for name in RAILS if (value := user["guard_rails"][name])}
-    fields(rails, output, [name for name in RAILS if name in rails])
+    fields({**user, **rails}, output, ["username", "domain", "description", "id", "passwords", *rails])
 
 
 def _use(last: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from services.command.admin.exits import INVALID
+
 
 class Form(StrEnum):
     """How to print."""
@@ -81,7 +83,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         typer.echo(f"postlane: {question} Nothing was done; add --yes to do it.", err=True)
-        raise typer.Exit(2)
+        raise typer.Exit(INVALID)
     if not typer.confirm(question):
         raise typer.Exit(1)
 
