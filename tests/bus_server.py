@@ -37,6 +37,12 @@ class BusServer:
         """Return the settings with which a room (or `status`, `provision`) connects."""
         return BusSettings(url=self.url, user=room, password=Secret(self._passwords[room]), ping_seconds=1)
 
+    @property
+    def pid(self) -> int:
+        """The running server's process."""
+        assert self._process is not None
+        return self._process.pid
+
     def environment(self, room: str) -> dict[str, str]:
         """Return the variables that give a child process these settings."""
         return {
