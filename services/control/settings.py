@@ -93,6 +93,9 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="requests of one address without a good key, over time", gt=0)
     ] = 2
     strangers_at_once: Annotated[int, Meta(description="requests of one address without a good key", ge=1)] = 50
+    audit_examined: Annotated[
+        int, Meta(description="records of the audit log looked at for one page, whatever is asked for", ge=1)
+    ] = 20_000
     request_bytes: Annotated[int, Meta(description="largest body of a request", ge=1024)] = 1_048_576
     request_seconds: Annotated[float, Meta(description="longest wait for another room's answer", gt=0)] = 5
     verify_seconds: Annotated[float, Meta(description="longest wait for the verifier's answer", gt=0)] = 30

@@ -12,7 +12,7 @@ import json
 import logging
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -240,7 +240,7 @@ class Bus:
 
     async def scan(
         self, stream: str, subject_filter: str, start: int = 1, batch: int = SCAN_BATCH
-    ) -> AsyncIterator[Stored]:
+    ) -> AsyncGenerator[Stored, None]:
         """Yield the messages of a stream in order, from sequence `start` on, asked for by `batch`; needs no consumer.
 
         Errors: `BusUnavailable` if the server stops answering midway.

@@ -486,6 +486,10 @@ def test_every_change_is_in_the_audit_log_without_secrets(world: World, tenant: 
     assert records[0]["after"]["description"] == "later"
     assert {record["instance"] for record in records} == {tenant.id}
     assert {record["key"].split(".")[0] for record in records} >= {"instance", "configuration", "user", "zone", "rule"}
+    first = tenant.reader.get("/v1/postlane/audit?limit=2").json()
+    second = tenant.reader.get(f"/v1/postlane/audit?limit=2&before={first['older']}").json()
+    assert first["records"] + second["records"] == records[:4]
+    refused(tenant.reader.get("/v1/postlane/audit?before=0"), 400, "invalid_before")
     text = json.dumps(records)
     assert "argon2" not in text
     assert tenant.user["password"] not in text

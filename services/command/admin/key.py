@@ -104,15 +104,26 @@ def _flat(key: dict[str, Any]) -> dict[str, Any]:
 def audit(
     key: Annotated[str, typer.Option(help="only changes of keys that contain this")] = "",
     limit: Annotated[int, typer.Option(help="records at most", min=1, max=1000)] = 100,
+    before: Annotated[int, typer.Option(help="go on from where another listing ended, as it says", min=0)] = 0,
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
     """Show who changed what, newest first."""
     with Client() as client:
         where = client.instance(instance) if instance else ""
-        found = client.get("/v1/postlane/audit", instance=where, key=key, limit=limit)["records"]
+        found: list[dict[str, Any]] = []
+        older = before
+        while len(found) < limit:
+            wish = {"instance": where, "key": key, "limit": limit - len(found), "before": older or None}
+            page = client.get("/v1/postlane/audit", **wish)
+            found += page["records"]
+            older = page.get("older", 0)
+            if not older:
+                break
         if output is Form.json:
             for each in found:
                 typer.echo(json.dumps(each, ensure_ascii=False))
             return
         rows(found, ["at", "by", "action", "key"], output, "nothing was changed yet")
+        if older:
+            say(f"older changes:  postlane audit --before {older}", Form.json)

@@ -6,6 +6,7 @@ import msgspec
 
 from services.control.allow_lists import AllowLists
 from services.control.api.limits import Limits
+from services.control.audit_log import AuditLog
 from services.control.configurations import Configurations
 from services.control.confirmations import Confirmations
 from services.control.decisions import Decisions
@@ -48,6 +49,7 @@ class Desk:
         hourly = settings.confirmation_mails_per_hour
         self.confirmation_mails = Limits(hourly / 3600, hourly)
         self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
+        self.audit_log = AuditLog(bus, settings.audit_examined)
         self.keys = ApiKeys(directory, settings.usage_seconds)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
         self.lookups = Limits(settings.lookups_per_second, settings.lookups_at_once)

@@ -14,9 +14,7 @@ from services.control.api.desk import Desk
 from services.control.api.masks import shown_to
 from services.control.caller import instance_of
 from services.control.core.fault import Fault, text_fault
-from services.control.directory import AUDIT
 from services.control.refusal import bad_request, unknown
-from shared.contract import subjects
 from shared.contract.records import ApiKey, Role
 from shared.contract.siblings import ApiKeyUse
 from shared.runtime.clock import now
@@ -72,6 +70,8 @@ class AuditList(msgspec.Struct, frozen=True, kw_only=True):
     """Records of the audit log, newest first."""
 
     records: tuple[msgspec.Raw, ...]
+    older: int | UnsetType = UNSET
+    """Give it as `before` to read on; left out: there is nothing older."""
 
 
 def _shown(record: ApiKey, text: str | None = None, use: ApiKeyUse | None = None) -> KeyOut:
@@ -148,19 +148,20 @@ async def list_audit(
     instance: Annotated[str, Parameter(query="instance", description="only this instance")] = "",
     key: Annotated[str, Parameter(query="key", description="only changes whose key contains this")] = "",
     limit: Annotated[int, Parameter(query="limit")] = 100,
+    before: Annotated[int | None, Parameter(query="before", description="`older` of the page before this one")] = None,
 ) -> AuditList:
-    """Return who changed what, newest first."""
+    """Return who changed what, newest first; a page of few records has older ones to follow if it names `older`."""
     caller = caller_of(request)
     if not 1 <= limit <= MOST_AUDITED:
         raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST_AUDITED}", "limit"))
+    if before is not None and before < 1:
+        raise bad_request(Fault("invalid_before", "before must be what another page gave as older", "before"))
     wanted = instance or caller.instance or ""
     if wanted:
         instance_of(desk.directory, caller, wanted)
-    subject = subjects.audit(wanted) if wanted else "postlane.audit.*"
-    found = [stored.payload async for stored in desk.bus.scan(AUDIT, subject)]
-    matching = (payload for payload in reversed(found) if not key or key in _Key.of(payload))
-    records = tuple(msgspec.Raw(payload) for payload, _ in zip(matching, range(limit), strict=False))
-    return shown_to(caller, AuditList(records=records))
+    page = await desk.audit_log.page(wanted, lambda payload: not key or key in _Key.of(payload), limit, before)
+    records = tuple(map(msgspec.Raw, page.records))
+    return shown_to(caller, AuditList(records=records, older=UNSET if page.older is None else page.older))
 
 
 class _Key(msgspec.Struct):
