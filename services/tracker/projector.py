@@ -70,6 +70,8 @@ class Projector:
                 continue
             for message in taken:
                 await message.ack()
+            # A transaction costs far more than a row: under load, what comes meanwhile is written together.
+            await asyncio.sleep(self._settings.gather_seconds)
 
     async def _settle(self) -> None:
         """For each connection, before anything is written over it, see whether the streams are still the same.

@@ -16,6 +16,9 @@ class TrackerSettings(Settings, frozen=True, kw_only=True):
     batch: Annotated[int, Meta(description="most events written in one transaction", ge=1, le=10_000)] = 500
     batch_bytes: Annotated[int, Meta(description="most octets of events taken at once", ge=1 << 16)] = 8 << 20
     wait_seconds: Annotated[float, Meta(description="how long one request for events waits at the bus", gt=0)] = 10
+    gather_seconds: Annotated[
+        float, Meta(description="pause between two transactions, for events to come together", ge=0, le=5)
+    ] = 0.1
     retry_seconds: Annotated[float, Meta(description="pause after the database failed", gt=0)] = 2
     overlap_records: Annotated[
         int, Meta(description="records read again before the last one seen when catching up, against gaps", ge=0)
