@@ -235,7 +235,9 @@ class Checker:
                         return ""
         except TimeoutError:
             return ""
-        return f"The domain {domain} has no A, AAAA or MX record: it must exist in DNS before it can send."
+        return (
+            f"The domain {domain} has no A, AAAA or MX record, so to receivers it does not exist: publish an MX record."
+        )
 
     def _observation(self, finding: Finding, name: str, evidence: Evidence) -> Observation:
         return Observation(

@@ -41,6 +41,9 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="domains that appear together are first checked spread over this time", ge=0)
     ] = 2
 
+    domain_must_exist: Annotated[
+        bool, Meta(description="a new domain is verified only if it has an A, AAAA or MX record")
+    ] = True
     grace_seconds: Annotated[
         float, Meta(description="least time from the first definitive failure to a suspension", ge=0)
     ] = 3600
@@ -115,6 +118,7 @@ class VerifierSettings(Settings, frozen=True, kw_only=True):
             grace=timedelta(seconds=self.grace_seconds),
             failures_to_suspend=self.failures_to_suspend,
             stale_after=timedelta(seconds=self.stale_seconds),
+            domain_must_exist=self.domain_must_exist,
         )
 
     @property

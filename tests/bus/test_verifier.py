@@ -80,6 +80,23 @@ async def test_verify_now_answers_with_the_standing_after_a_fresh_check(world: W
     assert refusal.value.code == 2001
 
 
+async def test_a_domain_that_does_not_exist_is_not_verified_until_it_does(world: World) -> None:
+    """Its records alone will not do: receivers refuse mail from a domain without address and exchanger."""
+    world.dns.remove("tenant.example", "A")
+    await world.directory.create("configuration.c-1", configuration())
+    await world.verifier()
+    await world.until("c-1", "pending")
+    waiting = await world.checked_again("c-1")
+    assert waiting.state == "pending"
+    assert "no A, AAAA or MX record" in waiting.reason
+
+    world.dns.set("tenant.example", "MX", "10 mail.tenant.example.")
+
+    await world.until("c-1", "verified")
+    world.dns.remove("tenant.example", "MX")
+    assert (await world.checked_again("c-1")).state == "verified"
+
+
 async def test_replicas_share_the_work_and_no_check_is_done_twice(world: World) -> None:
     """Three replicas, forty new configurations: each DKIM record is asked for once."""
     names = [f"t{n}" for n in range(40)]

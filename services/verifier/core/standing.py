@@ -43,6 +43,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Consecutive definitive failures, the first included."""
     stale_after: timedelta
     """A run whose last check is longer ago than this starts again: nobody looked, so nobody knows."""
+    domain_must_exist: bool = True
+    """Whether a domain is verified for the first time only if it has an address or a mail exchanger."""
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +58,14 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     ed25519: Observation | None = None
     """The second signing key; it decides nothing."""
     advice: str = ""
-    """A sentence beside the verdicts, for example that the domain does not exist."""
+    """Says that the domain certainly has no address and no mail exchanger; empty if it has, or nobody could tell."""
+
+    def where_the_domain_must_exist(self) -> "Inspection":
+        """Return the same, with SPF failed for want of the domain: receivers refuse what such a domain authorises."""
+        if not self.advice or self.spf.verdict != "pass":
+            return self
+        failed = msgspec.structs.replace(self.spf, verdict="fail", detail=self.advice)
+        return msgspec.structs.replace(self, spf=failed, advice="")
 
     @property
     def signing(self) -> Observation:
@@ -95,6 +104,8 @@ def fresh(configuration: Configuration, now: datetime) -> Standing:
 
 def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
     """Return the standing after `found`; `next_check_at` is left as it was."""
+    if standing.state == "pending" and policy.domain_must_exist:
+        found = found.where_the_domain_must_exist()
     verdict = found.verdict
     noted = msgspec.structs.replace(
         standing,

@@ -76,6 +76,21 @@ def test_a_pending_configuration_stays_pending_while_it_fails() -> None:
     assert steps[-1].reason == "SPF fail. A change in DNS may take up to 72 hours to be seen everywhere."
 
 
+def test_a_new_domain_is_verified_only_if_it_exists() -> None:
+    """Without address and exchanger it waits and says why; one that was verified is only told so."""
+    gone = msgspec.structs.replace(found("pass"), advice="The domain is not there.")
+    waiting = apply(standing("pending"), gone, POLICY).standing
+    assert (waiting.state, waiting.spf and waiting.spf.verdict) == ("pending", "fail")
+    assert waiting.reason.startswith("The domain is not there. A change")
+    assert apply(waiting, found("pass"), POLICY).standing.state == "verified"
+
+    before = standing("verified")
+    after = apply(before, gone, POLICY).standing
+    assert (after.state, after.reason) == ("verified", "The domain is not there.")
+    lenient = msgspec.structs.replace(POLICY, domain_must_exist=False)
+    assert apply(standing("pending"), gone, lenient).standing.state == "verified"
+
+
 def test_a_run_suspends_only_with_enough_failures_and_enough_time() -> None:
     """Three failures in half an hour do not suspend, nor do two in an hour and more; it takes both."""
     steps = run(standing("verified"), *FAILING * 8)
