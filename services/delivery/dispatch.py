@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
 
 log = logging.getLogger("delivery")
+
+T = TypeVar("T")
 
 
 class Demands(Protocol):
@@ -93,9 +95,7 @@ class Dispatch:
                     fault = outcome.ours("4.3.0", "the attempt failed by a fault of this mail system")
                     return Visits(outcomes=dict.fromkeys((r.number for r in members), fault), tried=[])
 
-        async with asyncio.TaskGroup() as tasks:
-            served = [tasks.create_task(serve(path, members)) for path, members in groups.items()]
-        visits = [task.result() for task in served]
+        visits = await _all([serve(path, members) for path, members in groups.items()])
         for visit in visits:
             outcomes.update(visit.outcomes)
         return Attempted(
@@ -121,9 +121,9 @@ class Dispatch:
             async with gate:
                 if self._demands is None:
                     return await self._exchangers.mx(domain), OPPORTUNISTIC
-                return await asyncio.gather(self._exchangers.mx(domain), self._demands.of(domain))
+                return await self._exchangers.mx(domain), await self._demands.of(domain)
 
-        answers = await asyncio.gather(*(look(domain) for domain in by_domain))
+        answers = await _all([look(domain) for domain in by_domain])
         chances = [self._dice.random() for _ in range(route.EXCHANGERS_LIMIT)]
         groups: dict[Path, list[Recipient]] = {}
         for (domain, members), (answer, demand) in zip(by_domain.items(), answers, strict=True):
@@ -184,3 +184,12 @@ class Dispatch:
                 problems.append(found.problem)
             for door in found.doors:
                 yield msgspec.structs.replace(door, demand=path.demand)
+
+
+async def _all(jobs: list[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do jobs side by side; most messages have one, which needs no task of its own."""
+    if len(jobs) == 1:
+        return [await jobs[0]]
+    async with asyncio.TaskGroup() as tasks:
+        done = [tasks.create_task(job) for job in jobs]
+    return [task.result() for task in done]

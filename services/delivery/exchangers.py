@@ -5,10 +5,15 @@ NXDOMAIN and "no data" are facts; SERVFAIL, refusals, time-outs and garbage are 
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
 
 import dns.asyncresolver
 import dns.exception
+import dns.name
 import dns.nameserver
+import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
@@ -17,6 +22,8 @@ from services.delivery.settings import DeliverySettings
 
 DNS_PORT = 53
 EDNS_PAYLOAD = 1232
+
+T = TypeVar("T")
 
 
 class Exchangers:
@@ -28,35 +35,65 @@ class Exchangers:
             self._resolver.nameservers = [_nameserver(text) for text in settings.resolvers]
         self._resolver.lifetime = settings.dns_timeout_seconds
         self._resolver.timeout = min(2.0, settings.dns_timeout_seconds / 2)  # one try, so that others follow in time
-        self._resolver.cache = dns.resolver.LRUCache(settings.dns_cache_entries)
+        self._entries = settings.dns_cache_entries
+        self._resolver.cache = dns.resolver.LRUCache(self._entries)
+        self._kept: dict[tuple[str, dns.rdatatype.RdataType], _Kept] = {}
         self._resolver.use_edns(0, 0, EDNS_PAYLOAD)
         self._resolver.search = []
 
     async def mx(self, domain: str) -> MxAnswer:
         """Return the MX records of a domain."""
-        answer = await self._ask(domain, dns.rdatatype.MX)
-        if not isinstance(answer, dns.resolver.Answer):
-            return answer
-        records = [(int(r.preference), r.exchange.to_text(omit_final_dot=True)) for r in answer]
-        # The root, "." in the zone, is the null MX.
-        return MxFound(tuple((preference, "" if host in (".", "@") else host) for preference, host in records))
+        return await self._known(domain, dns.rdatatype.MX, _exchangers)
 
     async def addresses(self, host: str) -> tuple[AddressAnswer, AddressAnswer]:
         """Return the IPv6 and the IPv4 addresses of a host."""
-        six, four = await asyncio.gather(self._ask(host, dns.rdatatype.AAAA), self._ask(host, dns.rdatatype.A))
-        return _texts(six), _texts(four)
+        six, four = self._kept_of(host, dns.rdatatype.AAAA), self._kept_of(host, dns.rdatatype.A)
+        if six is not None and four is not None:
+            return cast(AddressAnswer, six.value), cast(AddressAnswer, four.value)
+        return await asyncio.gather(
+            self._known(host, dns.rdatatype.AAAA, _addresses), self._known(host, dns.rdatatype.A, _addresses)
+        )
 
     async def texts(self, name: str) -> tuple[str, ...]:
         """Return the TXT values of a name, strings joined; none if there are none or nobody knows."""
-        answer = await self._ask(name, dns.rdatatype.TXT)
-        if not isinstance(answer, dns.resolver.Answer):
-            return ()
-        return tuple(b"".join(record.strings).decode("utf-8", "replace") for record in answer)
+        answer = await self._known(name, dns.rdatatype.TXT, _strings)
+        return answer if isinstance(answer, tuple) else ()
 
     def forget(self) -> None:
         """Drop every kept answer."""
+        self._kept.clear()
         if self._resolver.cache is not None:
             self._resolver.cache.flush()
+
+    def _kept_of(self, name: str, kind: dns.rdatatype.RdataType) -> "_Kept | None":
+        kept = self._kept.get((name, kind))
+        return kept if kept is not None and kept.until > time.time() else None
+
+    async def _known(
+        self, name: str, kind: dns.rdatatype.RdataType, read: Callable[[dns.resolver.Answer], T]
+    ) -> "T | NoData | NoName | NoAnswer":
+        """Return an answer as `read` reads it; reading it again for each message would cost more than all the rest."""
+        kept = self._kept_of(name, kind)
+        if kept is not None:
+            return cast("T | NoData | NoName | NoAnswer", kept.value)
+        answer = await self._ask(name, kind)
+        if isinstance(answer, NoAnswer):
+            return answer
+        value = read(answer) if isinstance(answer, dns.resolver.Answer) else answer
+        while len(self._kept) >= self._entries:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[name, kind] = _Kept(self._expiration(name, kind, answer), value)
+        return value
+
+    def _expiration(
+        self, name: str, kind: dns.rdatatype.RdataType, answer: "dns.resolver.Answer | NoData | NoName"
+    ) -> float:
+        """Return until when an answer holds, by the wall's clock as dnspython counts; 0 if it is not to be kept."""
+        if isinstance(answer, dns.resolver.Answer):
+            return answer.expiration
+        asked = dns.rdatatype.ANY if isinstance(answer, NoName) else kind
+        cached = self._resolver.cache.get((dns.name.from_text(name), asked, dns.rdataclass.IN))
+        return cached.expiration if cached is not None else 0.0
 
     async def _ask(
         self, name: str, kind: dns.rdatatype.RdataType
@@ -76,10 +113,25 @@ class Exchangers:
             return NoAnswer(type(fault).__name__)
 
 
-def _texts(answer: "dns.resolver.Answer | NoData | NoName | NoAnswer") -> AddressAnswer:
-    if isinstance(answer, dns.resolver.Answer):
-        return Found(tuple(r.address for r in answer))
-    return answer
+class _Kept(NamedTuple):
+    """An answer as it was read, and until when it holds."""
+
+    until: float
+    value: object
+
+
+def _exchangers(answer: dns.resolver.Answer) -> MxFound:
+    records = [(int(r.preference), r.exchange.to_text(omit_final_dot=True)) for r in answer]
+    # The root, "." in the zone, is the null MX.
+    return MxFound(tuple((preference, "" if host in (".", "@") else host) for preference, host in records))
+
+
+def _addresses(answer: dns.resolver.Answer) -> Found:
+    return Found(tuple(r.address for r in answer))
+
+
+def _strings(answer: dns.resolver.Answer) -> tuple[str, ...]:
+    return tuple(b"".join(record.strings).decode("utf-8", "replace") for record in answer)
 
 
 def _reason(fault: dns.resolver.NoNameservers) -> str:
