@@ -79,6 +79,7 @@ RFC_TITLES = {
     "8601": "Message Header Field for Indicating Message Authentication Status",
     "8914": "Extended DNS Errors",
     "8996": "Deprecating TLS 1.0 and TLS 1.1",
+    "9110": "HTTP Semantics",
     "9422": "The LIMITS SMTP Service Extension",
 }
 

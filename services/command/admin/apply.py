@@ -61,7 +61,7 @@ def _read(file: Path) -> Wishes:
     except OSError as fault:
         raise failure(INVALID, f"cannot read {file}: {fault.strerror}") from fault
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.MsgspecError) as fault:
-        raise failure(INVALID, f"{file}: {fault}") from fault
+        raise failure(INVALID, f"{file}: {fault}; `postlane apply --example` prints a file") from fault
 
 
 class _Work:

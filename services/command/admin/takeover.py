@@ -6,7 +6,7 @@ import typer
 
 from services.command.admin.client import Client, InstanceOption
 from services.command.admin.exits import UNKNOWN, failure
-from services.command.admin.output import Form, Output, fields, rows, say
+from services.command.admin.output import Form, Output, fields, moment, rows, say
 
 
 def takeover(
@@ -55,7 +55,7 @@ def _show(challenge: dict[str, Any], output: Form) -> None:
         fields(challenge, output)
         return
     say(
-        f"publish this record in the DNS of {challenge['domain']}, until {challenge['until']}:\n\n"
+        f"publish this record in the DNS of {challenge['domain']}, until {moment(challenge['until'])}:\n\n"
         f"  {challenge['name']}  TXT  {challenge['value']}\n\n"
         f"then:  postlane domain takeover {challenge['domain']} --complete"
     )

@@ -36,6 +36,7 @@ from services.control.api.desk import Desk
 from services.control.api.document import make_config
 from services.control.api.edge import Edge
 from services.control.api.errors import HANDLERS
+from services.control.api.methods import Methods
 
 MODULES = (
     configurations,
@@ -80,4 +81,4 @@ def make_application(desk: Desk) -> Any:
         logging_config=None,
         debug=False,
     )
-    return Edge(application, desk.settings.request_bytes)
+    return Edge(application, desk.settings.request_bytes, Methods(application.routes))

@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 import msgspec
 
-from services.control.api.errors import body
+from services.control.api.errors import body, too_large
+from services.control.api.methods import Methods
 from services.control.core.fault import Fault
 
 IBM_PREFIX = "/event-notifications"
@@ -20,9 +21,10 @@ _NOT_IN_ANY_ID = "\ufffd"
 class Edge:
     """Wraps the application; pure ASGI."""
 
-    def __init__(self, application: Any, request_bytes: int) -> None:
+    def __init__(self, application: Any, request_bytes: int, methods: Methods) -> None:
         self._application = application
         self._limit = request_bytes
+        self._methods = methods
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection's request."""
@@ -39,8 +41,12 @@ class Edge:
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
+                head = message.get("headers", [])
+                if message["status"] == 405 or (scope["method"] == "OPTIONS" and message["status"] == 204):
+                    allowed = self._methods.of(scope["path"]).encode()  # RFC 9110 §15.5.6
+                    head = [*(each for each in head if each[0].lower() != b"allow"), (b"allow", allowed)]
                 message["headers"] = [
-                    *message.get("headers", []), (b"x-correlation-id", echoed), (b"x-request-id", trace.encode()),
+                    *head, (b"x-correlation-id", echoed), (b"x-request-id", trace.encode()),
                     (b"cache-control", b"no-store"),
                 ]  # fmt: skip
             await send(message)
@@ -58,7 +64,7 @@ class Edge:
         if not has_body or method in ("GET", "HEAD", "DELETE"):
             return None
         if length.isdigit() and int(length) > self._limit:
-            return 413, Fault("request_too_large", f"the body must have at most {self._limit} octets")
+            return 413, too_large(self._limit)
         wanted = "application/x-www-form-urlencoded" if path == TOKEN_PATH else "application/json"
         if headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower() != wanted:
             return 415, Fault("unsupported_media_type", f"the body must be {wanted}", "Content-Type")

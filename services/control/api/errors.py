@@ -86,6 +86,11 @@ def body(trace: str, status: int, faults: tuple[Fault, ...]) -> ErrorBody:
     )
 
 
+def too_large(limit: int) -> Fault:
+    """Say that a body is too large."""
+    return Fault("request_too_large", f"the body must have at most {limit} octets")
+
+
 def trace_of(request: Http) -> str:
     """Return the request's trace, made when it came in."""
     return str(request.scope.get("state", {}).get("trace") or uuid.uuid4())
@@ -110,6 +115,8 @@ def on_http(request: Http, fault: HTTPException) -> Response[ErrorBody]:
     """Answer what the framework refused: unknown paths, methods, bodies that do not fit."""
     if isinstance(fault, ValidationException):
         return answer(request, 400, *_validation(fault))
+    if fault.status_code == 413:  # a body that did not say how long it is
+        return answer(request, 413, too_large(request.app.state.desk.settings.request_bytes))
     known = PHRASES.get(fault.status_code)
     return answer(request, fault.status_code, known or Fault("invalid_request", fault.detail))
 
