@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.judges.toolbox import ROOT
 
 STORE = ROOT / ".judges" / "debian"
 DOWNLOAD_SECONDS = 300
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def unpacked(package: str) -> Path:
@@ -29,6 +31,19 @@ def unpacked(package: str) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (target / ".complete").exists():
                 _fetch(package, target)
+    return target
+
+
+def released(package: str, release: str, *more: str) -> Path:
+    """Return a root with a package of another Debian release, all it needs, libc included, and `more`: for chroot."""
+    target = STORE / f"{package}-{release}"
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        pytest.skip(f"{package} can only be had where there are Debian packages")
+    STORE.mkdir(parents=True, exist_ok=True)
+    with (STORE / f"{package}-{release}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target / ".complete").exists():
+            _fetch_released(package, release, more, target)
     return target
 
 
@@ -65,3 +80,29 @@ def _fetch(package: str, target: Path) -> None:
         subprocess.run(["dpkg", "-x", str(each), str(target)], check=True)
     (target / ".complete").touch()
     shutil.rmtree(archives)
+
+
+def _fetch_released(package: str, release: str, more: tuple[str, ...], target: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="judge-apt-") as directory:
+        here = Path(directory)
+        here.chmod(0o755)
+        for name in ("lists/partial", "cache/archives/partial"):
+            (here / name).mkdir(parents=True)
+        (here / "status").touch()  # nothing is installed: all of it is wanted
+        (here / "sources").write_text(f"deb [signed-by={KEYRING}] http://deb.debian.org/debian {release} main\n")
+        places = {
+            "Dir::Etc::sourcelist": "sources", "Dir::Etc::sourceparts": "none", "Dir::State::lists": "lists",
+            "Dir::State::status": "status", "Dir::Cache": "cache",
+        }  # fmt: skip
+        options = [f"-o{name}={here / place}" for name, place in places.items()]
+        apt = ["apt-get", "-qq", "-y", "-oDebug::NoLocking=1", *options]
+        wish = [*apt, "--no-install-recommends", "--download-only", "install", package, *more]
+        for command in ([*apt, "update"], wish):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
+        found = sorted((here / "cache" / "archives").glob("*.deb"))
+        if done.returncode != 0 or not any(each.name.startswith(f"{package}_") for each in found):
+            pytest.skip(f"{package} of {release} could not be downloaded: {done.stderr.strip()[-200:]}")
+        # The links /bin, /lib and /sbin come with base-files, and must be there before anything goes through them.
+        for each in sorted(found, key=lambda file: not file.name.startswith("base-files_")):
+            subprocess.run(["dpkg", "-x", str(each), str(target)], check=True)
+    (target / ".complete").touch()

@@ -1,16 +1,20 @@
-"""Postfix and Exim as the recipients' exchangers: instances of ours on loopback that keep what they get.
+"""Postfix, Exim and OpenSMTPD as the recipients' exchangers: instances of ours on loopback that keep what they get.
 
 Each listens on an address of its own and the sandbox's exchanger port, offers STARTTLS, and writes Maildirs.
 """
 
+import os
 import pwd
 import shutil
 import socket
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from shared.runtime.certificates import ensure_certificates
-from tests.judges.debian import environment, unpacked
+from tests.judges.debian import environment, released, unpacked
 from tests.judges.smart_hosts import GROUP, MASTER, OWNER, POSTFIX_QUEUE, SmartHost
 from tests.system import eventually
 
@@ -54,6 +58,30 @@ keep:
   message_suffix =
 """
 
+OPENSMTPD = """\
+pki own cert "{here}/cert.pem"
+pki own key "{here}/key.pem"
+smtp max-message-size 40M
+listen on {address} port {port} {tls} hostname mx.opensmtpd.example
+table everybody {{ "@" = "{owner}" }}
+action keep maildir "{here}/Maildir" virtual <everybody>
+match from any for any action keep
+"""
+# Its paths and users are built into it: it gets a root of its own, mounted where only it and its children see it.
+OPENSMTPD_START = """\
+set -e
+new="$HERE/root"; mkdir "$new"; mount --bind "$ROOT" "$new"
+for place in etc var run tmp; do mkdir -p "$new/$place"; mount -t tmpfs -o mode=755 none "$new/$place"; done
+mkdir -p "$new/var/spool/smtpd" "$new/var/lib/opensmtpd/empty" "$new/dev" "$new/proc" "$new$HERE"
+ln -s /run "$new/var/run"
+chmod 711 "$new/var/spool/smtpd"
+chmod 1777 "$new/tmp"
+cp "$HERE/passwd" "$HERE/group" "$new/etc/"
+mkdir -p "$new/etc/ssl/certs"; cp "$HERE/cert.pem" "$new/etc/ssl/certs/ca-certificates.crt"  # it wants some
+mount --rbind /dev "$new/dev"; mount --rbind /proc "$new/proc"; mount --bind "$HERE" "$new$HERE"
+exec chroot "$new" /usr/sbin/smtpd -d -f "$HERE/smtpd.conf"
+"""
+
 
 class Receiver(SmartHost):
     """A mail server that takes mail for everybody and keeps it."""
@@ -85,7 +113,11 @@ class Receiver(SmartHost):
             except OSError:
                 return False
 
-        eventually(f"{self.name} listens", answers, 30)
+        try:
+            eventually(f"{self.name} listens", answers, 30)
+        except AssertionError:
+            self.stop()
+            raise
 
 
 def postfix(address: str, port: int) -> Receiver:
@@ -144,6 +176,28 @@ def exim(address: str, port: int) -> Receiver:
     shutil.chown(configuration, "root", OWNER)
     configuration.chmod(0o640)
     host._run([str(program), "-C", str(configuration), "-bdf", "-q5s"], variables)
+    host.listening()
+    return host
+
+
+def opensmtpd(address: str, port: int, tls: str = "tls pki own") -> Receiver:
+    """Start OpenSMTPD, which appends to a Maildir; `tls` is what its `listen` line says about it."""
+    host = Receiver("opensmtpd", address, port)
+    root = released("opensmtpd", "trixie", "base-files", "dash")  # TLS of bookworm's fails with its own OpenSSL
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        shutil.rmtree(host.here)
+        pytest.skip("OpenSMTPD needs the right to mount what is built into it")
+    users_with(host.here, "opensmtpd", "opensmtpq")
+    for file in ("cert.pem", "key.pem"):
+        shutil.chown(host.here / file, "root", "root")
+    (host.here / "key.pem").chmod(0o600)
+    (host.here / "Maildir").mkdir()
+    shutil.chown(host.here / "Maildir", OWNER, OWNER)
+    (host.here / "smtpd.conf").write_text(
+        OPENSMTPD.format(here=host.here, address=address, port=port, tls=tls, owner=OWNER)
+    )
+    variables = os.environ | {"ROOT": str(root), "HERE": str(host.here)}
+    host._run(["unshare", "--mount", "--propagation", "private", "sh", "-c", OPENSMTPD_START], variables)
     host.listening()
     return host
 

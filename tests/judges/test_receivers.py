@@ -22,7 +22,7 @@ from tests.system import System, eventually
 
 pytestmark = pytest.mark.judge
 
-ADDRESSES = {"postfix": "127.0.0.5", "exim": "127.0.0.6"}
+ADDRESSES = {"postfix": "127.0.0.5", "exim": "127.0.0.6", "opensmtpd": "127.0.0.7"}
 SECONDS = 180.0
 ENDS = (
     b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r.\n", b"\r\n\0.\r\n",
@@ -33,7 +33,7 @@ SMUGGLED = (
 )
 
 
-@pytest.fixture(scope="module", params=["postfix", "exim"])
+@pytest.fixture(scope="module", params=["postfix", "exim", "opensmtpd"])
 def receiver(request: pytest.FixtureRequest, system: System) -> Iterator[Receiver]:
     """Run a receiver that the sandbox's DNS leads to."""
     yield from running(system, request.param)
