@@ -222,9 +222,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     (directory / "nats").mkdir()
     bus = started(directory / "nats", Topology(shards=2, slots=2, mail_bytes=256 << 20))
     asyncio.run(seeded(bus))
-    ingress = IngressProcess(
-        bus, directory, message_bytes="20000", recipients="5", command_seconds="20", data_seconds="20"
-    )
+    limits = {"message_bytes": "20000", "recipients": "5", "idle_commands": "12"}
+    ingress = IngressProcess(bus, directory, command_seconds="20", data_seconds="20", **limits)
     ingress.start()
     yield Stage(bus, ingress)
     status = ingress.stop()
