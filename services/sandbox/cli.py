@@ -11,6 +11,9 @@ from services.sandbox import commands
 from services.sandbox.core.lookup import FAULT_SYNTAX
 from services.sandbox.zones import ZoneFault
 
+INVALID = 7
+"""Exit status of what cannot be used, as everywhere in the command."""
+
 app = typer.Typer(help="The sandbox: pretended DNS and a mail exchanger.", no_args_is_help=True)
 dns_app = typer.Typer(
     help="Records the sandbox's name server answers with; changes count at once.", no_args_is_help=True
@@ -49,7 +52,7 @@ def set_(
         commands.set_record(directory, name, kind, tuple(values), ttl)
     except ZoneFault as fault:
         typer.echo(f"not set: {fault}", err=True)
-        raise typer.Exit(2) from fault
+        raise typer.Exit(INVALID) from fault
 
 
 @dns_app.command()
@@ -64,7 +67,7 @@ def load(
         count = commands.load_zone_file(directory, sys.stdin.read() if str(file) == "-" else file.read_text())
     except (OSError, UnicodeDecodeError, ZoneFault) as fault:
         typer.echo(f"not loaded: {fault}", err=True)
-        raise typer.Exit(2) from fault
+        raise typer.Exit(INVALID) from fault
     typer.echo(f"{count} record{'' if count == 1 else 's'} published")
 
 
@@ -79,7 +82,7 @@ def remove(
         removed = commands.remove(directory, name, kind)
     except ZoneFault as fault:
         typer.echo(f"not removed: {fault}", err=True)
-        raise typer.Exit(2) from fault
+        raise typer.Exit(INVALID) from fault
     if not removed:
         typer.echo(f"{name} has no such records; `postlane sandbox dns ls` shows what there is", err=True)
         raise typer.Exit(1)
@@ -96,7 +99,7 @@ def list_(
         records = commands.list_records(directory, beneath)
     except ZoneFault as fault:
         typer.echo(str(fault), err=True)
-        raise typer.Exit(2) from fault
+        raise typer.Exit(INVALID) from fault
     for record in records:
         if output == "json":
             shown = {"name": record.name, "type": record.type, "values": record.values, "ttl": record.ttl_seconds}

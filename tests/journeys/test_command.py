@@ -10,7 +10,7 @@ import pytest
 import typer.testing
 
 from services.__main__ import _mount_administration, app
-from services.command.admin.exits import CONFLICT, INVALID, NEGATIVE, NOT_ALLOWED, OPEN, UNKNOWN, UNREACHABLE
+from services.command.admin.exits import CONFLICT, INVALID, NEGATIVE, NOT_ALLOWED, UNKNOWN, UNREACHABLE
 from tests.system import System, eventually, queue_id_of
 
 DOMAIN = "newcomer.example"
@@ -129,7 +129,7 @@ def test_each_kind_of_failure_has_its_status_and_a_sentence(system: System) -> N
         (INVALID, ("key", "rm", "pl_abc")),
         (CONFLICT, ("domain", "add", domain)),
         (CONFLICT, ("zone", "rm", "demo clients", "--yes")),
-        (OPEN, ("zone", "rm", "demo clients")),
+        (INVALID, ("zone", "rm", "demo clients")),
         (NEGATIVE, ("domain", "wait", "late.example", "--timeout", "0")),
     ]
     system.postlane("domain", "add", "late.example")
