@@ -88,7 +88,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "delivery/test_courier.py::test_dsn_parameters_are_passed_on",
         "delivery/test_reports.py::test_the_whole_mail_and_never",
     ),
-    "L16 suppression": ("delivery/test_worker.py::test_hard_bounce_suppresses",),
+    "L16 suppression": (
+        "delivery/test_worker.py::test_hard_bounce_suppresses",
+        "delivery/test_worker.py::test_other_failures_do_not_suppress",
+    ),
     "L17 tarpits": ("delivery/test_fairness.py::test_flood_at_a_silent_destination",),
     "L18 a shared provider": ("delivery/test_cases.py::test_l18_domains_of_one_provider_pause_together",),
     "L19 a dead destination returns": ("delivery/test_cases.py::test_l19_a_dead_destination_comes_back",),

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import dkim
+import pytest
 
 from shared.bus import service
 from shared.bus.kv import Bucket
@@ -121,6 +122,18 @@ async def test_hard_bounce_suppresses(world: World) -> None:
         assert (removed.removed, again.removed) == (True, False)
         third = await world.tenant.accept("gone@rcpt.test", sender="")
         await world.watcher.until(third, "bounced")
+
+
+@pytest.mark.parametrize("reply", [b"550 5.7.1 not from you\r\n", b"450 4.1.1 not now\r\n", b"552 5.2.2 full\r\n"])
+async def test_other_failures_do_not_suppress(world: World, reply: bytes) -> None:
+    """L16: a refusal by policy, a full mailbox and what is temporary say nothing of whether there is a mailbox."""
+    world.exchanger.by_recipient = {"here@rcpt.test": [(reply,), (b"250 2.1.5 Ok\r\n",)]}
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600,))):
+        first = await world.tenant.accept("here@rcpt.test", sender="")
+        await world.watcher.until(first, "bounced", "deferred")
+        second = await world.tenant.accept("here@rcpt.test", sender="")
+        event = await world.watcher.until(second, "delivered", "suppressed", "bounced")
+        assert event.status == "delivered"
 
 
 async def test_expires_with_a_report(world: World) -> None:
