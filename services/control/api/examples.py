@@ -20,7 +20,7 @@ VALUES: Mapping[str, Any] = {
     "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.…", "account_id": INSTANCE, "action": "retry",
     "action_id": "event-notifications.smtp-config.read", "address": "203.0.113.7", "advice": "renew the certificate",
     "api_key": "pl_3kq9_…", "api_type_id": "crn:v1:bluemix:public:event-notifications::::api-type:smtp-configuration",
-    "banner": "jira.shop.example", "bounces_and_complaints": "Removed from our lists at once", "by": "key:3kq9",
+    "banner": "jira.shop.example", "bounces_and_complaints": "Removed from our lists at once", "by": "key:3kq9", "ending_by": "key:3kq9",
     "check": "certificate", "client": "python-requests/2.32", "client_address": "203.0.113.7", "code": 451,
     "configuration": CONFIGURATION, "configuration_id": CONFIGURATION, "contacts": ["mail@shop.example"],
     "created_by": "key:3kq9", "created_by_id": "key:3kq9", "crn": f"crn:v1:bluemix:public:…:{INSTANCE}::",
