@@ -460,6 +460,16 @@ async def test_idle_connections_are_closed(tmp_path: Path) -> None:
         await exchanger.until(lambda: exchanger.uses(b"QUIT") != [])
 
 
+@pytest.mark.parametrize(("kept", "connections"), [(0, 2), (1, 1)])
+async def test_connections_kept_at_most(tmp_path: Path, kept: int, connections: int) -> None:
+    """Where none may be kept, each message has a connection of its own; the control uses one again."""
+    exchanger = await Exchanger().start()
+    async with field(tmp_path, exchanger, connections_kept=kept) as made:
+        for _ in range(2):
+            assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+    assert exchanger.connections == connections
+
+
 PIPELINED: dict[str, tuple[dict[str, list[tuple[Action, ...]]], list[type], int]] = {
     "all well": ({}, [Delivered, Delivered], 1),
     "one refused": ({"RCPT": [(b"550 5.1.1 no\r\n",), (OK,)]}, [Bounced, Delivered], 1),

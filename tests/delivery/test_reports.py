@@ -112,3 +112,18 @@ async def test_the_whole_mail_and_never(world: World) -> None:
     assert isinstance(returned, Message)
     assert returned.get_content_type() == "message/rfc822"
     assert b"my very words" in report.data
+
+
+async def test_a_large_mail_is_not_returned_whole(world: World) -> None:
+    """Beyond the limit RET=FULL brings the header only; the control above brings all of it."""
+    home(world)
+    world.exchanger.by_recipient["a@rcpt.test"] = [(b"550 5.1.1 no such user\r\n",)]
+    async with delivering(world.server, world.settings(report_full_bytes=100)):
+        envelope = await world.tenant.accept("a@rcpt.test", text=b"my very words\r\n" * 50, ret="FULL")
+        await world.watcher.until(envelope, "bounced")
+        await world.watcher.until_empty()
+    (report,) = reports(world)
+    returned = email.message_from_bytes(report.data).get_payload(2)
+    assert isinstance(returned, Message)
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert b"my very words" not in report.data
