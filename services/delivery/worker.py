@@ -6,6 +6,7 @@ first and round robin over its slots, and no configuration takes more than its s
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from shared.bus.client import Bus
 from shared.bus.settings import Topology
 from shared.bus.streams import PullConsumer, Taken
 from shared.contract.records import LANES
-from shared.contract.subjects import parse_place
+from shared.contract.subjects import calm_slots, parse_place
 from shared.runtime import clock
 
 log = logging.getLogger("delivery")
@@ -25,6 +26,8 @@ EXTEND_SECONDS = 10.0
 POLL_SECONDS = 20.0
 FRESH_SECONDS = 1.0
 """A pull that took longer may have got its messages at any time in between."""
+TURN_SECONDS = 0.002
+"""No mail of crowds is begun while a turn of the loop takes longer."""
 PAUSE_SECONDS = 5.0
 """If the wall's clock moved by more than that against the loop's, a hold is uncertain until it is extended."""
 MARKETING_SHARE = 10
@@ -123,6 +126,7 @@ class Worker:
         self._queues: dict[tuple[str, int], deque[Held]] = {
             (lane, slot): deque() for lane in LANES for slot in range(topology.slots)
         }
+        self._calm = calm_slots(topology.slots)
         self._started_at = dict.fromkeys(self._queues, 0.0)
         self._rings = {lane: deque(range(topology.slots)) for lane in LANES}
         self._sources = [
@@ -226,14 +230,20 @@ class Worker:
             await self._carrier.park(held)
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin what may begin. Crowds wait while the loop is busy: all else in delivery waits for every turn of it."""
+        turn = 0.0
         while not self._draining:
-            held = self._next() if self._busy < self._settings.concurrency else None
-            if held is None:
+            held = self._next(crowds=turn <= TURN_SECONDS) if self._busy < self._settings.concurrency else None
+            if held is not None:
+                self._busy += 1
+                self._tenants[held.configuration] += 1
+                self._carrying[held] = tasks.create_task(self._carry(held), name="carry")
+            elif turn <= TURN_SECONDS:
                 await self._wait(1.0)
                 continue
-            self._busy += 1
-            self._tenants[held.configuration] += 1
-            self._carrying[held] = tasks.create_task(self._carry(held), name="carry")
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            turn = time.perf_counter() - began
 
     async def _return_queued(self) -> None:
         for queue in self._queues.values():
@@ -257,7 +267,7 @@ class Worker:
                 del self._tenants[held.configuration]
             self._changed.set()
 
-    def _next(self) -> Held | None:
+    def _next(self, *, crowds: bool) -> Held | None:
         """Return the message whose turn it is, or None if none may begin now."""
         self._turn += 1
         lanes = list(LANES) if self._turn % MARKETING_SHARE else list(reversed(LANES))
@@ -266,6 +276,8 @@ class Worker:
             for _ in range(len(ring)):
                 slot = ring[0]
                 ring.rotate(-1)
+                if slot >= self._calm and not crowds:
+                    continue
                 held = self._first_allowed(self._queues[lane, slot])
                 if held is not None:
                     self._started_at[lane, slot] = self.now()

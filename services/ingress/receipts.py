@@ -50,13 +50,13 @@ class Receipts:
         self._window = timedelta(hours=settings.repeat_hours)
         self._busy = timedelta(seconds=settings.store_seconds) + MARGIN
 
-    async def open(self, claim: Claim, queue_id: str, lane: Lane) -> Ticket | repeats.Done | Refusal:
+    async def open(self, claim: Claim, queue_id: str, lane: Lane, crowded: bool) -> Ticket | repeats.Done | Refusal:
         """Return a ticket for a first submission, the queue ID for a repetition, or why neither is possible now."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             try:
-                decided = await self._decide(claim, queue_id, lane)
+                decided = await self._decide(claim, queue_id, lane, crowded)
             except WrongSequence:
                 continue  # a sibling was faster: see what it wrote
             except (BusUnavailable, StoreFull) as fault:
@@ -75,7 +75,9 @@ class Receipts:
         except (BusUnavailable, StoreFull, WrongSequence) as fault:
             log.warning("a receipt could not be completed: %s", fault, extra={"queue_id": ticket.receipt.queue_id})
 
-    async def _decide(self, claim: Claim, queue_id: str, lane: Lane) -> Ticket | repeats.Done | Refusal | None:
+    async def _decide(
+        self, claim: Claim, queue_id: str, lane: Lane, crowded: bool
+    ) -> Ticket | repeats.Done | Refusal | None:
         """Look once; None if the same message is being stored at this moment."""
         now = clock.now()
         entry = await self._bucket.get(claim.key)
@@ -83,7 +85,7 @@ class Receipts:
         decided = repeats.verdict(claim, receipt, revision, now, self._window)
         match decided:
             case repeats.Start():
-                first = Receipt(queue_id=queue_id, at=now, fingerprint=claim.fingerprint, lane=lane)
+                first = Receipt(queue_id=queue_id, at=now, fingerprint=claim.fingerprint, lane=lane, crowded=crowded)
                 return await self._write(claim.key, decided.revision, first, now, again=False)
             case repeats.Resume():
                 return await self._write(claim.key, decided.revision, decided.receipt, now, again=True)

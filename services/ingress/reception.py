@@ -18,6 +18,7 @@ from services.ingress.core import admission, content, deadline, guard_rails, rep
 from services.ingress.core.admission import Account, Admitted
 from services.ingress.core.commands import Sender
 from services.ingress.core.content import ContentLimits
+from services.ingress.core.crowding import Crowding
 from services.ingress.core.mime import MimeLimits
 from services.ingress.core.received import Trace
 from services.ingress.core.refusal import Refusal
@@ -77,6 +78,7 @@ class Reception:
         self._metrics = metrics
         self._host = settings.host_name
         self._slots = slots
+        self._crowding = Crowding(settings.calm_burst, settings.calm_messages_per_second)
         self._limits = ContentLimits(
             settings.header_bytes,
             settings.header_lines,
@@ -139,7 +141,8 @@ class Reception:
         # Looked at again and taken in one step: others were received while this message was examined.
         if refusal := self._quotas.take(account, admitted):
             return refusal
-        ticket = await self._ticket(transaction, parsed, account, admitted)
+        crowded = self._crowding.count(account.configuration.id, began)
+        ticket = await self._ticket(transaction, parsed, account, admitted, crowded)
         if isinstance(ticket, Refusal):
             self._quotas.give(account, admitted)
             return _owned(ticket, account)
@@ -153,7 +156,7 @@ class Reception:
         place = Place(
             shard_of(envelope.queue_id, self._spool.shards),
             envelope.lane,
-            slot_of(configuration.id, self._slots),
+            slot_of(configuration.id, self._slots, crowded=ticket.receipt.crowded if ticket else crowded),
             configuration.id,
             envelope.queue_id,
         )
@@ -243,7 +246,7 @@ class Reception:
         )
 
     async def _ticket(
-        self, transaction: Transaction, parsed: content.Parsed, account: Account, admitted: Admitted
+        self, transaction: Transaction, parsed: content.Parsed, account: Account, admitted: Admitted, crowded: bool
     ) -> Ticket | repeats.Done | Refusal | None:
         """Look up a message that may be a repetition; None for all others, which pay nothing for it."""
         configuration, sender = account.configuration, transaction.sender
@@ -258,7 +261,9 @@ class Reception:
             parsed.body,
         )
         claim = await _work(len(parsed.body), partial(repeats.claim, submitted))
-        return claim if isinstance(claim, Refusal) else await self._receipts.open(claim, _new_id(), admitted.lane)
+        if isinstance(claim, Refusal):
+            return claim
+        return await self._receipts.open(claim, _new_id(), admitted.lane, crowded)
 
     def _seal(
         self,

@@ -107,6 +107,12 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     data_total_seconds: Annotated[float, Meta(description="time for a whole message to arrive", gt=0)] = 1_800
     session_seconds: Annotated[float, Meta(description="longest session", gt=0)] = 86_400
 
+    calm_burst: Annotated[
+        int, Meta(description="messages a configuration may send at once before its mail queues apart", ge=1)
+    ] = 50
+    calm_messages_per_second: Annotated[
+        float, Meta(description="rate up to which a configuration's mail queues with that of the others", gt=0)
+    ] = 5.0
     quota_share_seconds: Annotated[
         float, Meta(description="interval of telling the other ingress processes what was sent, for quotas", gt=0)
     ] = 0.5

@@ -75,6 +75,8 @@ class Receipt(Record, frozen=True, kw_only=True, tag="receipt.v1"):
     """Digest of what a repetition must have alike."""
     lane: Lane = "transactional"
     """Where it was to be stored."""
+    crowded: bool = False
+    """Whether in one of the slots for crowds."""
     busy_until: datetime | None = None
     """Until then somebody may still be storing it; afterwards a repetition stores it, under the same queue ID."""
 

@@ -24,9 +24,18 @@ def token(text: str) -> str:
     return "".join(chr(b) if _SAFE.match(chr(b)) else f"_{b:02X}" for b in text.encode()) or "_"
 
 
-def slot_of(configuration: str, slots: int) -> int:
-    """Return the slot of a configuration: its mail shares a consumer with few others."""
-    return crc32(configuration.encode()) % slots
+def slot_of(configuration: str, slots: int, *, crowded: bool = False) -> int:
+    """Return the slot of a configuration: its mail shares a consumer with few others.
+
+    The last quarter of the slots is for mail of configurations that send more than others should wait behind.
+    """
+    calm, number = calm_slots(slots), crc32(configuration.encode())
+    return calm + number % (slots - calm) if crowded and calm < slots else number % calm
+
+
+def calm_slots(slots: int) -> int:
+    """Return how many of the slots, the first ones, are not for crowds."""
+    return slots - slots // 4 if slots > 3 else max(1, slots - 1)
 
 
 def shard_of(queue_id: str, shards: int) -> int:

@@ -183,13 +183,13 @@ class Tenant:
         )
         return head.encode() + b"\r\n" + text
 
-    def place(self, envelope: Envelope) -> Place:
+    def place(self, envelope: Envelope, *, crowded: bool = False) -> Place:
         """Return where a message lies."""
         topology = self.server.topology
         return Place(
             shard_of(envelope.queue_id, topology.shards),
             envelope.lane,
-            slot_of(envelope.configuration, topology.slots),
+            slot_of(envelope.configuration, topology.slots, crowded=crowded),
             envelope.configuration,
             envelope.queue_id,
         )
@@ -197,9 +197,9 @@ class Tenant:
     async def accept(self, *recipients: str | Recipient, text: bytes = b"hello\r\n", **more: Any) -> Envelope:
         """Store a fresh message as ingress does; return its envelope."""
         assert self.ingress is not None
-        mail = more.pop("mail", self.mail(text))
+        mail, crowded = more.pop("mail", self.mail(text)), more.pop("crowded", False)
         envelope = self.envelope(mail, *recipients, **more)
-        place = self.place(envelope)
+        place = self.place(envelope, crowded=crowded)
         await self.ingress.store(
             place.ready, pack(Carriage(envelope=envelope), mail), stream=f"MAIL_{place.shard}", expected_last=0
         )
