@@ -24,6 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from shared.bus.acknowledgements import Acknowledgements, Pending
+from shared.bus.origin import diverted
 from shared.bus.settings import BusSettings
 from shared.contract.errors import BusUnavailable
 
@@ -126,10 +127,11 @@ class Bus:
             log.warning("not published, the bus is away", extra={"subject": subject})
 
     async def listen(self, subject: str, callback: Callable[[str, bytes], Awaitable[None]]) -> None:
-        """Subscribe for as long as the bus lives."""
+        """Subscribe for as long as the bus lives, to what is published there (`shared.bus.origin`)."""
 
         async def on_message(message: Msg) -> None:
-            await callback(message.subject, message.data)
+            if not diverted(message):
+                await callback(message.subject, message.data)
 
         await self.nc.subscribe(subject, cb=on_message)
 

@@ -9,6 +9,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from shared.bus.client import Bus
+from shared.bus.origin import diverted
 from shared.contract.errors import BusUnavailable
 
 CAPACITY = 1_000
@@ -23,6 +24,8 @@ class Hearing:
 
     async def on_message(self, message: Msg) -> None:
         """Keep a message, unless the watcher is far behind."""
+        if diverted(message):
+            return
         with contextlib.suppress(asyncio.QueueFull):
             self._heard.put_nowait((message.subject, message.data))
 

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from shared.bus.client import Bus
 from shared.bus.hearing import hearing
+from shared.bus.origin import diverted
 from shared.contract.errors import BusUnavailable
 from shared.contract.examination import ROLL_CALL, CallRoll, Finding, Present
 from shared.runtime import clock
@@ -29,6 +30,8 @@ async def answer_roll_call(bus: Bus, waiting_for: Mapping[str, str], *examinatio
     """Answer for as long as the bus lives, with what the process examines of itself."""
 
     async def present(message: Msg) -> None:
+        if diverted(message):
+            return
         try:
             call = msgspec.json.decode(message.data, type=CallRoll)
         except msgspec.MsgspecError:

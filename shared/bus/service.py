@@ -11,6 +11,7 @@ import nats.micro
 from nats.micro.request import Request as MicroRequest
 
 from shared.bus.client import Bus
+from shared.bus.origin import diverted
 from shared.contract import errors
 from shared.contract.errors import BusUnavailable, RequestFailed
 
@@ -58,6 +59,8 @@ def _answering(
     kind: type, handler: Handler, tasks: asyncio.TaskGroup | None
 ) -> Callable[[MicroRequest], Awaitable[None]]:
     async def answer(request: MicroRequest) -> None:
+        if diverted(request._msg):
+            return
         try:
             wish: Any = msgspec.json.decode(request.data, type=kind)
         except errors.UNREADABLE as fault:

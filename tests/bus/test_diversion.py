@@ -1,0 +1,121 @@
+"""A room that has the server answer on a subject of another room is not believed there.
+
+Each test has a control: the same octets, published by the room that may, are taken.
+"""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from shared.bus import service
+from shared.bus.client import Bus
+from shared.bus.hearing import hearing
+from shared.bus.kv import Change, Replica
+from shared.contract import subjects
+from shared.contract.records import DirectoryRecord, Instance
+from shared.contract.requests import QUEUE_ACT, QueueAction
+from shared.contract.subjects import Place
+from tests.bus_server import BusServer
+
+FORGED = Instance(id="forged", name="forged", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+QUIET_SECONDS = 1.0
+Divert = Callable[[Bus, bytes, str], Awaitable[None]]
+
+
+async def by_direct_get(room: Bus, octets: bytes, target: str) -> None:
+    """Have the server read a record of the room's own to the target."""
+    await room.store("$KV.logins.x", octets, stream="KV_logins")
+    await room.nc.publish("$JS.API.DIRECT.GET.KV_logins.$KV.logins.x", b"", reply=target)
+    await room.nc.flush()
+
+
+async def by_message_get(room: Bus, octets: bytes, target: str) -> None:
+    """Do the same with the older call, whose answer wraps the octets."""
+    sequence = await room.store("$KV.logins.x", octets, stream="KV_logins")
+    await room.nc.publish("$JS.API.STREAM.MSG.GET.KV_logins", msgspec.json.encode({"seq": sequence}), reply=target)
+    await room.nc.flush()
+
+
+async def by_batch(room: Bus, octets: bytes, target: str) -> None:
+    """Do the same with a scan."""
+    await room.store("$KV.logins.x", octets, stream="KV_logins")
+    wish = {"batch": 5, "seq": 1, "next_by_subj": "$KV.logins.>"}
+    await room.nc.publish("$JS.API.DIRECT.GET.KV_logins", msgspec.json.encode(wish), reply=target)
+    await room.nc.flush()
+
+
+DIVERSIONS = pytest.mark.parametrize("divert", [by_direct_get, by_message_get, by_batch])
+
+
+def change() -> bytes:
+    """Return the broadcast of a record that does not exist."""
+    value = base64.b64encode(msgspec.json.encode(FORGED)).decode()
+    return msgspec.json.encode(Change(key="instance.forged", revision=10**9, value=value))
+
+
+@DIVERSIONS
+async def test_a_replica_takes_no_diverted_change(bus_server: BusServer, divert: Divert) -> None:
+    """Ingress cannot slip a record into delivery's directory; control can."""
+    ingress, delivery, control = [await bus_server.connect(room) for room in ("ingress", "delivery", "control")]
+    taken: asyncio.Queue[str] = asyncio.Queue()
+    replica: Replica[DirectoryRecord] = Replica(
+        delivery, "directory", DirectoryRecord, lambda key, _record: taken.put_nowait(key)
+    )
+    async with asyncio.TaskGroup() as tasks:
+        await replica.start(tasks)
+        await delivery.nc.flush()
+        await divert(ingress, change(), subjects.changed("directory"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(QUIET_SECONDS):
+                await taken.get()
+        await control.publish(subjects.changed("directory"), change())
+        async with asyncio.timeout(10):
+            assert await taken.get() == "instance.forged"
+        for task in tasks._tasks:
+            task.cancel()
+    for bus in (ingress, delivery, control):
+        await bus.close()
+
+
+@DIVERSIONS
+async def test_a_service_answers_no_diverted_request(bus_server: BusServer, divert: Divert) -> None:
+    """Ingress cannot have delivery drop a message; control can."""
+    ingress, delivery, control = [await bus_server.connect(room) for room in ("ingress", "delivery", "control")]
+    asked: asyncio.Queue[QueueAction] = asyncio.Queue()
+
+    async def act(wish: QueueAction) -> msgspec.Struct:
+        asked.put_nowait(wish)
+        return wish
+
+    answering = await service.serve(delivery, "delivery", "test", {QUEUE_ACT: (QueueAction, act)})
+    wish = QueueAction(action="drop", queue_id="q", by="me", reason="malice")
+    await divert(ingress, msgspec.json.encode(wish), QUEUE_ACT)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(QUIET_SECONDS):
+            await asked.get()
+    await service.ask(control, QUEUE_ACT, wish, QueueAction)
+    assert await asked.get() == wish
+    await answering.close()
+    for bus in (ingress, delivery, control):
+        await bus.close()
+
+
+async def test_what_a_consumer_hands_out_is_not_heard(bus_server: BusServer) -> None:
+    """Delivery cannot have its mail appear as an event; what ingress publishes is heard."""
+    ingress, delivery, control = [await bus_server.connect(room) for room in ("ingress", "delivery", "control")]
+    place = Place(0, "transactional", 0, "c", "q")
+    await ingress.store(place.ready, b"forged", stream="MAIL_0")
+    subject = subjects.accepted("i", "c", "q")
+    async with hearing(control, ["postlane.accepted.>"]) as heard:
+        wish = msgspec.json.encode({"batch": 1, "no_wait": True})
+        await delivery.nc.publish("$JS.API.CONSUMER.MSG.NEXT.MAIL_0.transactional-0", wish, reply=subject)
+        await delivery.nc.flush()
+        assert await heard.next(QUIET_SECONDS) is None
+        await ingress.publish(subject, b"true")
+        assert await heard.next(10) == (subject, b"true")
+    for bus in (ingress, delivery, control):
+        await bus.close()
