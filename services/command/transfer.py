@@ -5,6 +5,7 @@ Control's own module does it; `services/__main__.py`, which alone sees all rooms
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -22,14 +23,15 @@ def export(transfer: ModuleType, environ: Mapping[str, str], settings: Path | No
     Errors: `CannotTransfer`, `SettingsFault`, `BusUnavailable`.
     """
     octets: bytes = asyncio.run(transfer.export(environ, settings))
-    draft = target.with_name(target.name + ".new")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        # A file of our own making: nobody can have prepared it, or see into it.
+        number, draft = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
+        with os.fdopen(number, "wb") as out:
             out.write(octets)
-        draft.replace(target)
+        Path(draft).replace(target)
     except OSError as fault:
         raise CannotTransfer(f"cannot write {target}: {fault.strerror}") from fault
-    count = octets.count(b"\n") - 1
+    count = octets.count(b"\n") - 2
     return f"{count} records written to {target}; it can be imported with the same master key only"
 
 

@@ -22,6 +22,9 @@ from shared.runtime.clock import now
 from shared.runtime.sealing import MasterKey, read_master_key, seal, unseal
 from shared.runtime.settings import load
 
+SEAL = "export"
+"""What the seal of a whole file is bound to."""
+
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """What an import did, or would do."""
@@ -51,7 +54,8 @@ async def export(environ: Mapping[str, str], file: Path | None) -> bytes:
         Item(bucket, key, _sealed(entry.record, key, master_key))  # type: ignore[arg-type]  # the names are KINDS'
         for (bucket, key), entry in present.items()
     ]
-    return archive.write(items, now())
+    octets = archive.write(items, now())
+    return archive.with_seal(octets, seal(master_key, archive.digest(octets), SEAL))
 
 
 async def import_(
@@ -66,7 +70,13 @@ async def import_(
     """
     settings = load(ControlSettings, "control", environ, file)
     master_key = read_master_key(settings.master_key_file)
-    items = [Item(i.bucket, i.key, _opened(i.record, i.key, master_key)) for i in archive.read(octets)]
+    body, sealed = archive.without_seal(octets)
+    read = archive.read(body)
+    if not sealed:
+        raise NotAnArchive("its last line is not its seal: is it cut off?")
+    if unseal(master_key, sealed, SEAL) != archive.digest(body):
+        raise NotAnArchive("the file is not as it was written; to change the directory, use `postlane apply`")
+    items = [Item(i.bucket, i.key, _opened(i.record, i.key, master_key)) for i in read]
     _check_keys(items, master_key)
     bus = await connect(load(BusSettings, "bus", environ, file), "control")
     try:

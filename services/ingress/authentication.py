@@ -67,9 +67,10 @@ class Authentication:
             denial = self._denial(session, attempt, verified)
             if verified and not denial:
                 return self._succeeded(session, attempt, verified)
-            delay = self.patience.delay(keys, started)
-            self.patience.failed(keys, started)
-            await asyncio.sleep(max(0.0, started + self._floor + delay - loop.time()))
+        delay = self.patience.delay(keys, started)
+        self.patience.failed(keys, started)
+        # Who waits for a refusal holds no place: guesses from everywhere must not keep out who knows the password.
+        await asyncio.sleep(max(0.0, started + self._floor + delay - loop.time()))
         self._metrics.logins.labels("failed").inc()
         owner = accounts[0].configuration if accounts else None
         reason = denial or ("wrong password" if accounts else "no such user")

@@ -141,6 +141,23 @@ class Reception:
         # Looked at again and taken in one step: others were received while this message was examined.
         if refusal := self._quotas.take(account, admitted):
             return refusal
+        try:
+            return await self._take_in(session, transaction, parsed, account, admitted, findings, began)
+        except BaseException:  # a fault of ours, or the end of the process
+            self._quotas.give(account, admitted)
+            raise
+
+    async def _take_in(
+        self,
+        session: SubmissionSession,
+        transaction: Transaction,
+        parsed: content.Parsed,
+        account: Account,
+        admitted: Admitted,
+        findings: tuple[str, ...],
+        began: float,
+    ) -> QueueId | Refusal:
+        """Store a message that nothing stands against any more, and tell of it."""
         crowded = self._crowding.count(account.configuration.id, began)
         ticket = await self._ticket(transaction, parsed, account, admitted, crowded)
         if isinstance(ticket, Refusal):
@@ -151,7 +168,9 @@ class Reception:
             self._metrics.repeated.inc()
             log_lines.repeated(session, ticket.queue_id)
             return QueueId(ticket.queue_id)
-        ready = await _work(len(message), partial(self._seal, session, transaction, parsed, account, admitted, ticket))
+        ready = await _work(
+            len(parsed.body), partial(self._seal, session, transaction, parsed, account, admitted, ticket)
+        )
         configuration, envelope = account.configuration, ready.envelope
         place = Place(
             shard_of(envelope.queue_id, self._spool.shards),

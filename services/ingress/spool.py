@@ -82,7 +82,7 @@ class Spool:
             return "full"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._deadline
-        pause = FIRST_PAUSE_SECONDS
+        pause, doubtful = FIRST_PAUSE_SECONDS, False
         while (left := deadline - loop.time()) > 0:
             if not await self._proof.awaited(left):
                 break
@@ -96,10 +96,11 @@ class Spool:
                     timeout_seconds=min(self._attempt, max(0.1, deadline - loop.time())),
                 )
             except StoreFull:
-                return "full"
+                return "unknown" if doubtful else "full"  # an earlier try may have been stored
             except WrongSequence:
                 return "stored"
             except BusUnavailable as fault:
+                doubtful = True
                 log.warning("not acknowledged yet, storing again: %s", fault, extra={"queue_id": place.queue_id})
                 await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -218,8 +218,12 @@ class Bus:
         if self.replicas > 1:  # a direct get may be answered by a follower that lags
             return await self._last_of_leader(stream, subject)
         answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", 5)
-        if (answer.headers or {}).get("Status") == "404":
+        status = (answer.headers or {}).get("Status")
+        if status == "404":
             return None
+        if status is not None:
+            said = (answer.headers or {}).get("Description", "")
+            raise BusUnavailable(f"stream {stream}: {status} {said}".rstrip())
         return _stored(answer)
 
     async def _last_of_leader(self, stream: str, subject: str) -> Stored | None:

@@ -91,6 +91,20 @@ def test_what_differs_stands_against_an_import(world: World, tmp_path: Path) -> 
     assert tenant.manager.get(tenant.path).json()["description"] != "changed since"
 
 
+def test_an_altered_file_is_refused(world: World, tmp_path: Path) -> None:
+    """Whoever can write to a backup cannot make a tenant's key an operator's with it, nor leave a record out."""
+    world.tenant()
+    file, altered = tmp_path / "all.json", tmp_path / "altered.json"
+    assert postlane(world, "export", str(file)).returncode == 0
+    before, text = world.records(), file.read_text()
+    changed = text.replace('"role":"manager"', '"role":"operator"').replace('"role":"reader"', '"role":"operator"')
+    assert changed != text
+    altered.write_text(changed)
+    refused = postlane(world, "import", str(altered), "--replace")
+    assert (refused.returncode, "not as it was written" in refused.stderr) == (1, True), refused.stderr
+    assert world.records() == before
+
+
 def test_what_is_no_export_is_refused(world: World, tmp_path: Path) -> None:
     """Another file, a file cut off, a broken line, a file of another master key: said so, nothing written."""
     world.tenant()

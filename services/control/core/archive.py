@@ -2,12 +2,16 @@
 
     {"format": "postlane-export.v1", "made_at": …, "records": 3}
     {"bucket": "directory", "key": "instance.…", "record": {…}}
+    {"seal": …}
+
+The last line seals a digest of all before it: whoever cannot open it cannot change a role or a tenant either.
 
 Order matters when it is read: nothing is written before what it refers to.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal
 
 import msgspec
@@ -42,6 +46,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     record: msgspec.Raw
 
 
+class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The last line."""
+
+    seal: str
+
+
 class Item(msgspec.Struct, frozen=True):
     """A record that was read."""
 
@@ -58,8 +68,27 @@ def write(items: Iterable[Item], made_at: datetime) -> bytes:
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
+def digest(octets: bytes) -> bytes:
+    """Return what is sealed of a file without its last line."""
+    return sha256(octets).hexdigest().encode()
+
+
+def with_seal(octets: bytes, seal: str) -> bytes:
+    """Return a file with its last line."""
+    return octets + msgspec.json.encode(Seal(seal=seal)) + b"\n"
+
+
+def without_seal(octets: bytes) -> tuple[bytes, str]:
+    """Return a file without its last line, and the seal that stands there; the whole and "" if none does."""
+    start = octets.rstrip(b"\r\n").rfind(b"\n") + 1
+    try:
+        return octets[:start], msgspec.json.decode(octets[start:], type=Seal).seal
+    except UNREADABLE:
+        return octets, ""
+
+
 def read(octets: bytes) -> list[Item]:
-    """Return the records of a file, in the order they are to be written.
+    """Return the records of a file without its seal, in the order they are to be written.
 
     Errors: `NotAnArchive` for the first line that cannot be read, and for a file that is cut off.
     """

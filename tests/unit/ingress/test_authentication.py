@@ -1,5 +1,6 @@
 """Logins: every failure costs one verification and is answered alike, also a right password from a wrong place."""
 
+import asyncio
 import datetime
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
@@ -117,3 +118,23 @@ async def test_two_passwords_work_until_they_end(stage: Stage) -> None:
     stage.limit(passwords=(ended, second))
     assert isinstance(await stage.login("secret"), Refusal)
     assert isinstance(await stage.login("next"), Login)
+
+
+async def test_guesses_that_wait_keep_nobody_out(stage: Stage) -> None:
+    """Twenty guessers from everywhere wait for their refusals; who knows the password logs in meanwhile."""
+    settings = msgspec.structs.replace(SETTINGS, failed_login_seconds=30.0, logins_per_key=5)
+    metrics = Metrics(CollectorRegistry())
+    authentication = Authentication(stage.directory, stage.credentials, metrics, settings)
+
+    async def login(password: str, address: str) -> Login | Refusal:
+        return await authentication.login(cast(Any, Session(address)), sasl.login(b"alice", password.encode()))
+
+    guesses = [asyncio.create_task(login("wrong", f"203.0.{number}.9")) for number in range(5)]
+    async with asyncio.timeout(20):
+        while stage.credentials.verified < len(guesses):
+            await asyncio.sleep(0.01)
+        assert isinstance(await login("secret", "192.0.2.77"), Login)
+    assert not any(guess.done() for guess in guesses)
+    for guess in guesses:
+        guess.cancel()
+    await asyncio.gather(*guesses, return_exceptions=True)
