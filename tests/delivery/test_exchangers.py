@@ -1,0 +1,82 @@
+"""Answers of the DNS are kept for as long as they hold, and no longer; not knowing is not kept."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.delivery.core.route import Found, MxFound, NoAnswer, NoName
+from services.delivery.exchangers import Exchangers
+from tests.delivery.house import delivery_settings
+from tests.dns_server import DnsServer
+
+
+@pytest.fixture
+async def dns() -> AsyncIterator[DnsServer]:
+    """Give a test a name server whose answers hold for a minute."""
+    async with DnsServer(ttl=60) as server:
+        server.set("rcpt.test", "MX", "10 mx.rcpt.test.")
+        server.set("mx.rcpt.test", "A", "192.0.2.1")
+        server.set("rcpt.test", "TXT", "v=1")
+        yield server
+
+
+def made(dns: DnsServer, directory: Path, **settings: object) -> Exchangers:
+    """Return exchangers that ask this server."""
+    return Exchangers(delivery_settings(directory, resolvers=(dns.where,), **settings))
+
+
+async def look(exchangers: Exchangers) -> None:
+    """Ask all there is to ask about a domain."""
+    assert await exchangers.mx("rcpt.test") == MxFound(((10, "mx.rcpt.test"),))
+    assert (await exchangers.addresses("mx.rcpt.test"))[1] == Found(("192.0.2.1",))
+    assert await exchangers.texts("rcpt.test") == ("v=1",)
+    assert await exchangers.texts("none.test") == ()
+    assert await exchangers.mx("none.test") == NoName()
+
+
+async def test_answers_are_asked_for_once(dns: DnsServer, tmp_path: Path) -> None:
+    """What is, and what is not; until they are dropped on purpose."""
+    exchangers = made(dns, tmp_path)
+    await look(exchangers)
+    asked = len(dns.asked)
+    for _ in range(3):
+        await look(exchangers)
+    assert len(dns.asked) == asked
+    exchangers.forget()
+    await look(exchangers)
+    assert len(dns.asked) == 2 * asked
+
+
+async def test_answers_end_with_their_ttl(dns: DnsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it the server is asked again, and the new answer counts."""
+    exchangers = made(dns, tmp_path)
+    await look(exchangers)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 61)
+    dns.set("mx.rcpt.test", "A", "192.0.2.2")
+    assert (await exchangers.addresses("mx.rcpt.test"))[1] == Found(("192.0.2.2",))
+
+
+async def test_not_knowing_is_not_kept(dns: DnsServer, tmp_path: Path) -> None:
+    """A server that fails is asked again at once."""
+    exchangers = made(dns, tmp_path)
+    dns.fail("rcpt.test", "SERVFAIL")
+    assert isinstance(await exchangers.mx("rcpt.test"), NoAnswer)
+    dns.fail("rcpt.test", None)
+    assert isinstance(await exchangers.mx("rcpt.test"), MxFound)
+
+
+async def test_no_more_answers_are_kept_than_set(dns: DnsServer, tmp_path: Path) -> None:
+    """`dns_cache_entries` bounds what is kept; the oldest goes first."""
+    exchangers = made(dns, tmp_path, dns_cache_entries=3)
+    for number in range(10):
+        dns.set(f"d{number}.test", "MX", "10 mx.rcpt.test.")
+        await exchangers.mx(f"d{number}.test")
+        assert len(exchangers._kept) <= 3
+    asked = len(dns.asked)
+    await exchangers.mx("d9.test")
+    assert len(dns.asked) == asked
+    await exchangers.mx("d0.test")
+    assert len(dns.asked) == asked + 1
