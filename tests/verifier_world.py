@@ -136,7 +136,7 @@ async def heard(bus: Bus, subject: str) -> list[dict[str, object]]:
         events.append(json.loads(body))
 
     await bus.listen(subject, take)
-    await bus.nc.flush()
+    await bus.reached()
     return events
 
 

@@ -64,7 +64,7 @@ class Follower:
     async def start(self, instance: str) -> None:
         """Subscribe."""
         await self._bus.listen(f"postlane.status.{instance}.>", self._heard)
-        await self._bus.nc.flush()
+        await self._bus.reached()
 
     async def _heard(self, _subject: str, body: bytes) -> None:
         self._events.append(msgspec.json.decode(body, type=AnyStatus))

@@ -50,8 +50,9 @@ async def hearing(bus: Bus, subjects: Sequence[str]) -> AsyncIterator[Hearing]:
         try:
             for subject in subjects:
                 subscriptions.append(await bus.nc.subscribe(subject, cb=found.on_message))
-            await bus.nc.flush()
-        except (nats.errors.Error, OSError, TimeoutError) as fault:
+            if not await bus.reached():
+                raise BusUnavailable("the bus cannot be listened to now: it does not answer")
+        except (nats.errors.Error, OSError) as fault:
             raise BusUnavailable(f"the bus cannot be listened to now: {fault}") from fault
         yield found
     finally:

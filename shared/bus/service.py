@@ -51,7 +51,7 @@ async def serve(
         await micro.add_endpoint(
             name=subject.rsplit(".", 1)[-1], subject=subject, handler=_answering(kind, handler, tasks)
         )
-    await bus.nc.flush()  # once this returns, requests are answered
+    await bus.reached()  # once this returns, requests are answered
     return Service(micro)
 
 

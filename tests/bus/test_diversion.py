@@ -30,14 +30,14 @@ async def by_direct_get(room: Bus, octets: bytes, target: str) -> None:
     """Have the server read a record of the room's own to the target."""
     await room.store("$KV.logins.x", octets, stream="KV_logins")
     await room.nc.publish("$JS.API.DIRECT.GET.KV_logins.$KV.logins.x", b"", reply=target)
-    await room.nc.flush()
+    await room.reached()
 
 
 async def by_message_get(room: Bus, octets: bytes, target: str) -> None:
     """Do the same with the older call, whose answer wraps the octets."""
     sequence = await room.store("$KV.logins.x", octets, stream="KV_logins")
     await room.nc.publish("$JS.API.STREAM.MSG.GET.KV_logins", msgspec.json.encode({"seq": sequence}), reply=target)
-    await room.nc.flush()
+    await room.reached()
 
 
 async def by_batch(room: Bus, octets: bytes, target: str) -> None:
@@ -45,7 +45,7 @@ async def by_batch(room: Bus, octets: bytes, target: str) -> None:
     await room.store("$KV.logins.x", octets, stream="KV_logins")
     wish = {"batch": 5, "seq": 1, "next_by_subj": "$KV.logins.>"}
     await room.nc.publish("$JS.API.DIRECT.GET.KV_logins", msgspec.json.encode(wish), reply=target)
-    await room.nc.flush()
+    await room.reached()
 
 
 DIVERSIONS = pytest.mark.parametrize("divert", [by_direct_get, by_message_get, by_batch])
@@ -67,7 +67,7 @@ async def test_a_replica_takes_no_diverted_change(bus_server: BusServer, divert:
     )
     async with asyncio.TaskGroup() as tasks:
         await replica.start(tasks)
-        await delivery.nc.flush()
+        await delivery.reached()
         await divert(ingress, change(), subjects.changed("directory"))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
@@ -113,7 +113,7 @@ async def test_what_a_consumer_hands_out_is_not_heard(bus_server: BusServer) -> 
     async with hearing(control, ["postlane.accepted.>"]) as heard:
         wish = msgspec.json.encode({"batch": 1, "no_wait": True})
         await delivery.nc.publish("$JS.API.CONSUMER.MSG.NEXT.MAIL_0.transactional-0", wish, reply=subject)
-        await delivery.nc.flush()
+        await delivery.reached()
         assert await heard.next(QUIET_SECONDS) is None
         await ingress.publish(subject, b"true")
         assert await heard.next(10) == (subject, b"true")
