@@ -121,7 +121,7 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
         float, Meta(description="shortest interval of writing down that a password was used", gt=0)
     ] = 60
 
-    login_threads: Annotated[int, Meta(description="threads that verify passwords", ge=1)] = 2
+    login_threads: Annotated[int, Meta(description="threads that verify passwords; 0: half of the cores", ge=0)] = 0
     login_queue: Annotated[int, Meta(description="logins waiting for verification; then 454", ge=1)] = 500
     logins_per_key: Annotated[
         int, Meta(description="logins at once from one address, or to one user from new addresses; then 454", ge=1)

@@ -2,10 +2,13 @@
 
 import asyncio
 import datetime
+import queue
+import threading
 from base64 import b64encode
 from pathlib import Path
 
 import argon2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,4 +161,33 @@ async def test_queue_of_verifications_is_bounded() -> None:
             await credentials.verify(attempt, (), AT)
         assert await asyncio.gather(*waiting) == [frozenset(), frozenset()]
     finally:
+        credentials.close()
+
+
+@pytest.mark.parametrize(("setting", "cores", "at_once"), [(2, 4, 2), (1, 4, 1), (0, 6, 3), (0, 1, 1)])
+async def test_threads_verify_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, setting: int, cores: int, at_once: int
+) -> None:
+    """As many as set, or half of the cores; one more waits until one of them is done."""
+    begun: queue.Queue[str] = queue.Queue()
+    go_on = threading.Event()
+
+    def matching(_hashes: list[str], password: str) -> frozenset[str]:
+        begun.put(password)
+        assert go_on.wait(30)
+        return frozenset()
+
+    monkeypatch.setattr("services.ingress.credentials._matching", matching)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)), raising=False)
+    credentials = Credentials(msgspec.structs.replace(SETTINGS, login_threads=setting, login_queue=9))
+    try:
+        attempts = [sasl.login(b"nobody", b"x%d" % number) for number in range(at_once + 1)]
+        waiting = [asyncio.ensure_future(credentials.verify(attempt, (), AT)) for attempt in attempts]
+        first = {await asyncio.to_thread(begun.get, timeout=30) for _ in range(at_once)}
+        assert first == {f"x{number}" for number in range(at_once)}
+        assert begun.empty()
+        go_on.set()
+        assert await asyncio.gather(*waiting) == [frozenset()] * (at_once + 1)
+    finally:
+        go_on.set()
         credentials.close()
