@@ -107,7 +107,12 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     pull_batch: Annotated[int, Meta(description="messages pulled at once from one consumer", ge=1)] = 20
     pull_bytes: Annotated[int, Meta(description="octets pulled at once from one consumer", ge=1)] = 4 << 20
     hold_seconds: Annotated[
-        float, Meta(description="how old the last extension of our hold may be at the final dot; under the ack wait")
+        float,
+        Meta(
+            description="how old the last extension of our hold may be at the final dot; the ack wait is 30",
+            gt=0,
+            lt=30,
+        ),
     ] = 22.0
     drain_seconds: Annotated[float, Meta(description="time for transactions to end when told to stop", ge=0)] = 25.0
     mta_sts: Annotated[bool, Meta(description="obey the MTA-STS policies of recipient domains (RFC 8461)")] = True

@@ -66,7 +66,9 @@ class Sweep:
         due_at, now = carriage.progress.due_at, clock.now()
         if place is None or due_at is None:
             return False
-        overdue = now - due_at >= timedelta(seconds=self._settings.overdue_seconds)
+        # One that was stored anew a moment ago, perhaps by ourselves, has not had its time to fire.
+        since = max(due_at, stored.at) if stored.at <= now else due_at
+        overdue = now - since >= timedelta(seconds=self._settings.overdue_seconds)
         astray = stored.subject == place.later and retry.too_far(due_at, self._settings.schedule, now)
         if not overdue and not astray:
             return False

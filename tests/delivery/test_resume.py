@@ -132,7 +132,7 @@ async def test_overdue_schedule_is_swept(world: World) -> None:
         place.later, pack(Carriage(envelope=envelope, progress=progress), mail), stream=f"RETRY_{place.shard}",
         schedule_at=now + timedelta(hours=1), schedule_target=place.due,
     )  # fmt: skip
-    async with delivering(world.server, world.settings()):
+    async with delivering(world.server, world.settings(overdue_seconds=1.0)):
         await world.watcher.until(envelope, "delivered")
         await world.watcher.until_empty()
     assert len(world.exchanger.received) == 1
