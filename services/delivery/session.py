@@ -20,6 +20,8 @@ from aiosmtplib.response import SMTPResponse
 
 CHUNK_BYTES = 1 << 16
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_CODE = re.compile(rb"[0-9]{3}")
+_SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §3
 
 
 class Reply(NamedTuple):
@@ -54,6 +56,8 @@ class Line(SMTPProtocol):
     ) -> None:
         super().__init__(loop=loop, connection_lost_callback=connection_lost_callback)
         self._due: deque[asyncio.Future[SMTPResponse]] = deque()
+        self._looked = 0
+        """Octets of the buffer that are complete lines, none of which ends a reply."""
         self.disturbed = False
         """Something came that nobody asked for: this session is not used again."""
 
@@ -62,28 +66,51 @@ class Line(SMTPProtocol):
         if self._buffer and not self._due:
             self.disturbed = True  # it came behind the last reply and belongs to nothing
             del self._buffer[:]
+            self._looked = 0
         futures = [self._loop.create_future() for _ in range(replies)]
         self._due.extend(futures)
         return futures
 
     def data_received(self, data: bytes) -> None:
         """Pair replies with what is due, in order; what is not due is discarded and remembered as a disturbance."""
-        if not self._due:
-            if not self._response_pending:
-                self.disturbed = True
-            super().data_received(data)
+        if not self._waiting():
+            self.disturbed = True
             return
         self._buffer.extend(data)
         try:
-            while self._due and (response := self._read_response_from_buffer()) is not None:
-                self._settle(self._due.popleft(), response)
+            while self._waiting() and self._complete():
+                self._looked = 0
+                if (response := self._read_response_from_buffer()) is not None:
+                    self._settle(response)
             if len(self._buffer) > MAX_RESPONSE_LENGTH:
                 raise aiosmtplib.SMTPResponseException(-1, "Response too long")
         except aiosmtplib.SMTPResponseException as fault:
+            if self._response_waiter is not None and not self._due:
+                self._set_response_exception(self._response_waiter, fault)
             self._fail(fault)
-        if not self._due and self._buffer:
+        if self._buffer and not self._waiting():
             self.disturbed = True
             del self._buffer[:]
+            self._looked = 0
+
+    def _waiting(self) -> bool:
+        """Whether a reply is due, to what `expect` announced or to a command of aiosmtplib's own."""
+        waiter = self._response_waiter
+        return bool(self._due) or (self._response_pending and waiter is not None and not waiter.done())
+
+    def _complete(self) -> bool:
+        """Return whether the buffer begins with a whole reply. Each line is looked at once, in however many pieces.
+
+        Errors: `aiosmtplib.SMTPResponseException` for a line that does not begin with three digits.
+        """
+        while (end := self._buffer.find(b"\n", self._looked)) >= 0:
+            line, self._looked = bytes(self._buffer[self._looked : end + 1]), end + 1
+            if not _CODE.match(line):  # RFC 5321 §4.2
+                said = line.decode("utf-8", "ignore").strip()
+                raise aiosmtplib.SMTPResponseException(-1, f"Malformed SMTP response line: {said}")
+            if line[3:4] != b"-":
+                return True
+        return False
 
     def eof_received(self) -> bool:
         """Fail what is still due."""
@@ -95,8 +122,9 @@ class Line(SMTPProtocol):
         self._fail(aiosmtplib.SMTPServerDisconnected("Connection lost"))
         super().connection_lost(exc)
 
-    def _settle(self, future: asyncio.Future[SMTPResponse], response: SMTPResponse) -> None:
-        if not future.done():
+    def _settle(self, response: SMTPResponse) -> None:
+        future = self._due.popleft() if self._due else self._response_waiter
+        if future is not None and not future.done():
             future.set_result(response)
 
     def _fail(self, fault: Exception) -> None:
@@ -171,7 +199,7 @@ class Session(aiosmtplib.SMTP):
     def size_limit(self) -> int | None:
         """The largest message the server takes, if it says so (RFC 1870 §4); None: unknown or unlimited."""
         value = self.esmtp_extensions.get("size", "").strip()
-        return int(value) if value.isdigit() and int(value) > 0 else None
+        return int(value) or None if _SIZE.fullmatch(value) else None
 
     @property
     def reusable(self) -> bool:
