@@ -19,8 +19,11 @@ from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 CHUNK_BYTES = 1 << 16
+NAMELESS = "localhost"
+"""What a server without a usable name is called in a handshake that verifies nothing."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _CODE = re.compile(rb"[0-9]{3}")
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §3
 
 
@@ -189,6 +192,10 @@ class Session(aiosmtplib.SMTP):
 
     async def encrypt(self, host: str, context: ssl.SSLContext) -> None:
         """Start TLS and say EHLO again (RFC 3207 §4.2)."""
+        if not _SERVER_NAME.fullmatch(host):  # from a stranger's DNS, where a name may hold any octets
+            if context.check_hostname:
+                raise aiosmtplib.SMTPException(f"no certificate can have the name {host}")
+            host = NAMELESS
         await self.starttls(server_hostname=host.rstrip("."), tls_context=context, timeout=self.limits.command)
         tls = self.get_transport_info("ssl_object")
         cipher = tls.cipher() if tls is not None else None

@@ -305,7 +305,10 @@ class Visit:
             self._timer.reschedule(None)
 
     def _judged(self, reply: Reply) -> Outcome:
-        return outcome.from_reply(reply.code, reply.text, self._phase, host=self._door.host, address=self._door.address)
+        where, encrypted = self._door, bool(self._tls)
+        return outcome.from_reply(
+            reply.code, reply.text, self._phase, host=where.host, address=where.address, encrypted=encrypted
+        )
 
     def _lost(self, what: str) -> Deferred:
         return outcome.lost(

@@ -88,13 +88,20 @@ def clean(text: str) -> str:
     return _CONTROLS.sub(" ", text).strip()[:TEXT_LIMIT]
 
 
-def from_reply(code: int, text: str, phase: Phase, *, host: str = "", address: str = "") -> Outcome:
+def from_reply(
+    code: int, text: str, phase: Phase, *, host: str = "", address: str = "", encrypted: bool = True
+) -> Outcome:
     """Judge a server's reply to a command of `phase` (RFC 5321 §4.2.1: the first digit decides).
 
-    `code` -1 stands for a reply that could not be read.
+    `code` -1 stands for a reply that could not be read. `encrypted`: the command went over TLS.
     """
     text = clean(text)
     enhanced, rest = _split_enhanced(text)
+    if code == 530 and not encrypted:
+        # RFC 3207 §4: the server wants TLS first. That there was none may pass, so nothing is refused for good.
+        return Deferred(
+            diagnosis=_diagnosis(code, "4.7.0", rest, phase, host, address), kind="infrastructure", elsewhere=True
+        )
     if phase == "final" and 250 <= code <= 259:
         return Delivered(diagnosis=_diagnosis(code, _agreeing(enhanced, "2"), rest, phase, host, address))
     if 500 <= code <= 599:
