@@ -21,6 +21,7 @@ from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id, queue_id_time_m
 ORIGINAL_HEADER_LIMIT = 16_384
 """Octets of the original header that are returned; the body never is."""
 _XTEXT_SAFE = re.compile(r"[!-*,-<>-~]")
+_XTEXT_OCTET = re.compile(r"\+([0-9A-F]{2})")
 _PRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 ADVICE = {
@@ -105,18 +106,18 @@ def report(
     boundary = f"=_{queue_id}"
     mime = boundary.encode()
     utf8 = not to.isascii() or any(not r.address.isascii() for r in failed)
-    head = _header(envelope, queue_id, boundary, to, reporting_mta, now, action)
     # RFC 3461 §4.3: RET speaks of failures only.
     whole = action == "failed" and envelope.ret.upper() == "FULL" and len(original) <= full_bytes
+    words = _crlf(_words(envelope, failed, action, until))
     parts = (
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        + _crlf(_words(envelope, failed, action, until)),
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n" % _encoding(words) + words,
         b"Content-Type: message/delivery-status\r\n\r\n"
         + _crlf(_fields(envelope, failed, reporting_mta, action, until)),
         _whole(original) if whole else _header_only(original),
     )
     body = b"".join(b"--" + mime + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + mime + b"--\r\n"
-    mail = head + b"\r\n" + body
+    encoding = _encoding(body).decode()
+    mail = _header(envelope, queue_id, boundary, to, reporting_mta, now, action, encoding) + b"\r\n" + body
     made = Envelope(
         queue_id=queue_id,
         instance=envelope.instance,
@@ -144,7 +145,14 @@ def _from(envelope: Envelope) -> str:
 
 
 def _header(
-    envelope: Envelope, queue_id: str, boundary: str, to: str, reporting_mta: str, now: datetime, action: Action
+    envelope: Envelope,
+    queue_id: str,
+    boundary: str,
+    to: str,
+    reporting_mta: str,
+    now: datetime,
+    action: Action,
+    encoding: str,
 ) -> bytes:
     lines = [
         f"From: Mail Delivery System <{_from(envelope)}>",
@@ -155,6 +163,7 @@ def _header(
         "Auto-Submitted: auto-replied",  # RFC 3834 §5: nobody answers this automatically
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary="{boundary}"',
+        f"Content-Transfer-Encoding: {encoding}",  # RFC 2045 §6.4: a part may not need more than the whole
     ]
     if envelope.message_id and _PRINTABLE.search(envelope.message_id) is None and len(envelope.message_id) < 900:
         lines[4:4] = [f"In-Reply-To: {envelope.message_id}", f"References: {envelope.message_id}"]
@@ -202,14 +211,14 @@ def _fields(
 ) -> str:
     lines: list[str] = []
     if envelope.envid:
-        lines.append(f"Original-Envelope-Id: {_ascii(envelope.envid)}")
+        lines.append(f"Original-Envelope-Id: {_ascii(_meant(envelope.envid))}")  # RFC 3461 §6.3
     lines += [f"Reporting-MTA: dns; {reporting_mta}", f"Arrival-Date: {format_datetime(envelope.received_at)}"]
     asked = {r.number: r for r in envelope.recipients}
     for recipient in failed:
         lines.append("")
         original = asked[recipient.number].orcpt if recipient.number in asked else ""
         if original:
-            lines.append(f"Original-Recipient: {_ascii(original)}")
+            lines.append(f"Original-Recipient: {_ascii(_meant(original))}")
         lines.append(f"Final-Recipient: {_typed(recipient.address)}")
         lines.append(f"Action: {action}")  # RFC 3464 §2.3.3
         last = recipient.last
@@ -247,12 +256,21 @@ def _typed(address: str) -> str:
 
 
 def _header_only(original: bytes) -> bytes:
-    return b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + _original_header(original)
+    head = _original_header(original)
+    return b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: %b\r\n\r\n" % _encoding(head) + head
 
 
 def _whole(original: bytes) -> bytes:
-    encoding = b"7bit" if original.isascii() else b"8bit"
-    return b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + original
+    return b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: %b\r\n\r\n" % _encoding(original) + original
+
+
+def _encoding(content: bytes) -> bytes:
+    return b"7bit" if content.isascii() else b"8bit"
+
+
+def _meant(xtext: str) -> str:
+    """Undo the encoding of a parameter of MAIL or RCPT (RFC 3461 §4); what is not in its form stays as it is."""
+    return _XTEXT_OCTET.sub(lambda found: chr(int(found[1], 16)), xtext)
 
 
 def _original_header(original: bytes) -> bytes:

@@ -70,9 +70,9 @@ def test_structure() -> None:
     assert original.get_content_type() == "text/rfc822-headers"
     message, first, second = (part for part in status.get_payload() if isinstance(part, Message))
     assert message["Reporting-MTA"] == "dns; relay.example"
-    assert message["Original-Envelope-Id"] == "E+2D1"
+    assert message["Original-Envelope-Id"] == "E-1"
     assert (first["Final-Recipient"], first["Action"], first["Status"]) == ("rfc822; x@y.example", "failed", "5.1.1")
-    assert first["Original-Recipient"] == "rfc822;old+2Bx@y.example"
+    assert first["Original-Recipient"] == "rfc822;old+x@y.example"
     assert first["Diagnostic-Code"] == "smtp; 550 5.1.1 no such user"
     assert first["Remote-MTA"] == "dns; mx.y.example"
     assert (second["Action"], second["Status"]) == ("failed", "5.4.7")
@@ -171,6 +171,38 @@ def test_the_whole_mail_is_returned_on_request() -> None:
         assert (ORIGINAL in report.mail) is whole
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("plain", "plain"),
+        ("a+2Bb+3Dc", "a+b=c"),
+        ("a+20b", "a b"),
+        ("+0D+0AStatus:+202.0.0", "??Status: 2.0.0"),
+        ("+00+7F+FF", "???"),
+        ("2+2", "2+2"),
+        ("+", "+"),
+    ],
+)
+def test_what_the_client_wrote_in_xtext(written: str, meant: str) -> None:
+    """ENVID and ORCPT come back as they were meant (RFC 3461 §6.3), and nothing in them ends a line."""
+    recipient = Recipient(number=1, address="x@y.example", orcpt=f"rfc822;{written}")
+    _, status, _ = parts(made(FAILED[:1], envid=written, recipients=(recipient,)))
+    message, first = (part for part in status.get_payload() if isinstance(part, Message))
+    assert message["Original-Envelope-Id"] == meant.strip()
+    assert first["Original-Recipient"] == f"rfc822;{meant}"
+    assert first.keys().count("Status") == 1
+
+
+@pytest.mark.parametrize("subject", ["hi", "gr\u00fc\u00dfe"])
+def test_eight_bit_content_is_declared(subject: str) -> None:
+    """The report and each part say whether octets above 127 follow (RFC 2045 §6.4), and the envelope says the same."""
+    report = made(subject=subject)
+    message = email.message_from_bytes(report.mail)
+    encoding = "7bit" if subject.isascii() else "8bit"
+    assert message["Content-Transfer-Encoding"] == parts(report)[0]["Content-Transfer-Encoding"] == encoding
+    assert report.envelope.eight_bit is not subject.isascii()
+
+
 @given(
     text=st.text(max_size=300), address=st.text(min_size=1, max_size=60), subject=st.text(max_size=300),
     message_id=st.text(max_size=80),
@@ -188,5 +220,5 @@ def test_nothing_breaks_out(text: str, address: str, subject: str, message_id: s
     head = email.message_from_bytes(report.mail)
     assert set(head.keys()) <= {
         "From", "To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted", "MIME-Version",
-        "Content-Type",
+        "Content-Type", "Content-Transfer-Encoding",
     }  # fmt: skip
