@@ -214,18 +214,19 @@ class Carrier:
         envelope, started = message.carriage.envelope, clock.now()
         configuration = self._gates.configuration(envelope.configuration)
         at_most_once = configuration is not None and configuration.at_most_once
+        # A worker that died may have come past the final dot with this very attempt.
+        doubtful = await self._intents.doubtful(envelope, state.attempt + 1, message.held.received_at)
         untouched = state
         broken_off = once.broken_off(state) if at_most_once else {}
         if at_most_once and len(broken_off) < len(state.open):
             state = await self._begun(message, state)
-        # A worker that died may have come past the final dot with this very attempt.
-        doubtful = await self._intents.doubtful(envelope, state.attempt + 1, message.held.received_at)
         try:
             attempted = await self._attempts.make(message, untouched, broken_off)
-        except asyncio.CancelledError:  # only what has not come to the final dot is cancelled
-            self._forget(envelope, doubtful)
-            if at_most_once:
-                await self._call_off(envelope, untouched, state.sequence)
+        except (asyncio.CancelledError, Exception):  # cancelled is only what has not come to the final dot
+            if not message.dots:
+                self._forget(envelope, doubtful)
+                if at_most_once:
+                    await self._call_off(envelope, untouched, state.sequence)
             raise
         if attempted is None:
             self._forget(envelope, doubtful)

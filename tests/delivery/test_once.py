@@ -1,12 +1,18 @@
 """At most once, over the bus and against an exchanger that loses its reply; outgoing addresses and their names."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
+import pytest
 
+from services.delivery import carrier
+from services.delivery.attempts import Attempts
 from services.delivery.commit import Commits
 from services.delivery.core import once, record, step
+from services.delivery.intents import Intents
 from shared.contract.envelope import Carriage
+from shared.contract.errors import BusUnavailable
 from shared.contract.events import MessageAttempted
 from shared.contract.records import Configuration
 from tests.delivery.house import delivering
@@ -82,6 +88,31 @@ async def test_a_drained_worker_calls_off(world: World) -> None:
         await world.exchanger.until(lambda: bool(world.exchanger.uses(b"DATA")))
     async with delivering(world.server, world.settings()):
         event = await world.watcher.until(envelope, "bounced", "delivered")
+    assert event.status == "delivered"
+    assert len(world.exchanger.received) == 1
+
+
+@pytest.mark.parametrize(("where", "owner"), [("doubtful", Intents), ("make", Attempts)])
+async def test_a_fault_before_the_attempt_gives_nothing_up(
+    where: str, owner: type, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the bus goes away around the announcement, before anything is sent, the message is tried again."""
+    await configure(world, at_most_once=True)
+    monkeypatch.setattr(carrier, "AWAY_SECONDS", 0.2)
+    real, failed = getattr(owner, where), False
+
+    async def failing(*arguments: Any, **more: Any) -> Any:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise BusUnavailable("for a moment")
+        return await real(*arguments, **more)
+
+    monkeypatch.setattr(owner, where, failing)
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test")
+        event = await world.watcher.until(envelope, "bounced", "delivered")
+    assert failed
     assert event.status == "delivered"
     assert len(world.exchanger.received) == 1
 
