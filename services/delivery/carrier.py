@@ -7,7 +7,7 @@ record of what was done is durable. A crash at any point repeats or resumes the 
 import asyncio
 import logging
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import msgspec
@@ -84,14 +84,14 @@ class Carrier:
         except StatusUnreadable as fault:
             self._metrics.alarms.labels("status-unreadable").inc()
             log.error("not touched: %s", fault, extra={"queue_id": queue_id})
-            await message.held.give_back(UNREADABLE_SECONDS)
+            await self._put_aside(message, clock.now() + timedelta(seconds=UNREADABLE_SECONDS))
         except (BusUnavailable, StoreFull) as fault:
             log.warning("the bus is away or full, the message will come back: %s", fault, extra={"queue_id": queue_id})
             await message.held.give_back(AWAY_SECONDS)
         except Exception:
             self._metrics.alarms.labels("fault").inc()
             log.exception("a fault of ours, the message will come back", extra={"queue_id": queue_id})
-            await held.give_back(UNREADABLE_SECONDS)
+            await self._put_aside(message, clock.now() + timedelta(seconds=UNREADABLE_SECONDS))
         finally:
             self._active.discard(queue_id)
 
@@ -102,16 +102,21 @@ class Carrier:
         except Undecodable as fault:
             await self._quarantine(held, str(fault))
             return
-        envelope, now = message.carriage.envelope, clock.now()
-        until = retry.parked_until(envelope.received_at, now, random.random())  # noqa: S311 - spreads load
+        chance = random.random()  # noqa: S311 - spreads load
+        until = retry.parked_until(message.carriage.envelope.received_at, clock.now(), chance)
+        if await self._put_aside(message, until):
+            self._metrics.moves.labels("parked").inc()
+
+    async def _put_aside(self, message: Message, until: datetime) -> bool:
+        """Let a message wait outside its consumer, which hands out only so many at a time; False if it could not."""
         progress = msgspec.structs.replace(message.carriage.progress, due_at=until)
         try:
-            await self._commits.put_later(message.place, envelope, progress, message.mail, until)
+            await self._commits.put_later(message.place, message.carriage.envelope, progress, message.mail, until)
         except (BusUnavailable, StoreFull):
             await message.held.give_back(AWAY_SECONDS)
-            return
-        self._metrics.moves.labels("parked").inc()
-        await held.ack()
+            return False
+        await message.held.ack()
+        return True
 
     async def _steps(self, message: Message) -> None:
         for _ in range(ROUNDS):

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import msgspec
+import pytest
 
+from services.delivery.carrier import Carrier
 from services.delivery.core import step
 from shared.contract import subjects
 from shared.contract.envelope import Carriage, Diagnosis, Envelope, Progress, RecipientState, pack
@@ -208,3 +210,29 @@ async def test_stored_again_under_the_same_queue_id(world: World) -> None:
     assert sorted(m.recipients for m in world.exchanger.received) == [["a@rcpt.test"], ["b@rcpt.test"]]
     assert [event.status for event in await world.watcher.history(done)] == ["delivered"]
     assert [event.status for event in await world.watcher.history(waiting)] == ["deferred", "delivered"]
+
+
+@pytest.mark.parametrize("why", ["a record of a later version", "a fault of ours"])
+async def test_what_cannot_be_carried_now_waits_outside_the_consumer(
+    why: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message nothing can be done to for minutes must not fill up the pending set that fresh mail needs."""
+    envelope = await world.tenant.accept("a@rcpt.test")
+    place = world.tenant.place(envelope)
+    if why == "a record of a later version":
+        subject = subjects.status(envelope.instance, envelope.configuration, envelope.queue_id)
+        await world.watcher.bus.store(subject, b'{"type": "message.teleported.v9"}', stream="STATUS")
+    else:
+
+        async def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Carrier, "_attempt", broken)
+    async with delivering(world.server, world.settings()):
+        async with asyncio.timeout(30):
+            while place.later not in await world.watcher.queued():
+                await asyncio.sleep(0.02)
+            while place.ready in await world.watcher.queued():
+                await asyncio.sleep(0.02)
+    assert world.exchanger.connections == 0
+    assert await world.watcher.queued() == [place.later]
