@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from services.delivery import own_address
 from services.delivery.core import outcome, reach, route
 from services.delivery.core.outcome import Outcome
 from services.delivery.core.route import Door
@@ -183,6 +184,10 @@ class Dispatch:
             if found.problem is not None:
                 problems.append(found.problem)
             for door in found.doors:
+                if own_address.is_own(door.address, self._allowed):
+                    said = f"{host} leads to {door.address}, which is one of our own addresses"
+                    problems.append(outcome.refused("5.4.4", said, "route", "routing", host=host))
+                    continue
                 yield msgspec.structs.replace(door, demand=path.demand)
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import httpx
 
+from services.delivery import own_address
 from services.delivery.core import reach, route, sts
 from services.delivery.core.sts import Demand
 from services.delivery.exchangers import Exchangers
@@ -111,6 +112,9 @@ class Policies:
                     return Fault(doors.problem.diagnosis.text)
                 problem = Fault(f"{host} has no address")
                 for door in doors.doors:
+                    if own_address.is_own(door.address, self._allowed):
+                        problem = Fault(f"{host} leads to one of our own addresses")
+                        continue
                     answer = await self._got(host, door.address)
                     if isinstance(answer, bytes):
                         return sts.terms(answer)

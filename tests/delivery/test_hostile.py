@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from services.delivery import own_address
+from services.delivery.core import reach
 from services.delivery.core.outcome import Bounced, Deferred, Delivered
+from services.delivery.core.sts import OPPORTUNISTIC
+from services.delivery.exchangers import Exchangers
+from services.delivery.policies import Policies
 from tests.delivery.exchanger import Exchanger
+from tests.delivery.test_cases import tap
 from tests.delivery.test_courier import field, only, server_context
+from tests.delivery.world import World
 
 
 @pytest.mark.parametrize("size", ["SIZE " + "9" * 5000, "SIZE \u00b2", "SIZE -1", "SIZE", "SIZE 0", "SIZE x"])
@@ -46,3 +53,34 @@ async def test_a_server_that_demands_tls(reply: bytes, tmp_path: Path) -> None:
     sound.script["MAIL"] = [(reply,)]
     async with field(tmp_path, sound) as made:
         assert isinstance(only(await made.send("x@rcpt.test")), Bounced)
+
+
+async def test_our_own_addresses_are_never_contacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of this machine is refused though it is public and no setting names it; one that is opened is not."""
+    assert own_address.is_local("127.0.0.1")
+    assert own_address.is_local("::1")
+    assert not own_address.is_local("192.0.2.1")
+    assert not own_address.is_own("127.0.0.1", reach.networks(["127.0.0.0/8"]))
+    monkeypatch.setattr(own_address, "is_local", lambda address: address in ("9.9.9.9", "127.0.0.1"))
+    exchanger = Exchanger()
+    async with field(tmp_path, exchanger) as made:
+        made.dns.set("mx.rcpt.test", "A", "9.9.9.9")
+        with tap() as heard:
+            result = only(await made.send("x@rcpt.test"))
+        assert isinstance(result, Bounced)
+        assert (result.diagnosis.enhanced, "our own" in result.diagnosis.text, heard) == ("5.4.4", True, [])
+        made.dns.set("rcpt.test", "MX", "10 mx.rcpt.test.", "20 second.rcpt.test.")
+        made.dns.set("second.rcpt.test", "A", "127.0.0.1")
+        assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+
+
+async def test_our_own_addresses_serve_no_policy(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a policy fetched from ourselves."""
+    world.dns.set("mta-sts.rcpt.test", "A", "9.9.9.9")
+    world.dns.set("_mta-sts.rcpt.test", "TXT", "v=STSv1; id=1;")
+    monkeypatch.setattr(own_address, "is_local", lambda address: address == "9.9.9.9")
+    settings = world.settings()
+    policies = Policies(settings, world.watcher.bus, Exchangers(settings))
+    with tap() as heard:
+        assert await policies.of("rcpt.test") == OPPORTUNISTIC
+    assert heard == []

@@ -11,12 +11,13 @@ IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
+"""The second is for local use: only its translator knows which of its bits are the IPv4 address."""
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 _NEVER = tuple(
     ip_network(text)
     for text in (
         "0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "240.0.0.0/4",
-        "::/96", "fec0::/10", "2001::/32", "100::/64",
+        "::/96", "fec0::/10", "2001::/32", "100::/64", "3fff::/20",
     )
 )  # fmt: skip
 """Special networks (RFC 6890 and successors) that `ipaddress` does not call private in every version of Python."""
@@ -32,7 +33,7 @@ def plain(address: IpAddress) -> IpAddress:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
-        if any(address in network for network in _NAT64):
+        if address in _NAT64[0]:
             return IPv4Address(int(address) & 0xFFFFFFFF)
         if address in _SIX_TO_FOUR and address.sixtofour is not None:
             return address.sixtofour

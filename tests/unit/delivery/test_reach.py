@@ -14,7 +14,7 @@ NEVER = [
     "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1",
     "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1", "2001:db8::1",
     "2002:7f00:1::", "2002:a00:1::1", "2001::1", "100::1", "192.88.99.1", "fec0::1", "localhost", "", "8.8.8.8.8",
-    "8.8",
+    "8.8", "3fff::1", "5f00::1",
 ]  # fmt: skip
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.63.255.255", "100.128.0.1", "2606:4700::1111",
           "2a00:1450:4001::1a", "::ffff:8.8.8.8"]  # fmt: skip
@@ -40,6 +40,16 @@ def test_allowed_networks_open_only_themselves() -> None:
     assert reach.refusal("fd00::9", allowed) == ""
     assert reach.refusal("10.0.0.1", allowed) != ""
     assert reach.refusal("::1", allowed) != ""
+
+
+def test_a_translator_leads_past_nothing() -> None:
+    """Where a local translator finds the IPv4 address is its own affair: what looks allowed opens nothing."""
+    allowed = reach.networks(["10.0.0.0/8", "192.168.0.0/16"])
+    assert reach.refusal("64:ff9b:1:7f00:0:100:a00:1", allowed) != ""
+    assert reach.refusal("64:ff9b:1::a00:1", allowed) != ""
+    assert reach.refusal("64:ff9b:1::a00:1", reach.networks(["64:ff9b:1::/48"])) == ""
+    assert reach.refusal("64:ff9b::a00:1", allowed) == ""
+    assert reach.refusal("64:ff9b::7f00:1", allowed) != ""
 
 
 def test_our_own_is_stronger_than_allowed() -> None:
