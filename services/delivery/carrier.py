@@ -14,7 +14,7 @@ import msgspec
 
 from services.delivery.attempts import Attempts
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import once, outcome, record, reporting, retry, staging, step
+from services.delivery.core import once, record, reporting, retry, staging, step
 from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Deferred
 from services.delivery.dispatch import Attempted
@@ -316,7 +316,7 @@ class Carrier:
         """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""
         envelope = message.carriage.envelope
         for recipient in reporting.failed(before, event) if staging.tries_real_mailboxes(envelope.staging) else ():
-            if recipient.status == "bounced" and recipient.last is not None and outcome.mailbox_gone(recipient.last):
+            if recipient.last is not None and reporting.mailbox_gone(recipient, event.recipients):
                 reason = f"{recipient.last.code} {recipient.last.enhanced} {recipient.last.text}".strip()
                 at = recipient.at or event.at
                 await self._suppressions.add(envelope.configuration, recipient.address, reason, envelope.queue_id, at)

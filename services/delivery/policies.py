@@ -29,6 +29,8 @@ log = logging.getLogger("delivery")
 BODY_LIMIT = 65_536  # RFC 8461 §3.3: 64 KiB
 PATH = "/.well-known/mta-sts.txt"
 FAILURES_KEPT = 10_000
+SHORTEST_SECONDS = 10
+"""A policy that ends sooner is not fetched again before that."""
 
 
 class Policies:
@@ -83,6 +85,9 @@ class Policies:
                     # RFC 8461 §3.3: a fetch that failed is not repeated at once.
                     self._failed[domain, record] = now + self._retry_seconds
                     return
+                if found.max_age_seconds < SHORTEST_SECONDS:
+                    self._forgive()
+                    self._failed[domain, record] = now + SHORTEST_SECONDS
                 await self._keep(sts.policy(domain, record, found, clock.now()))
         finally:
             if not lock.locked():

@@ -280,3 +280,12 @@ async def test_refresh_and_expiry(world: World, host: PolicyHost) -> None:
         async with asyncio.timeout(20):
             while (await made.of("rcpt.test")).policy:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_policy_that_ends_at_once_is_not_fetched_for_each_message(world: World, host: PolicyHost) -> None:
+    """A policy with a lifetime of nothing is none, and its host is not asked again a moment later."""
+    host.body = policy(max_age=0)
+    async with policies(world, host) as made:
+        for _ in range(5):
+            assert not (await made.of("rcpt.test")).policy
+    assert host.connections == 1

@@ -136,6 +136,22 @@ async def test_other_failures_do_not_suppress(world: World, reply: bytes) -> Non
         assert event.status == "delivered"
 
 
+@pytest.mark.parametrize("verb", ["DATA", "FINAL"])
+async def test_a_refusal_of_all_together_suppresses_nobody(verb: str, world: World) -> None:
+    """What is said of a whole transaction names no mailbox, unless there was only one."""
+    world.exchanger.script[verb] = [(b"550 5.1.1 no such user\r\n",)]
+    async with delivering(world.server, world.settings()):
+        several = await world.tenant.accept("a@rcpt.test", "b@rcpt.test", sender="")
+        await world.watcher.until(several, "bounced")
+        one = await world.tenant.accept("c@rcpt.test", sender="")
+        await world.watcher.until(one, "bounced")
+        await world.watcher.until_empty()
+        world.exchanger.script.clear()
+        again = await world.tenant.accept("a@rcpt.test", "c@rcpt.test", sender="")
+        event = await world.watcher.until(again, "delivered", "bounced", "suppressed")
+    assert [recipient.status for recipient in event.recipients] == ["delivered", "suppressed"]
+
+
 async def test_expires_with_a_report(world: World) -> None:
     """A message whose lifetime ends is expired and reported once; a report that fails is not reported again."""
     world.dns.set("acme.example", "MX", "10 mx.rcpt.test.")

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from services.delivery.core import outcome
 from shared.contract.envelope import FINAL, Envelope, Recipient, RecipientState
 from shared.contract.events import AnyStatus, MessageAttempted
 
@@ -14,6 +15,16 @@ def failed(before: tuple[RecipientState, ...], after: AnyStatus) -> tuple[Recipi
         for r in after.recipients
         if r.status in ("bounced", "expired") and was.get(r.number) not in FINAL and r.at == after.at
     )
+
+
+def mailbox_gone(state: RecipientState, beside: tuple[RecipientState, ...]) -> bool:
+    """Return whether a recipient was refused because its mailbox does not exist.
+
+    `beside`: all recipients of the message; what a server said of several at once, after RCPT, names none of them.
+    """
+    if state.status != "bounced" or state.last is None or not outcome.mailbox_gone(state.last):
+        return False
+    return state.last.phase == "rcpt" or sum(r.last == state.last and r.at == state.at for r in beside) == 1
 
 
 def delayed(
