@@ -307,9 +307,11 @@ class Carrier:
         """Return when the open recipients are tried again, None if there are none."""
         if all(r.status in FINAL for r in recipients):
             return None
-        hint = max((o.wait_seconds for o in attempted.outcomes.values() if isinstance(o, Deferred)), default=0)
+        deferred = [o for o in attempted.outcomes.values() if isinstance(o, Deferred)]
+        hint = max((o.wait_seconds for o in deferred), default=0)
+        greylisted = any(o.greylisted for o in deferred)
         chance = random.random()  # noqa: S311 - spreads load, guards nothing
-        next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint)
+        next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint, greylisted=greylisted)
         return min(next_at, expires_at) if expires_at > now else next_at  # later only for one that came late
 
     async def _consequences(self, message: Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:

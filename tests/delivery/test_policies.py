@@ -125,6 +125,17 @@ async def test_enforced_and_not_met(breach: str, world: World, host: PolicyHost,
     await sent(world, host, "delivered")
 
 
+async def test_enforced_to_the_end(world: World, host: PolicyHost, authority: Authority) -> None:
+    """A policy that is not met to the end of a message's life ends it: never in clear, and the reason is kept."""
+    limits = {"retry_waits_seconds": (0.3,), "lifetime_seconds": 2.0}
+    event = await sent(world, host, "expired", "delivered", **limits)
+    (recipient,) = event.recipients
+    assert recipient.last is not None
+    assert (recipient.status, recipient.last.enhanced) == ("expired", "4.7.5")
+    assert recipient.attempts >= 1
+    assert world.exchanger.uses(b"MAIL") == []
+
+
 async def test_an_exchanger_the_policy_does_not_name(world: World, host: PolicyHost, authority: Authority) -> None:
     """It is not even connected to; the next one that is named gets the message."""
     world.exchanger.tls = authority.context("mx.rcpt.test", "mx2.rcpt.test")

@@ -1,6 +1,7 @@
 """Delivery end to end: a real nats-server, real DNS packets, a scripted exchanger."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dkim
@@ -14,6 +15,7 @@ from shared.contract.requests import SUPPRESSION_REMOVE, RemoveSuppression, Supp
 from shared.contract.siblings import Withdrawal
 from shared.runtime import clock
 from tests.delivery.house import Tenant, delivering, dkim_answer
+from tests.delivery.test_once import configure
 from tests.delivery.world import World
 
 judge: Any = dkim
@@ -150,6 +152,36 @@ async def test_a_refusal_of_all_together_suppresses_nobody(verb: str, world: Wor
         again = await world.tenant.accept("a@rcpt.test", "c@rcpt.test", sender="")
         event = await world.watcher.until(again, "delivered", "bounced", "suppressed")
     assert [recipient.status for recipient in event.recipients] == ["delivered", "suppressed"]
+
+
+@pytest.mark.parametrize(("said", "least"), [(b"4.2.0 Greylisted", 60), (b"4.3.0 not now", 0)])
+async def test_greylisting_is_waited_for(
+    said: bytes, least: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chance may call an attempt early, but not where the server greylists."""
+    monkeypatch.setattr("services.delivery.carrier.random.random", lambda: 0.0)
+    world.exchanger.script["RCPT"] = [(b"450 " + said + b"\r\n",)]
+    async with delivering(world.server, world.settings(retry_waits_seconds=(60.0,), retry_jitter=1.0)):
+        envelope = await world.tenant.accept("x@rcpt.test")
+        event = await world.watcher.until(envelope, "deferred")
+    assert isinstance(event, MessageAttempted)
+    assert event.next_attempt_at is not None
+    assert (event.next_attempt_at - event.at).total_seconds() == pytest.approx(least, abs=1e-3)
+
+
+@pytest.mark.parametrize("whose", ["the message's own", "the configuration's"])
+async def test_shorter_lifetimes(whose: str, world: World) -> None:
+    """A message or a configuration may ask for less than the lifetime of all."""
+    world.exchanger.script["RCPT"] = [(b"451 4.3.0 not now\r\n",)]
+    own = whose == "the message's own"
+    if not own:
+        await configure(world, lifetime_seconds=2)
+    expires_at = datetime.now(UTC) + timedelta(seconds=2) if own else None
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="", expires_at=expires_at)
+        event = await world.watcher.until(envelope, "expired")
+        await world.watcher.until_empty()
+    assert event.at >= (expires_at or envelope.received_at + timedelta(seconds=2))
 
 
 async def test_expires_with_a_report(world: World) -> None:

@@ -32,6 +32,7 @@ _REPUTATION = re.compile(
     r"|rate\s*limit|throttl|spam\s+source",
     re.I,
 )
+_GREYLISTED = re.compile(r"gr[ea]y[\s_-]*list|postgrey", re.I)
 _CONTENT = re.compile(r"\bspam\b|virus|malware|content\s+rejected|message\s+content", re.I)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 TEXT_LIMIT = 500
@@ -56,6 +57,8 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True):
     """The final dot was sent and no reply was read: the server may have taken the message."""
     wait_seconds: int = 0
     """A wait the server asked for; 0: none."""
+    greylisted: bool = False
+    """The server turns away whom it does not know yet, and takes the message from whoever has waited."""
     elsewhere: bool = False
     """The session failed before this recipient was decided: another exchanger may do better now."""
 
@@ -112,6 +115,7 @@ def from_reply(
             diagnosis=_diagnosis(code, status, rest, phase, host, address),
             kind=kind_of(status, rest),
             wait_seconds=wait_hint(rest),
+            greylisted=_GREYLISTED.search(rest) is not None,
             elsewhere=code == 421 or phase in ("connect", "greeting", "ehlo", "starttls"),
         )
     # RFC 5321 §4.2: a reply outside what the command allows is a protocol error, and nothing is known for sure.

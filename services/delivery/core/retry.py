@@ -21,14 +21,17 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a wait that chance may add or take, 0 to 1: spreads what failed together."""
 
 
-def next_attempt(attempt: int, schedule: Schedule, now: datetime, chance: float, hint_seconds: int = 0) -> datetime:
+def next_attempt(
+    attempt: int, schedule: Schedule, now: datetime, chance: float, hint_seconds: int = 0, *, greylisted: bool = False
+) -> datetime:
     """Return when to make the attempt after number `attempt` (counted from 1).
 
     `chance` is uniform in [0, 1). A server's hint is a floor under the wait, never a way to be called back sooner.
+    `greylisted`: whoever comes back too early waits all the longer, so chance only adds to the wait.
     """
     position = min(max(attempt, 1), len(schedule.waits_seconds)) - 1
     wait = schedule.waits_seconds[position]
-    wait *= 1 + schedule.jitter * (2 * chance - 1)
+    wait *= 1 + schedule.jitter * (chance if greylisted else 2 * chance - 1)
     return now + timedelta(seconds=max(wait, hint_seconds, 0))
 
 

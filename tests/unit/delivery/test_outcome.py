@@ -105,3 +105,21 @@ def test_any_reply(code: int, text: str, phase: Phase) -> None:
     assert result.diagnosis.enhanced[0] == {Delivered: "2", Deferred: "4", Bounced: "5"}[type(result)]
     assert isinstance(result, Bounced) <= (500 <= code <= 599)
     assert isinstance(result, Delivered) <= (phase == "final" and 250 <= code <= 259)
+
+
+@pytest.mark.parametrize(
+    ("text", "greylisted"),
+    [
+        ("4.2.0 <x@y.example>: Recipient address rejected: Greylisted, see http://postgrey.example/", True),
+        ("4.7.1 Graylisting in action, please come back in 00:04:59", True),
+        ("4.7.1 you are grey-listed", True),
+        ("4.7.1 greylisted by policy", True),
+        ("4.7.1 try again later", False),
+        ("4.2.2 mailbox full", False),
+    ],
+)
+def test_greylisting_is_recognised(text: str, greylisted: bool) -> None:
+    """By its name, which it nearly always says."""
+    result = from_reply(451, text, "rcpt")
+    assert isinstance(result, Deferred)
+    assert result.greylisted is greylisted

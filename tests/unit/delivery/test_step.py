@@ -225,6 +225,17 @@ def standing(state: StandingState) -> Standing:
     return Standing(configuration="c", instance="i", domain="d.example", state=state, reason="r", since=NOW)
 
 
+def test_greylisting_is_not_met_too_early() -> None:
+    """Chance never takes from the wait of a greylisted message; its hint is a floor as ever."""
+    schedule = Schedule(waits_seconds=(300, 600), jitter=0.2)
+    waits = [next_attempt(1, schedule, NOW, chance, greylisted=True) - NOW for chance in (0.0, 0.5, 0.999)]
+    assert waits[0] == timedelta(seconds=300)
+    assert waits == sorted(waits)
+    assert waits[-1] <= timedelta(seconds=360)
+    assert next_attempt(1, schedule, NOW, 0.0) - NOW == timedelta(seconds=240)
+    assert next_attempt(1, schedule, NOW, 0.0, 900, greylisted=True) - NOW == timedelta(seconds=900)
+
+
 def test_gate() -> None:
     """Mail goes only with a configuration, an approval, no operator's suspension and a good standing."""
     suspension = Suspension(configuration="c", reason="abuse", by="op", at=NOW)
