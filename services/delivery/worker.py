@@ -139,6 +139,9 @@ class Worker:
         self._in_hand: set[Held] = set()
         self._carrying: dict[Held, asyncio.Task[None]] = {}
         self._bytes = 0
+        self._asked = 0
+        """Octets that pulls under way may bring."""
+        self._alone = asyncio.Lock()
         self._busy = 0
         self._tenants: Counter[str] = Counter()
         self._turn = 0
@@ -198,21 +201,49 @@ class Worker:
     async def _pull(self, lane: str, slot: int, consumer: PullConsumer) -> None:
         queue = self._queues[lane, slot]
         while not self._draining:
-            if len(queue) >= self._settings.pull_batch or self._bytes >= self._settings.buffer_bytes:
+            if len(queue) >= self._settings.pull_batch or self._room() <= 0:
                 await self._park_blocked(lane, slot)
                 await self._wait(1.0)
                 continue
             asked_at = self.now()
-            pulled = await consumer.fetch(self._settings.pull_batch, self._settings.pull_bytes, POLL_SECONDS)
-            new = [Held(self, taken, asked_at) for taken in pulled]
+            new = await self._pulled(consumer)
+            if not new and not self._draining:
+                new = self._taken_in(await consumer.next(POLL_SECONDS), asked_at)
             if new and self.now() - asked_at > FRESH_SECONDS:
                 await self._extend(new)  # it is not known when, within a long poll, the server handed them out
-            for held in new:
-                self._in_hand.add(held)
-                self._bytes += len(held.payload)
-                queue.append(held)
+            queue.extend(new)
             self._changed.set()
         await self._return_queued()  # a pull that was under way when the drain began
+
+    def _room(self) -> int:
+        """Return how many octets may still be pulled, if every pull that is under way brings all it may."""
+        return self._settings.buffer_bytes - self._bytes - self._asked
+
+    async def _pulled(self, consumer: PullConsumer) -> list[Held]:
+        """Pull what is there. After an outage every consumer has mail, and all of them together must keep to the limit.
+
+        A message larger than a pull is taken alone, one at a time in the process.
+        """
+        settings, asked_at = self._settings, self.now()
+        self._asked += settings.pull_bytes
+        try:
+            new = self._taken_in(await consumer.fetch(settings.pull_batch, settings.pull_bytes, 0), asked_at)
+        finally:
+            self._asked -= settings.pull_bytes
+            self._changed.set()
+        while not new and consumer.too_large and not self._draining:
+            async with self._alone:
+                if self._room() > 0:
+                    asked_at = self.now()
+                    return self._taken_in(await consumer.next(0), asked_at)
+            await self._wait(1.0)
+        return new
+
+    def _taken_in(self, pulled: list[Taken], asked_at: float) -> list[Held]:
+        new = [Held(self, taken, asked_at) for taken in pulled]
+        self._in_hand.update(new)
+        self._bytes += sum(len(held.payload) for held in new)
+        return new
 
     async def _park_blocked(self, lane: str, slot: int) -> None:
         """Clear a queue in which for a while every message was of a tenant without a free place.

@@ -55,6 +55,8 @@ class PullConsumer:
         self._bus = bus
         self._name = f"{stream}.{consumer}"
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}"
+        self.too_large = False
+        """The last pull brought nothing because the first message is larger than its limit: `next` brings that one."""
 
     async def floor(self) -> int:
         """Return the sequence up to which everything was acked, as the server remembers it.
@@ -73,14 +75,19 @@ class PullConsumer:
         away (then the wait ends early, so that the caller asks again).
         """
         taken = await self._pull({"batch": batch, "max_bytes": max_bytes, "no_wait": True}, batch, 5)
-        if taken or wait_seconds <= 0:
-            return taken
+        return taken if taken or wait_seconds <= 0 else await self.next(wait_seconds)
+
+    async def next(self, wait_seconds: float) -> list[Taken]:
+        """Return the next message, whatever its size; wait for it, or 0: only if it is there."""
+        if wait_seconds <= 0:
+            return await self._pull({"batch": 1, "no_wait": True}, 1, 5)
         return await self._pull({"batch": 1, "expires": int(wait_seconds * 1e9)}, 1, wait_seconds + 2)
 
     async def _pull(self, request: dict[str, Any], batch: int, patience_seconds: float) -> list[Taken]:
         if not self._bus.connected:
             await _first(self._bus.moved, patience_seconds)
             return []
+        self.too_large = False
         inbox = self._bus.nc.new_inbox()
         queue: asyncio.Queue[Msg | None] = asyncio.Queue()
         taken: list[Taken] = []
@@ -99,6 +106,7 @@ class PullConsumer:
             while len(taken) < batch:
                 message = await self._next(queue, deadline)
                 if message is None or (message.headers or {}).get("Status"):
+                    self.too_large = not taken and message is not None and _exceeds_bytes(message)
                     break  # 404 none there, 408 expired, 409 limit reached or consumer gone; or a reconnect
                 taken.append(Taken(message))
                 if self._bus.epoch != epoch:
@@ -128,6 +136,11 @@ class PullConsumer:
         finally:
             getter.cancel()
             mover.cancel()
+
+
+def _exceeds_bytes(message: Msg) -> bool:
+    headers = message.headers or {}
+    return headers.get("Status") == "409" and "MaxBytes" in headers.get("Description", "")
 
 
 async def _first(wait: Callable[[], Awaitable[None]], seconds: float) -> None:

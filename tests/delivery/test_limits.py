@@ -20,6 +20,7 @@ from services.delivery.worker import Held, Worker
 from shared.contract.catalog import CONSUMERS
 from shared.contract.envelope import Carriage, Progress, pack
 from shared.contract.errors import SettingsFault
+from shared.contract.subjects import shard_of
 from shared.runtime.settings import load
 from tests.delivery.exchanger import Exchanger
 from tests.delivery.test_courier import field, only
@@ -139,10 +140,13 @@ class Patient:
 
     def __init__(self) -> None:
         self.kept: dict[Held, asyncio.Event] = {}
+        self.most = 0
+        """Octets kept at a time, at most."""
 
     async def carry(self, held: Held) -> None:
         """Keep a message until it is let go."""
         self.kept[held] = asyncio.Event()
+        self.most = max(self.most, sum(len(each.payload) for each in self.kept))
         await self.kept[held].wait()
         await held.ack()
 
@@ -197,6 +201,23 @@ async def store(world: World, count: int, text: bytes = b"hello\r\n") -> tuple[s
                 return "MAIL_0", f"{place.lane}-{place.slot}"
 
 
+async def store_everywhere(world: World, line: bytes, size: int) -> int:
+    """Store messages in every shard and slot; return how many."""
+    assert world.tenant.ingress is not None
+    mail, wanted = world.tenant.mail(line * (size // len(line))), {(s, n) for s in range(2) for n in range(2)}
+    stored = 0
+    for shard, slot in wanted:
+        for _ in range(3):
+            envelope = world.tenant.envelope(mail, "a@rcpt.test")
+            while shard_of(envelope.queue_id, 2) != shard:
+                envelope = world.tenant.envelope(mail, "a@rcpt.test")
+            place = world.tenant.place(envelope)._replace(slot=slot)
+            payload = pack(Carriage(envelope=envelope), mail)
+            await world.tenant.ingress.store(place.ready, payload, stream=f"MAIL_{shard}", expected_last=0)
+            stored += 1
+    return stored
+
+
 BIG = 1 << 20
 PULLS: dict[str, tuple[int, int, int, list[int]]] = {
     # octets in hand, messages and octets at once: how many of 12 messages of 10,000 octets come each time
@@ -222,6 +243,20 @@ async def test_what_is_pulled(case: str, world: World) -> None:
             assert len(patient.kept) == count
             patient.let_go()
         await world.watcher.until_empty()
+
+
+@pytest.mark.parametrize("size", [400_000, 1_200_000])
+async def test_what_is_in_hand_of_all_consumers(size: int, world: World) -> None:
+    """After an outage all consumers have mail: together they still bring little more than may be in hand."""
+    count = await store_everywhere(world, b"x" * 998 + b"\r\n", size)
+    done = 0
+    async with working(world, buffer_bytes=1_000_000, pull_bytes=1_000_000) as (_, patient):
+        while done < count:
+            await patient.until(1)
+            done += len(patient.kept)
+            patient.let_go()
+        await world.watcher.until_empty()
+    assert patient.most <= 1_000_000 + 2 * size
 
 
 @pytest.mark.parametrize(("limit", "certain"), [(3.0, False), (22.0, True)])
