@@ -24,6 +24,7 @@ log = logging.getLogger("delivery")
 EXTEND_SECONDS = 10.0
 """Interval at which holds are extended; the consumers' ack wait is three times that."""
 POLL_SECONDS = 20.0
+PULLS_AT_ONCE = 8
 FRESH_SECONDS = 1.0
 """A pull that took longer may have got its messages at any time in between."""
 TURN_SECONDS = 0.002
@@ -141,6 +142,7 @@ class Worker:
         self._bytes = 0
         self._asked = 0
         """Octets that pulls under way may bring."""
+        self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
         self._alone = asyncio.Lock()
         self._busy = 0
         self._tenants: Counter[str] = Counter()
@@ -205,14 +207,15 @@ class Worker:
                 await self._park_blocked(lane, slot)
                 await self._wait(1.0)
                 continue
-            asked_at = self.now()
             new = await self._pulled(consumer)
-            if not new and not self._draining:
+            asked_at = self.now()
+            if not new and self._room() > 0 and not self._draining:
                 new = self._taken_in(await consumer.next(POLL_SECONDS), asked_at)
             if new and self.now() - asked_at > FRESH_SECONDS:
                 await self._extend(new)  # it is not known when, within a long poll, the server handed them out
             queue.extend(new)
-            self._changed.set()
+            if new:
+                self._changed.set()
         await self._return_queued()  # a pull that was under way when the drain began
 
     def _room(self) -> int:
@@ -224,13 +227,19 @@ class Worker:
 
         A message larger than a pull is taken alone, one at a time in the process.
         """
-        settings, asked_at = self._settings, self.now()
-        self._asked += settings.pull_bytes
-        try:
-            new = self._taken_in(await consumer.fetch(settings.pull_batch, settings.pull_bytes, 0), asked_at)
-        finally:
-            self._asked -= settings.pull_bytes
-            self._changed.set()
+        settings, new = self._settings, list[Held]()
+        async with self._pulls:
+            if self._room() <= 0:
+                return new
+            asked_at = self.now()
+            self._asked += settings.pull_bytes
+            try:
+                new = self._taken_in(await consumer.fetch(settings.pull_batch, settings.pull_bytes, 0), asked_at)
+            finally:
+                awaited = self._room() <= 0
+                self._asked -= settings.pull_bytes
+                if awaited:
+                    self._changed.set()
         while not new and consumer.too_large and not self._draining:
             async with self._alone:
                 if self._room() > 0:

@@ -84,10 +84,10 @@ class PullConsumer:
         return await self._pull({"batch": 1, "expires": int(wait_seconds * 1e9)}, 1, wait_seconds + 2)
 
     async def _pull(self, request: dict[str, Any], batch: int, patience_seconds: float) -> list[Taken]:
+        self.too_large = False
         if not self._bus.connected:
             await _first(self._bus.moved, patience_seconds)
             return []
-        self.too_large = False
         inbox = self._bus.nc.new_inbox()
         queue: asyncio.Queue[Msg | None] = asyncio.Queue()
         taken: list[Taken] = []
