@@ -34,6 +34,8 @@ PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main
 TOPOLOGY = Topology(mail_bytes=1 << 28)
 STORING = 32
 SLOW_SECONDS = 1.0
+DNS_SECONDS = 60
+"""How long DNS answers hold: short as mail domains go."""
 
 
 async def measure(flood: int, trickle: int, pause_seconds: float) -> dict[str, Any]:
@@ -67,6 +69,7 @@ async def measure(flood: int, trickle: int, pause_seconds: float) -> dict[str, A
 @asynccontextmanager
 async def _bad_destinations(world: World) -> AsyncIterator[None]:
     """Serve `dead.test`, which never greets, and `slow.test`, which thinks about every reply."""
+    world.dns.ttl = DNS_SECONDS
     async with (
         await Exchanger().start("127.0.0.2", world.exchanger.port) as dead,
         await Exchanger().start("127.0.0.3", world.exchanger.port) as slow,

@@ -89,6 +89,9 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     park_after_seconds: Annotated[
         float, Meta(description="how long a queue may be blocked by busy tenants before their mail is put aside", gt=0)
     ] = 2.0
+    park_messages_per_second: Annotated[
+        float, Meta(description="messages put aside per second at most, by one worker", gt=0)
+    ] = 50.0
     domain_concurrency: Annotated[
         int, Meta(description="transactions with one destination at a time, of all workers together", ge=1)
     ] = 20

@@ -147,6 +147,8 @@ class Worker:
         self._busy = 0
         self._tenants: Counter[str] = Counter()
         self._turn = 0
+        self._aside: deque[Held] = deque()
+        """Blocked, to be parked one after the other."""
         self._changed = asyncio.Event()
 
     def now(self) -> float:
@@ -167,6 +169,7 @@ class Worker:
         for lane, slot, consumer in self._sources:
             tasks.create_task(self._pull(lane, slot, consumer), name=f"pull {lane} {slot}")
         tasks.create_task(self._dispatch(tasks), name="dispatch")
+        tasks.create_task(self._park(), name="park")
         tasks.create_task(self._hold(), name="hold")
 
     async def drain(self) -> None:
@@ -204,7 +207,7 @@ class Worker:
         queue = self._queues[lane, slot]
         while not self._draining:
             if len(queue) >= self._settings.pull_batch or self._room() <= 0:
-                await self._park_blocked(lane, slot)
+                self._put_blocked_aside(lane, slot)
                 await self._wait(1.0)
                 continue
             new = await self._pulled(consumer)
@@ -254,20 +257,30 @@ class Worker:
         self._bytes += sum(len(held.payload) for held in new)
         return new
 
-    async def _park_blocked(self, lane: str, slot: int) -> None:
+    def _put_blocked_aside(self, lane: str, slot: int) -> None:
         """Clear a queue in which for a while every message was of a tenant without a free place.
 
         Else a tenant whose mail hangs at a dead destination would hold up the others of its slot. What is parked
         comes back by itself, the later the older it is.
         """
         queue = self._queues[lane, slot]
-        if self.now() - self._started_at[lane, slot] < self._settings.park_after_seconds:
+        if self._aside or self.now() - self._started_at[lane, slot] < self._settings.park_after_seconds:
             return
         blocked = [held for held in queue if not self._has_place(held.configuration)]
-        for held in blocked:
-            queue.remove(held)  # all at once: others look at this queue while the moves are awaited
-        for held in blocked:
-            await self._carrier.park(held)
+        if blocked:
+            for held in blocked:
+                queue.remove(held)
+            self._aside.extend(blocked)
+            self._changed.set()  # only now: who waits for a change without one would never let go of the loop
+
+    async def _park(self) -> None:
+        """Park what was put aside at an even pace: each is stored, and stored again when it comes back."""
+        while True:
+            if self._aside:
+                await self._carrier.park(self._aside.popleft())
+                await asyncio.sleep(1 / self._settings.park_messages_per_second)
+            else:
+                await self._wait(1.0)
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         """Begin what may begin. Crowds wait while the loop is busy: all else in delivery waits for every turn of it."""
@@ -286,7 +299,7 @@ class Worker:
             turn = time.perf_counter() - began
 
     async def _return_queued(self) -> None:
-        for queue in self._queues.values():
+        for queue in (*self._queues.values(), self._aside):
             while queue:
                 await queue.popleft().give_back(0)
 

@@ -142,6 +142,7 @@ class Patient:
         self.kept: dict[Held, asyncio.Event] = {}
         self.most = 0
         """Octets kept at a time, at most."""
+        self.parked = 0
 
     async def carry(self, held: Held) -> None:
         """Keep a message until it is let go."""
@@ -151,8 +152,9 @@ class Patient:
         await held.ack()
 
     async def park(self, held: Held) -> None:
-        """Nothing is parked here."""
-        raise AssertionError(held.subject)
+        """Count what is parked."""
+        self.parked += 1
+        await held.ack()
 
     async def until(self, count: int) -> None:
         """Wait until so many are kept."""
@@ -314,3 +316,19 @@ async def test_sweep(case: str, world: World) -> None:
     sweep = Sweep(world.settings(**limits), 1, bus, Commits(bus, lambda: False), metrics)
     await asyncio.sleep(4.0)  # so old they must be, by the server's own clock
     assert [await sweep.sweep(0) for _ in turns] == turns
+
+
+@pytest.mark.parametrize(("rate", "parked"), [(1_000.0, 11), (0.001, 1)])
+async def test_what_is_parked_a_second(rate: float, parked: int, world: World) -> None:
+    """What is blocked behind a busy tenant is parked at a pace; what is left when the worker stops is given back."""
+    stream, name = await store(world, 12)
+    limits: dict[str, Any] = {"tenant_concurrency": 1, "park_after_seconds": 0.1, "pull_batch": 11}
+    async with working(world, **limits, park_messages_per_second=rate, drain_seconds=1.0) as (worker, patient):
+        async with asyncio.timeout(LONG):
+            while patient.parked < parked:
+                await asyncio.sleep(0.01)  # a poll: the condition decides
+        patient.let_go()
+        await worker.drain()
+        assert patient.parked == parked
+    consumer = await world.watcher.bus.api(f"CONSUMER.INFO.{stream}.{name}")
+    assert consumer["num_pending"] + consumer["num_redelivered"] + consumer["num_ack_pending"] >= 11 - parked
