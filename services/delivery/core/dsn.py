@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from services.delivery.core.outcome import kind_of
+from services.delivery.core.wording import kind_of
 from shared.contract.envelope import Diagnosis, Envelope, Recipient, RecipientState
 from shared.contract.records import Configuration
 from shared.mail.address import Fault, parse_address

@@ -11,35 +11,14 @@ from typing import Literal
 
 import msgspec
 
+from services.delivery.core import wording
+from services.delivery.core.wording import Kind
 from shared.contract.envelope import Diagnosis
 
 Phase = Literal["route", "connect", "greeting", "ehlo", "starttls", "mail", "rcpt", "data", "final", "policy"]
-Kind = Literal["mailbox", "full", "size", "content", "policy", "reputation", "routing", "infrastructure", "other"]
 
-_ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})(?=[\s;,.:-]|$)")
-_HINT = re.compile(
-    r"(?:(?:try|retry)\s+(?:again\s+)?(?:in|after)|wait|retry-after:?)\s+(?:for\s+)?(\d{1,6})\s*(s|sec|m|min|h|hour)?",
-    re.I,
-)
-_UNKNOWN_MAILBOX = re.compile(
-    r"user\s+(?:is\s+)?unknown|unknown\s+(?:user|recipient|mailbox)|no\s+such\s+(?:user|recipient|mailbox|person)"
-    r"|(?:mailbox|user|recipient|account|address)\b.{0,40}(?:does\s*n[o']t\s+exist|not\s+(?:found|exist)|is\s+invalid)"
-    r"|recipient\s+not\s+found|no\s+mailbox\s+here|invalid\s+(?:recipient|mailbox)",
-    re.I,
-)
-_REPUTATION = re.compile(
-    r"block\s?list|black\s?list|\brbl\b|dnsbl|spamhaus|poor\s+reputation|reputation|too\s+many\s+connections"
-    r"|rate\s*limit|throttl|spam\s+source",
-    re.I,
-)
-_GREYLISTED = re.compile(r"gr[ea]y[\s_-]*list|postgrey", re.I)
-_CONTENT = re.compile(r"\bspam\b|virus|malware|content\s+rejected|message\s+content", re.I)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 TEXT_LIMIT = 500
-HINT_LIMIT_SECONDS = 4 * 3600
-
-MAILBOX_GONE = frozenset({"5.1.1", "5.1.6", "5.2.1"})
-"""Permanent states that say a mailbox does not exist; they lead to a suppression."""
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +78,7 @@ def from_reply(
     `code` -1 stands for a reply that could not be read. `encrypted`: the command went over TLS.
     """
     text = clean(text)
-    enhanced, rest = _split_enhanced(text)
+    enhanced, rest = wording.split_enhanced(text)
     if code == 530 and not encrypted:
         # RFC 3207 §4: the server wants TLS first. That there was none may pass, so nothing is refused for good.
         return Deferred(
@@ -113,9 +92,9 @@ def from_reply(
         status = _agreeing(enhanced, "4", {421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1"}.get(code, "4.0.0"))
         return Deferred(
             diagnosis=_diagnosis(code, status, rest, phase, host, address),
-            kind=kind_of(status, rest),
-            wait_seconds=wait_hint(rest),
-            greylisted=_GREYLISTED.search(rest) is not None,
+            kind=wording.kind_of(status, rest),
+            wait_seconds=wording.wait_hint(rest),
+            greylisted=wording.greylisted(rest),
             elsewhere=code == 421 or phase in ("connect", "greeting", "ehlo", "starttls"),
         )
     # RFC 5321 §4.2: a reply outside what the command allows is a protocol error, and nothing is known for sure.
@@ -159,19 +138,7 @@ def mailbox_gone(last: Diagnosis) -> bool:
     """Return whether a bounce says that the mailbox does not exist, so that sending again only does harm."""
     if last.phase not in ("rcpt", "data", "final") or last.code == 0:
         return False
-    if last.enhanced in MAILBOX_GONE:
-        return True
-    vague = last.enhanced in ("5.0.0", "5.1.0", "5.2.0")
-    return vague and _UNKNOWN_MAILBOX.search(last.text) is not None
-
-
-def wait_hint(text: str) -> int:
-    """Return the seconds a temporary reply asks us to wait, bounded, or 0."""
-    found = _HINT.search(text)
-    if not found:
-        return 0
-    unit = (found[2] or "s")[0].lower()
-    return min(int(found[1]) * {"s": 1, "m": 60, "h": 3600}[unit], HINT_LIMIT_SECONDS)
+    return wording.gone(last.enhanced, last.text)
 
 
 def _permanent(code: int, enhanced: str, text: str, phase: Phase, host: str, address: str) -> Outcome:
@@ -180,56 +147,27 @@ def _permanent(code: int, enhanced: str, text: str, phase: Phase, host: str, add
         status = _agreeing("4" + enhanced[1:] if enhanced else "", "4", "4.3.2")
         return Deferred(
             diagnosis=_diagnosis(code, status, text, phase, host, address),
-            kind="reputation" if _REPUTATION.search(text) else "infrastructure",
+            kind="reputation" if wording.of_reputation(text) else "infrastructure",
             elsewhere=True,
         )
-    if phase == "rcpt" and code == 552 and not enhanced:
+    unknown = wording.unknown_mailbox(text)
+    if phase == "rcpt" and code == 552 and not enhanced and not unknown:
         # RFC 5321 §4.5.3.1.10: an old server's 552 to RCPT means too many recipients, to be treated as 452.
-        return Deferred(diagnosis=_diagnosis(code, "4.5.3", text, phase, host, address), kind="infrastructure")
-    default = {550: "5.0.0", 551: "5.1.6", 552: "5.3.4", 553: "5.1.3", 554: "5.0.0", 556: "5.1.10"}.get(code, "5.0.0")
-    if phase == "rcpt" and default == "5.0.0" and not enhanced and _UNKNOWN_MAILBOX.search(text):
+        status = "4.2.2" if wording.short_of_storage(text) else "4.5.3"
+        diagnosis = _diagnosis(code, status, text, phase, host, address)
+        return Deferred(diagnosis=diagnosis, kind=wording.kind_of(status, text))
+    default = {550: "5.0.0", 551: "5.1.0", 552: "5.3.4", 553: "5.1.3", 554: "5.0.0", 556: "5.1.10"}.get(code, "5.0.0")
+    if phase == "rcpt" and default in ("5.0.0", "5.3.4") and unknown:
         default = "5.1.1"
+    elif default == "5.3.4" and (unknown or wording.full(text)):
+        default = "5.1.1" if unknown else "5.2.2"
     status = _agreeing(enhanced, "5", default)
-    return Bounced(diagnosis=_diagnosis(code, status, text, phase, host, address), kind=kind_of(status, text))
-
-
-def _split_enhanced(text: str) -> tuple[str, str]:
-    """Take an enhanced status code off the front of a reply's text (RFC 2034 §4), and repetitions of it."""
-    found = _ENHANCED.match(text)
-    if not found:
-        return "", text
-    code = f"{found[1]}.{int(found[2])}.{int(found[3])}"
-    rest = text[found.end() :].strip()
-    return code, rest.replace(f" {found[0].strip()} ", " ")
+    return Bounced(diagnosis=_diagnosis(code, status, text, phase, host, address), kind=wording.kind_of(status, text))
 
 
 def _agreeing(enhanced: str, digit: str, default: str = "") -> str:
     """Return the enhanced code if its class agrees with the basic code's, else a default (RFC 2034 §4)."""
     return enhanced if enhanced.startswith(digit) else default or f"{digit}.0.0"
-
-
-def kind_of(status: str, text: str) -> Kind:
-    """Classify a failure by its enhanced status code and, where that is vague, by its text."""
-    _, subject, detail = status.split(".")
-    if subject == "1":
-        return "routing" if detail in ("2", "10") else "mailbox"
-    if subject == "2":
-        return "full" if detail == "2" else "mailbox"
-    if (subject, detail) == ("3", "4"):
-        return "size"
-    if subject == "6":
-        return "content"
-    if _REPUTATION.search(text):
-        return "reputation"
-    if subject == "7":
-        return "content" if _CONTENT.search(text) else "policy"
-    if subject == "4":
-        return "routing"
-    if subject in ("3", "5"):
-        return "infrastructure"
-    if _UNKNOWN_MAILBOX.search(text):
-        return "mailbox"
-    return "content" if _CONTENT.search(text) else "other"
 
 
 def _diagnosis(code: int, enhanced: str, text: str, phase: Phase, host: str, address: str) -> Diagnosis:

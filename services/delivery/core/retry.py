@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.delivery.core.outcome import HINT_LIMIT_SECONDS
+from services.delivery.core.wording import HINT_LIMIT_SECONDS
 
 PARKED_LEAST_SECONDS = 10.0
 PARKED_MOST_SECONDS = 900.0
