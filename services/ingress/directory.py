@@ -26,8 +26,10 @@ class Directory:
     def __init__(self, bus: Bus, credentials_changed: Callable[[str], None] = lambda username: None) -> None:
         """Prepare; `credentials_changed` is called with a username whenever one of its users changes."""
         self._credentials_changed = credentials_changed
+        self.revision = 0
+        """Another number after each change that a decision could rest on."""
         self._records: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord, self.changed)
-        self._standings: Replica[Standing] = Replica(bus, "standing", Standing)
+        self._standings: Replica[Standing] = Replica(bus, "standing", Standing, self._standing_changed)
         self._configurations: dict[str, Configuration] = {}
         self._users: dict[str, User] = {}
         self._by_name: dict[str, dict[str, User]] = {}
@@ -102,6 +104,7 @@ class Directory:
             made = await asyncio.to_thread(self._compile, *self._rules_and_zones(instance))
             if self._compiled.get(instance) is before:  # else few networks are left, and were compiled meanwhile
                 self._compiled[instance] = made
+                self.revision += 1
 
     def denial(self, account: Account, address: IpAddress | None, endpoint: str) -> str:
         """Return "" if an account may be used from this address, else the reason, for the tenant's eyes."""
@@ -122,6 +125,7 @@ class Directory:
 
     def changed(self, key: str, record: DirectoryRecord | None) -> None:
         """Take up one changed or deleted record."""
+        self.revision += 1
         match key.partition(".")[0]:
             case "configuration":
                 name = key.partition(".")[2]
@@ -135,6 +139,9 @@ class Directory:
                 self._rule_changed(key, record if isinstance(record, Rule) else None)
             case "zone":
                 self._zone_changed(key, record if isinstance(record, Zone) else None)
+
+    def _standing_changed(self, key: str, standing: Standing | None) -> None:
+        self.revision += 1
 
     def _user_changed(self, key: str, user: User | None) -> None:
         before = self._users.pop(key, None)

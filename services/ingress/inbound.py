@@ -32,6 +32,9 @@ class Inbound:
         self._scanned = 0
         self._skipping = False
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        """Until when the reader waits."""
+        self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self.ended = False
         self.total = 0
@@ -54,6 +57,9 @@ class Inbound:
     def end(self) -> None:
         """Note that nothing more will come."""
         self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.wake()
 
     def wake(self) -> None:
@@ -75,11 +81,10 @@ class Inbound:
             raise TimedOut
         self._resume()
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _expire, self._waiter)
+        self._watch(self._loop.time() + seconds)
         try:
             await self._waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
     def line(self, limit: int) -> bytes | LineTooLong | None:
@@ -120,12 +125,28 @@ class Inbound:
             self._buffer[:0] = octets
             self._scanned = 0
 
+    def _watch(self, deadline: float) -> None:
+        """Have the wait end at the deadline.
+
+        A timer a wait would cost more than the wait. One that is early enough stays, and looks again when it rings.
+        """
+        self._deadline = deadline
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._watch(self._deadline)
+        else:
+            self._waiter.set_exception(TimedOut())
+
     def _resume(self) -> None:
         if self._paused and len(self._buffer) <= HIGH_WATER and self.transport is not None:
             self._paused = False
             self.transport.resume_reading()
-
-
-def _expire(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_exception(TimedOut())

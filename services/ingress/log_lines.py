@@ -8,25 +8,25 @@ import logging
 from services.ingress.core.refusal import Refusal
 from services.ingress.session import SubmissionSession
 from shared.contract.envelope import Envelope
+from shared.runtime import logs
 
 log = logging.getLogger("ingress")
 
 
 def accepted(session: SubmissionSession, envelope: Envelope, seconds: float) -> None:
     """Log a message answered 250; `seconds` is from its last octet to the PubAck."""
-    log.info(
+    logs.tell(
+        log,
         "accepted",
-        extra={
-            "queue_id": envelope.queue_id,
-            "instance": envelope.instance,
-            "configuration": envelope.configuration,
-            "lane": envelope.lane,
-            "recipients": len(envelope.recipients),
-            "octets": envelope.size,
-            "message_id": envelope.message_id,
-            "seconds": round(seconds, 4),
-            **_client(session),
-        },
+        queue_id=envelope.queue_id,
+        instance=envelope.instance,
+        configuration=envelope.configuration,
+        lane=envelope.lane,
+        recipients=len(envelope.recipients),
+        octets=envelope.size,
+        message_id=envelope.message_id,
+        seconds=round(seconds, 4),
+        **_client(session),
     )
 
 
@@ -56,18 +56,17 @@ def refused(session: SubmissionSession, refusal: Refusal, reference: str, phase:
 
 def session_ended(session: SubmissionSession, seconds: float, phase: str, received: int) -> None:
     """Log the end of a session: how long, how much, and in which phase it was left."""
-    log.info(
+    logs.tell(
+        log,
         "session ended",
-        extra={
-            **_client(session),
-            "client_name": session.client_name,
-            "tls": session.tls,
-            "accepted": session.accepted,
-            "refused": session.refused,
-            "received_octets": received,
-            "phase": phase,
-            "seconds": round(seconds, 3),
-        },
+        **_client(session),
+        client_name=session.client_name,
+        tls=session.tls,
+        accepted=session.accepted,
+        refused=session.refused,
+        received_octets=received,
+        phase=phase,
+        seconds=round(seconds, 3),
     )
 
 

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shared.contract.records import LANES
+
 
 class Metrics:
     """Counters and histograms of one process."""
@@ -10,6 +12,7 @@ class Metrics:
         """Register with the room's registry."""
         self.sessions = Gauge("postlane_ingress_sessions", "Open connections", registry=registry)
         self.accepted = Counter("postlane_ingress_accepted_total", "Messages answered 250", ["lane"], registry=registry)
+        self.accepted_in = {lane: self.accepted.labels(lane) for lane in LANES}
         self.accepted_bytes = Counter("postlane_ingress_accepted_bytes_total", "Octets of them", registry=registry)
         self.refused = Counter(
             "postlane_ingress_refused_total", "Replies of class 4 and 5", ["phase", "code"], registry=registry

@@ -1,6 +1,7 @@
 """A session and its transaction: what aiosmtpd calls Session and Envelope, with what ingress keeps in them."""
 
 import asyncio
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -22,6 +23,16 @@ class Login(msgspec.Struct, frozen=True):
     """Whose user it is."""
 
 
+class Passage(msgspec.Struct, frozen=True):
+    """A login let in to send for one domain, as the directory was at `revision`."""
+
+    account: Account
+    admitted: Admitted
+    revision: int
+    until: datetime | None
+    """When something it rests on may end by itself."""
+
+
 class SubmissionSession(smtp.Session):
     """One connection, from its greeting to its end."""
 
@@ -36,6 +47,8 @@ class SubmissionSession(smtp.Session):
         self.greeted_in_clear = False
         """An EHLO came before TLS. Nothing of it counts (RFC 3207 §4.2) but that the client is one that greets."""
         self.login: Login | None = None
+        self.passages: dict[str, Passage] = {}
+        """By sender domain; `Gatekeeper` says whether one still holds."""
         self.accepted = 0
         self.refused = 0
         self.transactions = 0

@@ -244,7 +244,7 @@ class Conversation(smtp.SMTP):
 
     def _say(self, text: Reply) -> None:
         """Queue a reply; replies to pipelined commands leave in one write (RFC 2920 §3.2)."""
-        self._replies += f"{text}\r\n".encode("ascii")
+        self._replies += reply.wire(text)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal and its reference, publish why, and end a session with too many of them."""

@@ -48,6 +48,16 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse_address(text: str) -> Address | Fault:
     """Parse `local@domain` without angle brackets; literals, source routes and unqualified names are faults."""
+    return _known(text) if len(text) <= PATH_LIMIT else _parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _known(text: str) -> Address | Fault:
+    """Parse each of the addresses seen lately once: a sender's comes with every message, twice."""
+    return _parse(text)
+
+
+def _parse(text: str) -> Address | Fault:
     if _CONTROL.search(text):
         return Fault("it contains a control character")
     if text.startswith("@"):

@@ -5,6 +5,7 @@ act on. `{name}` in a text is filled in by `Reply.with_`, always with text of ou
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -38,6 +39,12 @@ class Reply(msgspec.Struct, frozen=True):
     def permanent(self) -> bool:
         """Whether the client must not try again unchanged."""
         return self.code >= 500
+
+
+@lru_cache(maxsize=256)
+def wire(reply: Reply) -> bytes:
+    """Return a reply as it is sent; the few that most commands get are made once."""
+    return f"{reply}\r\n".encode("ascii")
 
 
 def printable(text: str) -> str:

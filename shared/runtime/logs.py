@@ -4,10 +4,13 @@ The mail's own story is told by events; these lines are for whoever runs the pro
 nothing a client sends can start a new line.
 """
 
+import contextlib
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from typing import TextIO
 
 import msgspec
 
@@ -25,16 +28,45 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        line: dict[str, object] = {  # first, so that these stand in front
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "room": record.name,
-            "text": record.getMessage(),
-        }
+        line = _beginning(record.created, record.levelname.lower(), record.name, record.getMessage())
         line |= {name: value for name, value in _extra(record).items() if name not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _encoder.encode(line).decode()
+
+
+def _beginning(at: float, level: str, room: str, text: str) -> dict[str, object]:
+    return {
+        "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+        "level": level,
+        "room": room,
+        "text": text,
+    }
+
+
+def tell(log: logging.Logger, text: str, **fields: object) -> None:
+    """Log at INFO, as `log.info(text, extra=fields)` does, at a third of its price: for lines of every message."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    root = logging.root.handlers
+    if len(root) == 1 and isinstance(root[0], _Lines) and not log.handlers:
+        root[0].write(_encoder.encode(_beginning(time.time(), "info", log.name, text) | fields))
+    else:
+        log.info(text, extra=fields)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """JSON lines on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(JsonLines())
+
+    def write(self, line: bytes) -> None:
+        """Write a line that is made already; nobody is told if that fails, like any other line."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.buffer.write(line + b"\n")
+            self.stream.flush()
 
 
 class Terminal(logging.Formatter):
@@ -51,8 +83,10 @@ class Terminal(logging.Formatter):
 
 def configure(level: str = "INFO") -> None:
     """Send all log records to standard error, once per process."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Terminal() if sys.stderr.isatty() else JsonLines())
+    handler: logging.Handler = _Lines()
+    if sys.stderr.isatty():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(Terminal())
     # Nothing shows where a line was logged, so nobody looks for it; this costs a tenth of a line.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

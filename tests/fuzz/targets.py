@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from services.ingress.core import commands, content, markup, repeats, sasl, spam
 from services.ingress.core.content import ContentLimits
@@ -27,7 +26,7 @@ from shared.mail.reply import Reply
 
 AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 LIMITS = ContentLimits(header_bytes=4096, header_lines=100, mime=MimeLimits(4, 10, 1024, 50))
-TRACE = Trace("mail.test", "client.example", ip_address("192.0.2.1"), "TLSv1.3 TLS_AES_128_GCM_SHA256", "alice")
+TRACE = Trace("mail.test", "client.example", "192.0.2.1", "TLSv1.3 TLS_AES_128_GCM_SHA256", "alice")
 CLIENT_CANNOT_SPLIT = re.compile(r"[2345]\d\d [\x20-\x7e]{0,500}")
 DATA_LIMIT = 600
 
@@ -97,7 +96,7 @@ def message(octets: bytes) -> None:
     refusal = content.check(parsed, domain, attachments_allowed=False, smtputf8=True, limits=LIMITS)
     for part in texts(parsed.fields, parsed.body, LIMITS.mime):
         assert part.kind in ("text/plain", "text/html")
-    if repeats.claims("content", parsed.fields):
+    if repeats.claims("content", parsed.named):
         claimed = repeats.claim(repeats.Submitted("c", "u", "", ("b@y.example",), parsed.fields, parsed.body))
         assert isinstance(claimed, Refusal) or len(claimed.key) == 64
     if refusal is not None:

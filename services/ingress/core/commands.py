@@ -13,6 +13,8 @@ from shared.mail.reply import Reply
 
 MAIL_SYNTAX = "MAIL FROM:<address> [SP parameters]"
 RCPT_SYNTAX = "RCPT TO:<address> [SP parameters]"
+_MAIL_WRONG = reply.BAD_ARGUMENTS.with_(syntax=MAIL_SYNTAX)
+_RCPT_WRONG = reply.BAD_ARGUMENTS.with_(syntax=RCPT_SYNTAX)
 
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^"<>])*)>(?: +(.*))?')
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x7e\u0080-\U0010ffff]+))?")
@@ -44,10 +46,9 @@ class Destination(msgspec.Struct, frozen=True):
 
 def parse_mail(argument: str) -> Sender | Reply:
     """Read what follows `MAIL `."""
-    wrong = reply.BAD_ARGUMENTS.with_(syntax=MAIL_SYNTAX)
-    split = _split(argument, "FROM:", MAIL_SYNTAX)
-    if isinstance(split, Reply):
-        return split
+    split = _split(argument, "FROM:")
+    if split is None:
+        return _MAIL_WRONG
     path, parameters = split
     address: Address | None = None
     if path:
@@ -74,7 +75,7 @@ def parse_mail(argument: str) -> Sender | Reply:
             case "ENVID" if value is not None and len(value) <= ENVID_LIMIT and _XTEXT.fullmatch(value):
                 envid = value
             case "SIZE" | "BODY" | "SMTPUTF8" | "AUTH" | "RET" | "ENVID":
-                return wrong
+                return _MAIL_WRONG
             case _:
                 return reply.PARAMETER_UNKNOWN.with_(parameter=keyword)
     if address is not None and not address.is_ascii and not smtputf8:
@@ -84,10 +85,9 @@ def parse_mail(argument: str) -> Sender | Reply:
 
 def parse_rcpt(argument: str, smtputf8: bool) -> Destination | Reply:
     """Read what follows `RCPT `; `smtputf8` says whether the MAIL command asked for it."""
-    wrong = reply.BAD_ARGUMENTS.with_(syntax=RCPT_SYNTAX)
-    split = _split(argument, "TO:", RCPT_SYNTAX)
-    if isinstance(split, Reply):
-        return split
+    split = _split(argument, "TO:")
+    if split is None:
+        return _RCPT_WRONG
     path, parameters = split
     address = parse_address(path)
     if isinstance(address, Fault):
@@ -100,7 +100,7 @@ def parse_rcpt(argument: str, smtputf8: bool) -> Destination | Reply:
             case "ORCPT" if value is not None and len(value) <= ORCPT_LIMIT and _ORCPT.fullmatch(value):
                 orcpt = value
             case "NOTIFY" | "ORCPT":
-                return wrong
+                return _RCPT_WRONG
             case _:
                 return reply.PARAMETER_UNKNOWN.with_(parameter=keyword)
     if not address.is_ascii and not smtputf8:
@@ -114,18 +114,18 @@ def _is_notify(value: str) -> bool:
     return value == "NEVER" or (len(words) == len(set(words)) and set(words) <= known)  # RFC 3461 §4.1
 
 
-def _split(argument: str, keyword: str, syntax: str) -> tuple[str, dict[str, str | None]] | Reply:
-    wrong = reply.BAD_ARGUMENTS.with_(syntax=syntax)
+def _split(argument: str, keyword: str) -> tuple[str, dict[str, str | None]] | None:
+    """Return path and parameters; None if the syntax is wrong."""
     if argument[: len(keyword)].upper() != keyword:
-        return wrong
+        return None
     # Spaces after the colon are not in the grammar, but too many good clients send one.
     match = _PATH.fullmatch(argument[len(keyword) :].strip(" "))
     if match is None:
-        return wrong
+        return None
     parameters: dict[str, str | None] = {}
     for word in (match[2] or "").split():
         parameter = _PARAMETER.fullmatch(word)
         if parameter is None or parameter[1].upper() in parameters:
-            return wrong
+            return None
         parameters[parameter[1].upper()] = parameter[2]
     return match[1], parameters

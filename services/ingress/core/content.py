@@ -46,6 +46,8 @@ class Parsed(msgspec.Struct, frozen=True):
     """A message whose form is sound and whose author is known."""
 
     fields: list[Field]
+    named: dict[str, Field]
+    """The first field of each name."""
     body: bytes
     author: Address
 
@@ -72,25 +74,25 @@ def parse(message: bytes, limits: ContentLimits, host: str) -> Parsed | Refusal:
     fields = parse_fields(block, limits.header_lines)
     if isinstance(fields, Fault):
         return _bad(fields.reason)
-    seen: set[str] = set()
+    named: dict[str, Field] = {}
     for field in fields:
-        if field.name in ONCE and field.name in seen:
+        if named.setdefault(field.name, field) is not field and field.name in ONCE:
             if field.name == "from":
                 return Refusal(reply.HEADER_FROM_MISSING, "the message has two From headers")
             return _bad(f"the header {field.name} appears twice")
-        seen.add(field.name)
-    hops = [field.raw for field in fields if field.name == "received"]
-    if len(hops) > limits.hops or sum(is_own(hop, host) for hop in hops) >= limits.own_hops:
-        return Refusal(reply.LOOP_DETECTED, f"the message has {len(hops)} Received headers")
-    expire_after = deadline.expire_after(fields)
+    if "received" in named:
+        hops = [field.raw for field in fields if field.name == "received"]
+        if len(hops) > limits.hops or sum(is_own(hop, host) for hop in hops) >= limits.own_hops:
+            return Refusal(reply.LOOP_DETECTED, f"the message has {len(hops)} Received headers")
+    expire_after = deadline.expire_after(named)
     if isinstance(expire_after, Fault):
         return _bad(expire_after.reason)
-    author = next((parse_mailbox(field.text) for field in fields if field.name == "from"), None)
-    if author is None:
+    if "from" not in named:
         return Refusal(reply.HEADER_FROM_MISSING, "the message has no From header")
+    author = parse_mailbox(named["from"].text)
     if isinstance(author, Fault):
         return Refusal(reply.HEADER_FROM_MISSING, f"the From header cannot be used: {author.reason}")
-    return Parsed(fields, message[start:], author)
+    return Parsed(fields, named, message[start:], author)
 
 
 def check(
@@ -119,7 +121,7 @@ def check(
 
 def finish(parsed: Parsed, domain: str, trace: Trace, queue_id: str, at: datetime, smtputf8: bool) -> Accepted:
     """Build the octets to store: trace field on top, what is missing added, what must not leave removed."""
-    named = {field.name: field for field in reversed(parsed.fields)}
+    named = parsed.named
     pieces = [received_field(trace, queue_id, at, smtputf8)]
     if "date" not in named:  # RFC 6409 §8.2
         pieces.append(f"Date: {format_datetime(at)}\r\n".encode())

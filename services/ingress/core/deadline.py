@@ -1,7 +1,7 @@
 """The deadline a sender sets for one message: the header `X-Expire-After`, which does not leave with it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from services.ingress.core.headers import Field
 from shared.mail.address import Fault
@@ -12,9 +12,9 @@ _VALUE = re.compile(rb"([0-9]{1,9}) ?(s|m|h|d)?", re.I)
 _SECONDS = {b"": 1, b"s": 1, b"m": 60, b"h": 3600, b"d": 86400}
 
 
-def expire_after(fields: Sequence[Field]) -> int | Fault | None:
+def expire_after(named: Mapping[str, Field]) -> int | Fault | None:
     """Return the seconds after which a message is worthless, None if its header does not say."""
-    field = next((field for field in fields if field.name == HEADER), None)
+    field = named.get(HEADER)
     if field is None:
         return None
     found = _VALUE.fullmatch(field.value)

@@ -12,11 +12,24 @@ _QUOTED = re.compile(r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\x20-\x7e\t])*"')
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\U0010ffff-]+")
 _BARE = re.compile(r'(?:[^\s"<>(),;:\\@\[\]]+|"(?:[^"\\]|\\.)*")@[^\s"<>(),;:\\@\[\]]+')
 _SPACE = " \t"
+_SIMPLE = re.compile(  # most From fields: words or one quoted string, then an address in angle brackets
+    r"[ \t]*+(?:\"[^\"\\\x00-\x08\x0a-\x1f\x7f]*+\"[ \t]*+|"
+    r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\U0010ffff-]++[ \t]*+)*+)"
+    r"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++@[A-Za-z0-9.-]++)>[ \t]*+"
+)
 COMMENT_DEPTH = 10
 
 
 def parse_mailbox(value: str) -> Address | Fault:
     """Return the address of a field that holds exactly one mailbox."""
+    simple = _SIMPLE.fullmatch(value)
+    if simple is not None:
+        return parse_address(simple[1])
+    return _read(value)
+
+
+def _read(value: str) -> Address | Fault:
+    """Read a field word by word."""
     address: str | None = None
     words = 0
     position = 0

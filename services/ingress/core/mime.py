@@ -6,6 +6,7 @@ structure that could be read in two ways is refused as malformed, and what is le
 
 import binascii
 import re
+from functools import lru_cache
 from itertools import pairwise
 from quopri import decodestring
 
@@ -24,6 +25,8 @@ _UUENCODED = re.compile(rb"(?:^|\n)(?:begin(?:-base64)? [0-7]{3,4} [^\r\n]|=ybeg
 SINGLETONS = frozenset(
     {"content-type", "content-transfer-encoding", "content-disposition", "content-id", "mime-version"}
 )
+KNOWN_BYTES = 200
+"""A field up to this size is remembered with what it says: most messages have the same few."""
 OUTSIDE_LIMIT = 512
 """Octets allowed before the first and after the last boundary, where nobody looks."""
 
@@ -127,6 +130,16 @@ def content_type(field: Field | None, digest: bool) -> _Type | Fault:
 
 
 def _parse(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
+    return _known(field, head) if len(field.raw) <= KNOWN_BYTES else _read(field, head)
+
+
+@lru_cache(maxsize=1024)
+def _known(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
+    """Read each of the usual fields once."""
+    return _read(field, head)
+
+
+def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
     value = _without_comments(field.value)
     if value is None:
         return Fault(f"a comment in {field.name} is malformed")

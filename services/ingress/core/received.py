@@ -7,8 +7,6 @@ from functools import lru_cache
 
 import msgspec
 
-from services.ingress.core.access import IpAddress
-
 PRODUCT = "Postlane"
 _NAME = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _USER = re.compile(r"[^A-Za-z0-9.@_*+-]")
@@ -22,7 +20,8 @@ class Trace(msgspec.Struct, frozen=True):
     """Our name."""
     client_name: str
     """As given in EHLO."""
-    address: IpAddress | None
+    address: str
+    """Of the client, "" if it is not known."""
     tls: str
     """Version and cipher, for example `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
     username: str
@@ -45,8 +44,8 @@ def _origin(trace: Trace, utf8: bool) -> str:
     """Return the lines that are the same for all messages of a session."""
     name = _NAME.sub("?", trace.client_name)[:NAME_LIMIT] or "unknown"
     literal = "unknown"
-    if trace.address is not None:
-        literal = f"[IPv6:{trace.address}]" if trace.address.version == 6 else f"[{trace.address}]"
+    if trace.address:
+        literal = f"[IPv6:{trace.address}]" if ":" in trace.address else f"[{trace.address}]"
     protocol = "UTF8SMTPSA" if utf8 else "ESMTPSA"  # RFC 6531 §4.3, RFC 3848
     lines = (
         f"Received: from {name} ({literal})",

@@ -7,7 +7,7 @@ envelope and body together are a name too. The header is between the client and 
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -47,11 +47,11 @@ class Submitted(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def claims(policy: RepeatPolicy, fields: Sequence[Field]) -> bool:
-    """Whether a message is to be looked up at all: without asking for it nothing is paid for it."""
+def claims(policy: RepeatPolicy, names: Container[str]) -> bool:
+    """Whether a message with fields of these names is to be looked up at all: else nothing is paid for it."""
     if policy == "off":
         return False
-    return any(field.name == HEADER or (policy == "content" and field.name == "message-id") for field in fields)
+    return HEADER in names or (policy == "content" and "message-id" in names)
 
 
 def claim(submitted: Submitted) -> Claim | Refusal:

@@ -3,7 +3,6 @@
 import datetime
 from email import message_from_bytes
 from email.policy import default as modern
-from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +19,7 @@ from shared.mail.address import Address, Fault
 
 AT = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 LIMITS = ContentLimits()
-TRACE = Trace("mail.test", "client.example", ip_address("192.0.2.1"), "TLSv1.3 TLS_AES_128_GCM_SHA256", "alice")
+TRACE = Trace("mail.test", "client.example", "192.0.2.1", "TLSv1.3 TLS_AES_128_GCM_SHA256", "alice")
 FROM = b"From: a@x.example\r\n"
 
 

@@ -9,7 +9,7 @@ from shared.mail.address import Fault
 
 def read(value: bytes) -> int | Fault | None:
     """Read a message with this header."""
-    return expire_after([Field("subject", b"Subject: x\r\n"), Field("x-expire-after", b"X-Expire-After:" + value)])
+    return expire_after({"x-expire-after": Field("x-expire-after", b"X-Expire-After:" + value)})
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_faults(value: bytes) -> None:
 
 def test_absent() -> None:
     """Without the header there is no deadline of the message's own."""
-    assert expire_after([Field("subject", b"Subject: x\r\n")]) is None
+    assert expire_after({"subject": Field("subject", b"Subject: x\r\n")}) is None
