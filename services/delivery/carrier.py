@@ -227,8 +227,9 @@ class Carrier:
             state = await self._begun(message, state)
         try:
             attempted = await self._attempts.make(message, untouched, broken_off)
-        except (asyncio.CancelledError, Exception):  # cancelled is only what has not come to the final dot
-            if not message.dots:
+        except (asyncio.CancelledError, Exception):
+            # A drain cancels only what has not come to the final dot; the end of a process that fails cancels all.
+            if not message.dots and not message.held.past_dot:
                 self._forget(envelope, doubtful)
                 if at_most_once:
                     await self._call_off(envelope, untouched, state.sequence)

@@ -32,6 +32,10 @@ class InHand(Protocol):
     def received_at(self) -> float:
         """When it came into our hands, by the loop's clock."""
 
+    @property
+    def past_dot(self) -> bool:
+        """Whether a final dot was allowed: it may have been sent, whatever became of the attempt."""
+
     async def ack(self) -> None:
         """Let it go."""
 

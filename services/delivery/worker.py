@@ -48,7 +48,7 @@ class Carries(Protocol):
 class Held:
     """A message in our hands, from its pull until it is acked or given back."""
 
-    __slots__ = ("_extended_at", "_pace", "_taken", "_worker", "configuration", "done", "past_dot", "received_at")
+    __slots__ = ("_extended_at", "_pace", "_past_dot", "_taken", "_worker", "configuration", "done", "received_at")
 
     def __init__(self, worker: "Worker", taken: Taken, now: float) -> None:
         self._worker = worker
@@ -59,8 +59,7 @@ class Held:
         self.configuration = place.configuration if place is not None else ""
         self.received_at = worker.now()
         self.done = False
-        self.past_dot = False
-        """The final dot may have been sent: from now on only the transaction's own end decides."""
+        self._past_dot = False
 
     @property
     def subject(self) -> str:
@@ -82,6 +81,11 @@ class Held:
         """How often the server has handed it out, as far as the server knows."""
         return self._taken.deliveries
 
+    @property
+    def past_dot(self) -> bool:
+        """The final dot may have been sent: from now on only the transaction's own end decides."""
+        return self._past_dot
+
     async def ack(self) -> None:
         """Let it go."""
         self._worker.release(self)
@@ -97,7 +101,7 @@ class Held:
         paused = abs(self._worker.pace() - self._pace) > PAUSE_SECONDS
         fresh = self._worker.now() - self._extended_at < self._worker.hold_seconds
         certain = fresh and not paused and not self._worker.cut
-        self.past_dot = self.past_dot or certain
+        self._past_dot = self._past_dot or certain
         return certain
 
     async def extend(self) -> None:

@@ -80,6 +80,11 @@ class Bus:
         """Whether the server can be reached right now."""
         return bool(self.nc.is_connected)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended for good: trying again is of no use."""
+        return self._closing or bool(self.nc.is_closed)
+
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Call back after each re-connection, for what must be read again."""
         self._reconnected.append(callback)

@@ -1,5 +1,6 @@
 """At most once, over the bus and against an exchanger that loses its reply; outgoing addresses and their names."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,6 +91,29 @@ async def test_a_drained_worker_calls_off(world: World) -> None:
         event = await world.watcher.until(envelope, "bounced", "delivered")
     assert event.status == "delivered"
     assert len(world.exchanger.received) == 1
+
+
+async def test_a_worker_that_dies_past_the_dot_calls_nothing_off(world: World) -> None:
+    """A task of the process dies while a dot waits for its answer: whatever was sent is not sent again."""
+    await configure(world, at_most_once=True)
+    world.exchanger.script["FINAL"] = [(30.0, b"250 stored\r\n"), (b"250 stored\r\n",)]
+    envelope = await world.tenant.accept("x@rcpt.test", sender="")
+
+    async def die() -> None:
+        raise ZeroDivisionError
+
+    async def fails() -> None:
+        async with delivering(world.server, world.settings()) as here:
+            await world.exchanger.until(lambda: len(world.exchanger.seen) == 1)
+            await asyncio.wait({here.tasks.create_task(die())})
+
+    with pytest.raises(ExceptionGroup):
+        await fails()
+    async with delivering(world.server, world.settings()):
+        event = await world.watcher.until(envelope, "bounced", "delivered", seconds=60)
+        await world.watcher.until_empty()
+    assert event.status == "bounced"
+    assert len(world.exchanger.seen) == 1
 
 
 @pytest.mark.parametrize(("where", "owner"), [("doubtful", Intents), ("make", Attempts)])
