@@ -22,13 +22,18 @@ TELL_SECONDS = 1.0
 TRUSTED_SECONDS = 60.0
 """After a success of our own we do not believe for so long that the destination is down."""
 
+PROBE_SECONDS = 60.0
+"""After a pause the others leave it to us for so long to probe; we may have no mail to do it with."""
+
 
 class _Group:
     """What this worker has at one destination."""
 
-    __slots__ = ("next_at", "ramp", "used", "waiting")
+    __slots__ = ("claims", "next_at", "ramp", "used", "waiting")
 
     def __init__(self) -> None:
+        self.claims = 0
+        """Those who have a place or want one; nobody forgets the group while there are any."""
         self.used = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
         self.ramp = 0
@@ -78,8 +83,25 @@ class Destinations:
     async def place(self, group: str) -> AsyncIterator[None]:
         """Hold one of the places at a destination; who waits holds only a place of its own tenant."""
         if len(self._groups) >= GROUPS_KEPT and group not in self._groups:
-            self._groups = {name: each for name, each in self._groups.items() if each.used or each.waiting}
+            self._groups = {name: each for name, each in self._groups.items() if each.claims}
         here = self._groups.setdefault(group, _Group())
+        here.claims += 1
+        try:
+            await self._free(group, here)
+            here.used += 1
+            try:
+                await self._in_turn(group, here)
+                yield
+            finally:
+                here.used -= 1
+                self._wake(here)
+        finally:
+            here.claims -= 1
+            if not here.claims and not here.ramp and not self._rate:
+                self._groups.pop(group, None)
+
+    async def _free(self, group: str, here: _Group) -> None:
+        """Wait until one of the places is free."""
         while here.used >= self._places(group, here):
             waiter = asyncio.get_running_loop().create_future()
             here.waiting.append(waiter)
@@ -92,15 +114,6 @@ class Destinations:
             finally:
                 if waiter in here.waiting:
                     here.waiting.remove(waiter)
-        here.used += 1
-        try:
-            await self._in_turn(group, here)
-            yield
-        finally:
-            here.used -= 1
-            self._wake(here)
-            if not here.used and not here.waiting and not here.ramp and not self._rate:
-                self._groups.pop(group, None)
 
     def paused(self, group: str) -> str:
         """Return why a destination is left alone now, "" if a message may go; then `tried` must follow."""
@@ -173,8 +186,13 @@ class Destinations:
     def _tell(self) -> None:
         if self._notes is None:
             return
-        busy = {group: here.used for group, here in self._groups.items() if here.used or here.waiting}
-        closed = {group: state.reason for group, state in self._breakers.items() if state.pause}
+        now = asyncio.get_running_loop().time()
+        busy = {group: here.used for group, here in self._groups.items() if here.claims}
+        closed = {
+            group: state.reason
+            for group, state in self._breakers.items()
+            if state.pause and now < state.open_until + PROBE_SECONDS
+        }
         self._told = bool(busy or closed)  # once nothing is left that is told too, and then no more
         record = Pressure(
             worker=self._worker,

@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from services.delivery import destinations
 from services.delivery.core.outcome import Deferred, lost
 from services.delivery.destinations import Destinations
 from services.delivery.exchangers import Exchangers
@@ -52,14 +55,12 @@ def heard(of: Destinations, name: str) -> Callable[[], bool]:
     return told
 
 
-async def taken(
-    destinations: Destinations, wanted: int, hold: asyncio.Event
-) -> tuple[list[asyncio.Task[None]], list[int]]:
+async def taken(here: Destinations, wanted: int, hold: asyncio.Event) -> tuple[list[asyncio.Task[None]], list[int]]:
     """Ask for places; return the tasks and the list that grows with each place had."""
     had: list[int] = []
 
     async def one(number: int) -> None:
-        async with destinations.place(GROUP):
+        async with here.place(GROUP):
             had.append(number)
             await hold.wait()
 
@@ -151,6 +152,45 @@ async def test_a_ramp_after_a_pause(world: World) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
             async with here.place(GROUP):
                 here.tried(GROUP, _good())
+
+
+async def test_a_worker_without_mail_to_probe_with_stops_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the pause of a breaker is long over the others may try, though its worker never did."""
+    monkeypatch.setattr(destinations, "PROBE_SECONDS", 0.0)
+    settings = {"breaker_failures": 1, "breaker_pause_seconds": 3.0}
+    async with worker(world, "a", **settings) as first, worker(world, "b", **settings) as second:
+        first.paused(GROUP)
+        first.tried(GROUP, DOWN)
+        await until(heard(second, "a"))
+        assert second.paused(GROUP) != ""
+        await until(lambda: second.paused(GROUP) == "")
+
+
+async def test_one_place_is_one_place(tmp_path: Path) -> None:
+    """A single place that was handed over to the only one who waited is not free for who comes next."""
+    here = Destinations(delivery_settings(tmp_path, domain_concurrency=1))
+    inside: list[int] = []
+    leave = [asyncio.Event() for _ in range(3)]
+
+    async def one(number: int) -> None:
+        async with here.place(GROUP):
+            inside.append(number)
+            await leave[number].wait()
+            inside.remove(number)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(one(0))
+        tasks.create_task(one(1))
+        await until(lambda: inside == [0])
+        leave[0].set()
+        await until(lambda: inside == [1])
+        tasks.create_task(one(2))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert inside == [1]
+        leave[1].set()
+        await until(lambda: inside == [2])
+        leave[2].set()
 
 
 async def test_a_rate(world: World) -> None:

@@ -14,8 +14,8 @@ FRESH = timedelta(seconds=10)
 
 
 def fresh(told: Iterable[Pressure], own: str, now: datetime) -> list[Pressure]:
-    """Return what the other workers told lately."""
-    return [each for each in told if each.worker != own and now - each.at < FRESH]
+    """Return what the other workers told lately. A time to come is that of a wrong clock, perhaps of a dead worker."""
+    return [each for each in told if each.worker != own and abs(now - each.at) < FRESH]
 
 
 def places(limit: int, group: str, siblings: Iterable[Pressure]) -> int:

@@ -21,6 +21,7 @@ def told(worker: str, seconds_ago: float = 0, breakers: dict[str, str] | None = 
 def test_who_counts() -> None:
     """Neither this worker itself nor one that was not heard of lately."""
     assert share.fresh([told("a"), told("b"), told("c", 11)], "a", NOW) == [told("b")]
+    assert share.fresh([told("clock a year ahead", -86400 * 365), told("b", -2)], "a", NOW) == [told("b", -2)]
 
 
 def test_places() -> None:
