@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 16
 NAMELESS = "localhost"
 """What a server without a usable name is called in a handshake that verifies nothing."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_CODE = re.compile(rb"[0-9]{3}")
+_REPLY_LINE = re.compile(rb"[0-9]{3}[- \t\r\n]")  # RFC 5321 §4.2; a tab for what some write
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §3
 
@@ -61,6 +61,8 @@ class Line(SMTPProtocol):
         self._due: deque[asyncio.Future[SMTPResponse]] = deque()
         self._looked = 0
         """Octets of the buffer that are complete lines, none of which ends a reply."""
+        self._code = b""
+        """The code of those lines."""
         self.disturbed = False
         """Something came that nobody asked for: this session is not used again."""
 
@@ -68,8 +70,7 @@ class Line(SMTPProtocol):
         """Return futures of the next replies; call it before the commands are written."""
         if self._buffer and not self._due:
             self.disturbed = True  # it came behind the last reply and belongs to nothing
-            del self._buffer[:]
-            self._looked = 0
+            self._discard()
         futures = [self._loop.create_future() for _ in range(replies)]
         self._due.extend(futures)
         return futures
@@ -82,7 +83,7 @@ class Line(SMTPProtocol):
         self._buffer.extend(data)
         try:
             while self._waiting() and self._complete():
-                self._looked = 0
+                self._looked, self._code = 0, b""
                 if (response := self._read_response_from_buffer()) is not None:
                     self._settle(response)
             if len(self._buffer) > MAX_RESPONSE_LENGTH:
@@ -93,8 +94,11 @@ class Line(SMTPProtocol):
             self._fail(fault)
         if self._buffer and not self._waiting():
             self.disturbed = True
-            del self._buffer[:]
-            self._looked = 0
+            self._discard()
+
+    def _discard(self) -> None:
+        del self._buffer[:]
+        self._looked, self._code = 0, b""
 
     def _waiting(self) -> bool:
         """Whether a reply is due, to what `expect` announced or to a command of aiosmtplib's own."""
@@ -104,15 +108,16 @@ class Line(SMTPProtocol):
     def _complete(self) -> bool:
         """Return whether the buffer begins with a whole reply. Each line is looked at once, in however many pieces.
 
-        Errors: `aiosmtplib.SMTPResponseException` for a line that does not begin with three digits.
+        Errors: `aiosmtplib.SMTPResponseException` for a line without a code, or with another than those before it.
         """
         while (end := self._buffer.find(b"\n", self._looked)) >= 0:
             line, self._looked = bytes(self._buffer[self._looked : end + 1]), end + 1
-            if not _CODE.match(line):  # RFC 5321 §4.2
+            if not _REPLY_LINE.match(line) or self._code not in (b"", line[:3]):  # RFC 5321 §4.2.1
                 said = line.decode("utf-8", "ignore").strip()
                 raise aiosmtplib.SMTPResponseException(-1, f"Malformed SMTP response line: {said}")
             if line[3:4] != b"-":
                 return True
+            self._code = line[:3]
         return False
 
     def eof_received(self) -> bool:

@@ -19,6 +19,10 @@ from shared.contract.events import ExchangerTried
 from shared.mail.address import Address, parse_address
 
 
+ACCEPTED = range(250, 260)
+"""Of a server that does what was asked, with whatever third digit (RFC 5321 §4.2.1)."""
+
+
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     """What goes out: the envelope and the signed octets."""
 
@@ -224,13 +228,13 @@ class Visit:
         mail, *rcpts, data = session.send([*words, b"DATA"])
         try:
             reply = await mail
-            if reply.code != 250:
+            if reply.code not in ACCEPTED:
                 raise _Ended(self._judged(reply))
             self._phase = "rcpt"
             accepted: list[int] = []
             for (recipient, _), rcpt in zip(recipients, rcpts, strict=True):
                 reply = await rcpt
-                if reply.code in (250, 251):
+                if reply.code in ACCEPTED:
                     accepted.append(recipient.number)
                     continue
                 decided[recipient.number] = result = self._judged(reply)
