@@ -204,6 +204,8 @@ class Visit:
             encryption.unverifiable(host, why)
             return False
         except (aiosmtplib.SMTPException, OSError) as fault:
+            if isinstance(fault, aiosmtplib.SMTPResponseException) and fault.code == 421:
+                raise  # RFC 5321 §3.8: the server is closing, which says nothing of its TLS
             why = f"STARTTLS failed: {outcome.clean(_said(fault))}"
             self._insecure(session, why)
             if verifies and not isinstance(fault, aiosmtplib.SMTPResponseException):

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import ssl
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -346,7 +347,7 @@ async def test_local_parts_are_opaque(address: str, tmp_path: Path) -> None:
 
 
 def server_context(directory: Path, *, old: bool = False, expired: bool = False) -> ssl.SSLContext:
-    """Return a server's TLS context with a self-signed certificate."""
+    """Return a server's TLS context with a self-signed certificate; an old one knows nothing after TLS 1.0."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.rcpt.test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -373,7 +374,9 @@ def server_context(directory: Path, *, old: bool = False, expired: bool = False)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if old:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
     context.load_cert_chain(pem)
     return context
 
@@ -391,7 +394,7 @@ async def test_bad_certificates_are_tolerated(kind: str, tmp_path: Path) -> None
     assert isinstance(only(first), Delivered)
     assert isinstance(only(second), Delivered)
     assert all(message.tls for message in exchanger.received)
-    assert first.tried[0].tls.startswith("TLSv1")
+    assert first.tried[0].tls.startswith("TLSv1 " if kind == "old" else "TLSv1.3 ")
     assert not first.tried[0].tls_verified
     assert exchanger.connections == connections + 1  # remembered: no second try to verify
 
@@ -415,6 +418,19 @@ async def test_clear_only_if_tls_cannot_be_had(reply: bytes, tmp_path: Path) -> 
         attempted = await made.send("x@rcpt.test")
     assert isinstance(only(attempted), Delivered)
     assert attempted.tried[0].tls == ""
+
+
+async def test_421_to_starttls_says_nothing_of_tls(tmp_path: Path) -> None:
+    """A server that closes at STARTTLS is tried again later, and then over TLS: nothing went in clear meanwhile."""
+    exchanger = await Exchanger(tls=server_context(tmp_path)).start()
+    exchanger.script["STARTTLS"] = [(b"421 4.3.2 closing\r\n", None)]
+    async with field(tmp_path, exchanger) as made:
+        result = only(await made.send("x@rcpt.test"))
+        assert isinstance(result, Deferred)
+        assert (result.diagnosis.code, result.diagnosis.phase, exchanger.uses(b"MAIL")) == (421, "starttls", [])
+        del exchanger.script["STARTTLS"]
+        assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+    assert [message.tls for message in exchanger.received] == [True]
 
 
 async def test_starttls_injection_is_discarded(tmp_path: Path) -> None:
