@@ -6,6 +6,9 @@ from typing import NamedTuple
 from services.delivery.session import Session
 from services.delivery.settings import DeliverySettings
 
+REFUSALS_LIMIT = 8
+"""Refused commands after which a session is ended in order: some servers slow down or cut one that has ten."""
+
 
 class Spot(NamedTuple):
     """What a session is good for: this exchanger at this address, from this address of ours ("": any).
@@ -45,8 +48,9 @@ class Pool:
 
     def give(self, spot: Spot, session: Session) -> None:
         """Take a session back; it is closed unless another transaction can begin on it."""
-        worn = session.messages == 0 or session.messages >= self._messages
-        if worn or not session.reusable or self._kept >= self._most or self._idle_seconds <= 0:
+        worn = session.transactions >= self._messages or session.refusals >= REFUSALS_LIMIT
+        usable = session.reusable and session.transactions > 0 and not worn
+        if not usable or self._kept >= self._most or self._idle_seconds <= 0:
             session.leave()
             return
         timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._expire, spot, session)

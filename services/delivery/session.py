@@ -19,6 +19,9 @@ from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 CHUNK_BYTES = 1 << 16
+SOON_SECONDS = 5.0
+"""How long the rest of the replies to a transaction without recipients is waited for."""
+UNASKED_BYTES = 200
 NAMELESS = "localhost"
 """What a server without a usable name is called in a handshake that verifies nothing."""
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -65,6 +68,8 @@ class Line(SMTPProtocol):
         """The code of those lines."""
         self.disturbed = False
         """Something came that nobody asked for: this session is not used again."""
+        self.unasked = b""
+        """The beginning of that."""
 
     def expect(self, replies: int) -> list[asyncio.Future[SMTPResponse]]:
         """Return futures of the next replies; call it before the commands are written."""
@@ -79,6 +84,7 @@ class Line(SMTPProtocol):
         """Pair replies with what is due, in order; what is not due is discarded and remembered as a disturbance."""
         if not self._waiting():
             self.disturbed = True
+            self.unasked = (self.unasked + data)[:UNASKED_BYTES]
             return
         self._buffer.extend(data)
         try:
@@ -97,6 +103,7 @@ class Line(SMTPProtocol):
             self._discard()
 
     def _discard(self) -> None:
+        self.unasked = (self.unasked + self._buffer)[:UNASKED_BYTES]
         del self._buffer[:]
         self._looked, self._code = 0, b""
 
@@ -154,8 +161,12 @@ class Session(aiosmtplib.SMTP):
         self.tls_verified = False
         self.tls_problem = ""
         """Why it is not verified, as a clause."""
-        self.messages = 0
-        """Messages whose final dot was answered."""
+        self.transactions = 0
+        """Those that ended in order: the final dot was answered, or nobody was accepted."""
+        self.refusals = 0
+        """Commands that were refused; servers lose patience with a session that has many."""
+        self.spoilt = False
+        """The last transaction was not finished: the next one begins with RSET."""
 
     async def dial(self, address: str, port: int, source: str = "") -> None:
         """Make the TCP connection to an address (never a name), from `source` if it is given.
@@ -249,6 +260,7 @@ class Session(aiosmtplib.SMTP):
             return Reply(-1, str(fault.message))
         if response.code == 421:  # RFC 5321 §3.8: the server is closing
             self.abort()
+        self.refusals += response.code >= 400
         return Reply(response.code, response.message)
 
     def _line(self) -> Line:
@@ -286,11 +298,33 @@ class Session(aiosmtplib.SMTP):
             (future,) = protocol.expect(1)
             protocol.write(b".\r\n")
             reply = await self._reply(future, self.limits.final)
+        except aiosmtplib.SMTPException as fault:
+            self.abort()
+            if not protocol.unasked:
+                raise
+            # Not an answer to anything; but it may well say why the server did not take the rest.
+            said = protocol.unasked.decode("utf-8", "replace").strip()
+            raise type(fault)(f"{fault.message}; it had said, unasked: {said}") from fault
         except BaseException:
             self.abort()
             raise
-        self.messages += 1
+        self.transactions += 1
         return reply
+
+    async def withdraw(self, due: Sequence[Coroutine[None, None, Reply]]) -> None:
+        """End a transaction in which nobody was accepted, so that the session can be used for another one.
+
+        `due`: the replies not read yet. A server that waits for a message, or does not answer soon, is cut.
+        """
+        try:
+            async with asyncio.timeout(SOON_SECONDS):
+                for reply in due if self.supports_extension("pipelining") else ():  # else they were not asked for
+                    if (await reply).code == 354:
+                        self.abort()
+        except (TimeoutError, aiosmtplib.SMTPException, OSError):
+            self.abort()
+        self.transactions += 1
+        self.spoilt = True
 
     def leave(self) -> None:
         """Say QUIT without waiting for the answer, and close."""

@@ -18,7 +18,6 @@ from shared.contract.envelope import Envelope, Recipient
 from shared.contract.events import ExchangerTried
 from shared.mail.address import Address, parse_address
 
-
 ACCEPTED = range(250, 260)
 """Of a server that does what was asked, with whatever third digit (RFC 5321 §4.2.1)."""
 
@@ -227,11 +226,19 @@ class Visit:
             return
         words = [command(b"MAIL", b"FROM:" + _path(envelope.sender), *self._mail_parameters(session))]
         words += [command(b"RCPT", b"TO:" + path, *_rcpt_parameters(session, r)) for r, path in recipients]
-        mail, *rcpts, data = session.send([*words, b"DATA"])
+        leads = [b"RSET"] if session.spoilt else []
+        replies = session.send([*leads, *words, b"DATA"])
+        mail, *rcpts, data = replies[len(leads) :]
         try:
+            for reset in replies[: len(leads)]:
+                if (await reset).code not in ACCEPTED:
+                    raise aiosmtplib.SMTPServerDisconnected("the server does not end the last transaction")
+            session.spoilt = False
             reply = await mail
             if reply.code not in ACCEPTED:
-                raise _Ended(self._judged(reply))
+                decided.update(dict.fromkeys((r.number for r, _ in recipients), self._refused(reply)))
+                await session.withdraw([*rcpts, data])
+                return
             self._phase = "rcpt"
             accepted: list[int] = []
             for (recipient, _), rcpt in zip(recipients, rcpts, strict=True):
@@ -243,17 +250,19 @@ class Visit:
                 if not session.is_connected:
                     raise _Ended(result)
             if not accepted:
-                session.abort()  # nothing is sent without a recipient, whatever the server says to DATA
+                await session.withdraw([data])  # nothing is sent without a recipient, whatever is said to DATA
                 return
             self._phase = "data"
             reply = await data
             if reply.code != 354:
-                raise _Ended(self._judged(reply))
+                decided.update(dict.fromkeys(accepted, self._refused(reply)))
+                await session.withdraw(())
+                return
         except BaseException:
             session.abort()  # replies may still be on their way, or a body be waited for
             raise
         finally:
-            for unasked in (mail, *rcpts, data):
+            for unasked in replies:
                 unasked.close()
         reply = await session.content(self._parcel.mail, self._may_finish, self._on_dot)
         decided.update(dict.fromkeys(accepted, self._judged(reply)))
@@ -309,6 +318,13 @@ class Visit:
         self.dots += 1
         if self._timer is not None:
             self._timer.reschedule(None)
+
+    def _refused(self, reply: Reply) -> Outcome:
+        """Judge a reply that ends the transaction; the visit is over if it makes no sense or the server is closing."""
+        result = self._judged(reply)
+        if isinstance(result, Deferred) and result.elsewhere:
+            raise _Ended(result)
+        return result
 
     def _judged(self, reply: Reply) -> Outcome:
         where, encrypted = self._door, bool(self._tls)
