@@ -32,6 +32,8 @@ class DnsServer:
         self.faults: dict[tuple[str, str], Fault] = {}
         self.asked: list[tuple[str, str, str]] = []
         """Name, kind and transport of every question."""
+        self.alias_only = False
+        """Aliases are not followed."""
         self.port = port
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
@@ -153,6 +155,8 @@ class DnsServer:
             if not alias:
                 break
             reply.answer.append(dns.rrset.from_text_list(at, self.ttl, "IN", "CNAME", alias))
+            if self.alias_only:
+                return
             at = dns.name.from_text(alias[0])
         key = at.to_text(omit_final_dot=True).lower()
         if not any(n == key or n.endswith("." + key) for n, _ in self.records):

@@ -11,9 +11,8 @@ from typing import NamedTuple, TypeVar, cast
 
 import dns.asyncresolver
 import dns.exception
-import dns.name
+import dns.message
 import dns.nameserver
-import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
@@ -21,6 +20,8 @@ from services.delivery.core.route import AddressAnswer, Found, MxAnswer, MxFound
 from services.delivery.settings import DeliverySettings
 
 DNS_PORT = 53
+LONGEST_SECONDS = 86_400.0
+"""How long an answer is kept at most, whatever its TTL."""
 EDNS_PAYLOAD = 1232
 
 T = TypeVar("T")
@@ -36,7 +37,6 @@ class Exchangers:
         self._resolver.lifetime = settings.dns_timeout_seconds
         self._resolver.timeout = min(2.0, settings.dns_timeout_seconds / 2)  # one try, so that others follow in time
         self._entries = settings.dns_cache_entries
-        self._resolver.cache = dns.resolver.LRUCache(self._entries)
         self._kept: dict[tuple[str, dns.rdatatype.RdataType], _Kept] = {}
         self._resolver.use_edns(0, 0, EDNS_PAYLOAD)
         self._resolver.search = []
@@ -62,8 +62,6 @@ class Exchangers:
     def forget(self) -> None:
         """Drop every kept answer."""
         self._kept.clear()
-        if self._resolver.cache is not None:
-            self._resolver.cache.flush()
 
     def _kept_of(self, name: str, kind: dns.rdatatype.RdataType) -> "_Kept | None":
         kept = self._kept.get((name, kind))
@@ -76,41 +74,49 @@ class Exchangers:
         kept = self._kept_of(name, kind)
         if kept is not None:
             return cast("T | NoData | NoName | NoAnswer", kept.value)
-        answer = await self._ask(name, kind)
+        answer, until = await self._ask(name, kind)
         if isinstance(answer, NoAnswer):
             return answer
         value = read(answer) if isinstance(answer, dns.resolver.Answer) else answer
         while len(self._kept) >= self._entries:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[name, kind] = _Kept(self._expiration(name, kind, answer), value)
+        self._kept[name, kind] = _Kept(min(until, time.time() + LONGEST_SECONDS), value)
         return value
-
-    def _expiration(
-        self, name: str, kind: dns.rdatatype.RdataType, answer: "dns.resolver.Answer | NoData | NoName"
-    ) -> float:
-        """Return until when an answer holds, by the wall's clock as dnspython counts; 0 if it is not to be kept."""
-        if isinstance(answer, dns.resolver.Answer):
-            return answer.expiration
-        asked = dns.rdatatype.ANY if isinstance(answer, NoName) else kind
-        cached = self._resolver.cache.get((dns.name.from_text(name), asked, dns.rdataclass.IN))
-        return cached.expiration if cached is not None else 0.0
 
     async def _ask(
         self, name: str, kind: dns.rdatatype.RdataType
-    ) -> "dns.resolver.Answer | NoData | NoName | NoAnswer":
+    ) -> "tuple[dns.resolver.Answer | NoData | NoName | NoAnswer, float]":
+        """Return an answer, and until when it holds by the wall's clock, as dnspython counts."""
         try:
             # Absolute: no search list may turn a foreign name into one of ours.
-            return await self._resolver.resolve(name + ".", kind, search=False)
-        except dns.resolver.NXDOMAIN:
-            return NoName()
-        except dns.resolver.NoAnswer:
-            return NoData()
+            answer = await self._resolver.resolve(name + ".", kind, search=False)
+        except dns.resolver.NXDOMAIN as fault:
+            return NoName(), min(map(_until, fault.kwargs["responses"].values()))
+        except dns.resolver.NoAnswer as fault:
+            reply: dns.message.QueryMessage = fault.kwargs["response"]
+            return _without_data(reply), _until(reply)
         except dns.resolver.LifetimeTimeout:
-            return NoAnswer("the name servers did not answer in time")
+            return NoAnswer("the name servers did not answer in time"), 0.0
         except dns.resolver.NoNameservers as fault:
-            return NoAnswer(_reason(fault))
+            return NoAnswer(_reason(fault)), 0.0
         except (dns.exception.DNSException, OSError) as fault:
-            return NoAnswer(type(fault).__name__)
+            return NoAnswer(type(fault).__name__), 0.0
+        return answer, answer.expiration
+
+
+def _until(reply: dns.message.QueryMessage) -> float:
+    return time.time() + reply.resolve_chaining().minimum_ttl  # RFC 2308 §5
+
+
+def _without_data(reply: dns.message.Message) -> NoData | NoAnswer:
+    """Tell a name without such records from a server that only names others, or half the way (RFC 2308 §2.2)."""
+    kinds = {rrset.rdtype for rrset in reply.authority}
+    if dns.rdatatype.SOA not in kinds:
+        if dns.rdatatype.NS in kinds:
+            return NoAnswer("the name server only refers to others")
+        if any(rrset.rdtype == dns.rdatatype.CNAME for rrset in reply.answer):
+            return NoAnswer("the name server does not follow an alias")
+    return NoData()
 
 
 class _Kept(NamedTuple):

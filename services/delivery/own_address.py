@@ -3,14 +3,14 @@
 import socket
 from ipaddress import ip_address
 
-from services.delivery.core.reach import IpNetwork
+from services.delivery.core import reach
 
 ANY_PORT = 9
 
 
-def is_own(address: str, allowed: tuple[IpNetwork, ...]) -> bool:
+def is_own(address: str, allowed: tuple[reach.IpNetwork, ...]) -> bool:
     """Return whether an address is one of this machine, and no setting opens it."""
-    parsed = ip_address(address)
+    parsed = reach.plain(ip_address(address))
     opened = any(parsed.version == network.version and parsed in network for network in allowed)
     return not opened and is_local(address)
 

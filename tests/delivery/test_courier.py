@@ -271,7 +271,7 @@ async def test_internal_addresses_are_never_contacted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "enhanced"),
     [("SERVFAIL", Deferred, "4.4.3"), ("TIMEOUT", Deferred, "4.4.3"), ("REFUSED", Deferred, "4.4.3"),
-     ("NXDOMAIN", Bounced, "5.1.2"), ("GARBAGE", Deferred, "4.4.3")],
+     ("NXDOMAIN", Bounced, "5.1.2"), ("GARBAGE", Deferred, "4.4.3"), ("LAME", Deferred, "4.4.3")],
 )  # fmt: skip
 async def test_dns_faults(fault: Any, kind: type, enhanced: str, tmp_path: Path) -> None:
     """Only NXDOMAIN is permanent; everything else about the DNS is not knowing."""

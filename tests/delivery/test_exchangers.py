@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.core.route import Found, MxFound, NoAnswer, NoName
+from services.delivery.core.route import Found, MxFound, NoAnswer, NoData, NoName
 from services.delivery.exchangers import Exchangers
 from tests.delivery.house import delivery_settings
-from tests.dns_server import DnsServer
+from tests.dns_server import DnsServer, Fault
 
 
 @pytest.fixture
@@ -59,10 +59,38 @@ async def test_answers_end_with_their_ttl(dns: DnsServer, tmp_path: Path, monkey
     assert (await exchangers.addresses("mx.rcpt.test"))[1] == Found(("192.0.2.2",))
 
 
-async def test_not_knowing_is_not_kept(dns: DnsServer, tmp_path: Path) -> None:
-    """A server that fails is asked again at once."""
+async def test_no_answer_is_kept_for_more_than_a_day(
+    dns: DnsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its TTL: a mistake of a zone must end."""
+    dns.ttl = 2**31 - 1
     exchangers = made(dns, tmp_path)
-    dns.fail("rcpt.test", "SERVFAIL")
+    await look(exchangers)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 86_401)
+    dns.set("rcpt.test", "MX", "10 other.test.")
+    dns.set("none.test", "MX", "10 other.test.")
+    for name in ("rcpt.test", "none.test"):
+        assert await exchangers.mx(name) == MxFound(((10, "other.test"),))
+
+
+async def test_an_alias_that_is_not_followed(dns: DnsServer, tmp_path: Path) -> None:
+    """Half an answer is none; and once the alias leads to a name without such records, that is one."""
+    exchangers = made(dns, tmp_path)
+    dns.alias_only = True
+    dns.set("alias.test", "CNAME", "rcpt.test.")
+    assert isinstance(await exchangers.mx("alias.test"), NoAnswer)
+    dns.alias_only = False
+    assert await exchangers.mx("alias.test") == MxFound(((10, "mx.rcpt.test"),))
+    dns.set("bare.test", "CNAME", "mx.rcpt.test.")
+    assert await exchangers.mx("bare.test") == NoData()
+
+
+@pytest.mark.parametrize("fault", ["SERVFAIL", "LAME"])
+async def test_not_knowing_is_not_kept(fault: Fault, dns: DnsServer, tmp_path: Path) -> None:
+    """A server that fails, or only refers to others, is asked again at once."""
+    exchangers = made(dns, tmp_path)
+    dns.fail("rcpt.test", fault)
     assert isinstance(await exchangers.mx("rcpt.test"), NoAnswer)
     dns.fail("rcpt.test", None)
     assert isinstance(await exchangers.mx("rcpt.test"), MxFound)

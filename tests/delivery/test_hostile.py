@@ -60,7 +60,8 @@ async def test_our_own_addresses_are_never_contacted(tmp_path: Path, monkeypatch
     assert own_address.is_local("127.0.0.1")
     assert own_address.is_local("::1")
     assert not own_address.is_local("192.0.2.1")
-    assert not own_address.is_own("127.0.0.1", reach.networks(["127.0.0.0/8"]))
+    for opened in ("127.0.0.1", "::ffff:127.0.0.1"):
+        assert not own_address.is_own(opened, reach.networks(["127.0.0.0/8"]))
     monkeypatch.setattr(own_address, "is_local", lambda address: address in ("9.9.9.9", "127.0.0.1"))
     exchanger = Exchanger()
     async with field(tmp_path, exchanger) as made:
