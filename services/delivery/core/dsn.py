@@ -5,7 +5,10 @@ domain; never to anybody else (no backscatter), and never about a message from t
 """
 
 import re
+from binascii import b2a_qp
 from datetime import datetime
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.utils import format_datetime
 from hashlib import sha256
 from typing import Literal
@@ -108,12 +111,11 @@ def report(
     utf8 = not to.isascii() or any(not r.address.isascii() for r in failed)
     # RFC 3461 §4.3: RET speaks of failures only.
     whole = action == "failed" and envelope.ret.upper() == "FULL" and len(original) <= full_bytes
-    words = _crlf(_words(envelope, failed, action, until))
     parts = (
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n" % _encoding(words) + words,
+        _text(_crlf(_words(envelope, failed, action, until))),
         b"Content-Type: message/delivery-status\r\n\r\n"
         + _crlf(_fields(envelope, failed, reporting_mta, action, until)),
-        _whole(original) if whole else _header_only(original),
+        _whole(original, envelope.smtputf8) if whole else _header_only(original, envelope.smtputf8),
     )
     body = b"".join(b"--" + mime + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + mime + b"--\r\n"
     encoding = _encoding(body).decode()
@@ -175,7 +177,7 @@ def _words(envelope: Envelope, failed: tuple[RecipientState, ...], action: Actio
         "This is an automatic report of the mail system.",
         *OPENINGS[action],
         "",
-        f"  Subject:  {envelope.subject or '(none)'}",
+        f"  Subject:  {_decoded(envelope.subject) or '(none)'}",
         f"  Queue ID: {envelope.queue_id}",
         f"  Accepted: {envelope.received_at:%Y-%m-%d %H:%M:%S} UTC",
         "",
@@ -255,13 +257,31 @@ def _typed(address: str) -> str:
     return "utf-8; " + "".join(c if _XTEXT_SAFE.fullmatch(c) and c != "\\" else f"\\x{{{ord(c):X}}}" for c in address)
 
 
-def _header_only(original: bytes) -> bytes:
+def _text(words: bytes) -> bytes:
+    """Write the words so that every server can take them."""
+    head, encoding = b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: %b\r\n\r\n", b"7bit"
+    if not words.isascii():
+        words, encoding = b2a_qp(words), b"quoted-printable"
+    return head % encoding + words
+
+
+def _header_only(original: bytes, utf8: bool) -> bytes:
     head = _original_header(original)
-    return b"Content-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: %b\r\n\r\n" % _encoding(head) + head
+    kind = b"message/global-headers" if utf8 and not head.isascii() else b"text/rfc822-headers"  # RFC 6533 §4
+    return b"Content-Type: %b\r\nContent-Transfer-Encoding: %b\r\n\r\n" % (kind, _encoding(head)) + head
 
 
-def _whole(original: bytes) -> bytes:
-    return b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: %b\r\n\r\n" % _encoding(original) + original
+def _whole(original: bytes, utf8: bool) -> bytes:
+    kind = b"message/global" if utf8 and not _original_header(original).isascii() else b"message/rfc822"
+    return b"Content-Type: %b\r\nContent-Transfer-Encoding: %b\r\n\r\n" % (kind, _encoding(original)) + original
+
+
+def _decoded(subject: str) -> str:
+    """Undo encoded words (RFC 2047) for whoever reads the report; what cannot be undone stays."""
+    try:
+        return str(make_header(decode_header(subject)))
+    except (HeaderParseError, LookupError, ValueError):
+        return subject
 
 
 def _encoding(content: bytes) -> bytes:

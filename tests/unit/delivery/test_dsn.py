@@ -193,14 +193,47 @@ def test_what_the_client_wrote_in_xtext(written: str, meant: str) -> None:
     assert first.keys().count("Status") == 1
 
 
-@pytest.mark.parametrize("subject", ["hi", "gr\u00fc\u00dfe"])
-def test_eight_bit_content_is_declared(subject: str) -> None:
-    """The report and each part say whether octets above 127 follow (RFC 2045 §6.4), and the envelope says the same."""
+@pytest.mark.parametrize(
+    ("subject", "readable"),
+    [
+        ("hi", "hi"),
+        ("gr\u00fc\u00dfe = 1", "gr\u00fc\u00dfe = 1"),
+        ("=?utf-8?q?gr=C3=BC=C3=9Fe?= and =?iso-8859-1?b?5A==?=", "gr\u00fc\u00dfe and \u00e4"),
+        ("=?no-charset?q?a?=", "=?no-charset?q?a?="),
+        ("=?utf-8?b?x?=", "=?utf-8?b?x?="),
+        ("=?utf-8?q?=0D=0A--x?=", "--x"),
+    ],
+)
+def test_the_words_are_readable_and_fit_for_every_server(subject: str, readable: str) -> None:
+    """The subject is decoded; nothing of ours needs 8BITMIME, so that a report is not lost for want of it."""
     report = made(subject=subject)
     message = email.message_from_bytes(report.mail)
-    encoding = "7bit" if subject.isascii() else "8bit"
-    assert message["Content-Transfer-Encoding"] == parts(report)[0]["Content-Transfer-Encoding"] == encoding
-    assert report.envelope.eight_bit is not subject.isascii()
+    words = parts(report)[0].get_payload(decode=True)
+    assert isinstance(words, bytes)
+    assert f"  Subject:  {readable}\r\n" in words.decode()
+    assert message["Content-Transfer-Encoding"] == "7bit"
+    assert report.mail.isascii()
+    assert not report.envelope.eight_bit
+
+
+@pytest.mark.parametrize(
+    ("ret", "utf8", "kind"),
+    [
+        ("", True, "message/global-headers"), ("FULL", True, "message/global"),
+        ("", False, "text/rfc822-headers"), ("FULL", False, "message/rfc822"),
+    ],
+)  # fmt: skip
+def test_eight_bit_originals_are_declared(ret: str, utf8: bool, kind: str) -> None:
+    """The report and each part say whether octets above 127 follow (RFC 2045 §6.4), and the envelope says the same."""
+    original = "From: a@d.example\r\nSubject: gr\u00fc\u00dfe\r\n\r\nx\r\n".encode()
+    report = dsn.report(
+        msgspec.structs.replace(ENVELOPE, ret=ret, smtputf8=utf8), FAILED, attempt=1, to="app@d.example",
+        original=original, reporting_mta="relay.example", now=NOW, full_bytes=1000,
+    )  # fmt: skip
+    message, returned = email.message_from_bytes(report.mail), parts(report)[2]
+    assert message["Content-Transfer-Encoding"] == returned["Content-Transfer-Encoding"] == "8bit"
+    assert report.envelope.eight_bit
+    assert returned.get_content_type() == kind
 
 
 @given(
