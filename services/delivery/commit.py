@@ -6,6 +6,7 @@ No answer of the bus means unknown: the same is repeated until it is certain.
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
@@ -14,7 +15,7 @@ import msgspec
 
 from shared.bus.client import Bus, Stored
 from shared.contract import subjects
-from shared.contract.envelope import Carriage, Envelope, Progress, pack
+from shared.contract.envelope import Carriage, Envelope, Progress, Undecodable, pack, unpack
 from shared.contract.errors import UNREADABLE, BusUnavailable, StoreFull, WrongSequence
 from shared.contract.events import AnyStatus
 from shared.contract.subjects import Place
@@ -83,7 +84,7 @@ class Commits:
         return await self._persistently(store, "commit")
 
     async def put_later(self, place: Place, envelope: Envelope, progress: Progress, mail: bytes, at: datetime) -> None:
-        """Store the copy that comes back at a time; one that is there already is as good."""
+        """Store the copy that comes back at a time; one there that rests on the same record is as good."""
         await self._schedule(place.later, place, envelope, progress, mail, at)
 
     async def put_held(
@@ -137,11 +138,12 @@ class Commits:
     async def _schedule(
         self, subject: str, place: Place, envelope: Envelope, progress: Progress, mail: bytes, at: datetime
     ) -> None:
-        payload = pack(Carriage(envelope=envelope, progress=progress), mail)
+        carriage = Carriage(envelope=envelope, progress=progress)
+        payload = pack(carriage, mail)
 
-        async def store() -> int:
+        async def store() -> None:
             try:
-                return await self._bus.store(
+                await self._bus.store(
                     subject,
                     payload,
                     stream=_retry(place),
@@ -150,7 +152,10 @@ class Commits:
                     schedule_target=place.due,
                 )
             except WrongSequence:
-                return 0  # a copy waits there already: the move was made before
+                # A copy waits there: the move was made before; or it is an older one, which comes at another time.
+                present = await self._bus.last(_retry(place), subject)
+                if present is not None and _committed(present) < progress.committed:
+                    await self.reschedule(present, place, carriage, mail, at)
 
         await self._persistently(store, "move")
 
@@ -173,6 +178,14 @@ def _subject(envelope: Envelope) -> str:
 
 def _retry(place: Place) -> str:
     return f"RETRY_{place.shard}"
+
+
+def _committed(stored: Stored) -> int:
+    """Return the record a copy rests on; of one that cannot be read, the highest: it is left alone."""
+    try:
+        return unpack(stored.payload)[0].progress.committed
+    except Undecodable:
+        return sys.maxsize
 
 
 def _decoded(stored: Stored) -> AnyStatus:

@@ -105,7 +105,9 @@ class Holds:
     async def release(self, place: Place, by: str = "") -> bool:
         """Let a held message go on: at once if somebody asked for it (`by`), else spread over a time.
 
-        Returns False if it is not held any more or only an operator may release it. Errors: `BusUnavailable`.
+        Returns False if it is not held any more or only an operator may release it.
+
+        Errors: `BusUnavailable`; `StoreFull` if somebody asked for it.
         """
         stored = await self._bus.last(f"RETRY_{place.shard}", place.held)
         if stored is None:
@@ -116,9 +118,19 @@ class Holds:
             log.error("a held message cannot be read: %s", fault, extra={"queue_id": place.queue_id})
             return False
         held_for = carriage.progress.hold
-        if not held_for or (held_for == BY_OPERATOR and not by):
-            return False  # released before, or not ours to release
+        if not held_for:
+            return False  # released before
+        if held_for == BY_OPERATOR and not by and not await self._let_go(carriage):
+            return False
         return await self._released(place, stored, carriage, mail, by)
+
+    async def _let_go(self, carriage: Carriage) -> bool:
+        """Return whether an operator has released it and a crash came before it went on its way."""
+        try:
+            last, _ = await self._commits.last(carriage.envelope)
+        except StatusUnreadable:
+            return False
+        return isinstance(last, MessageReleased)
 
     async def _released(self, place: Place, stored: Stored, carriage: Carriage, mail: bytes, by: str) -> bool:
         envelope, now = carriage.envelope, clock.now()
@@ -144,6 +156,8 @@ class Holds:
                 stored, place, msgspec.structs.replace(carriage, progress=progress), mail, at
             )
         except StoreFull as fault:
+            if by:
+                raise
             log.warning("not released yet: %s", fault, extra={"queue_id": place.queue_id})
             return False
         if moved:

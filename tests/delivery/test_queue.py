@@ -2,12 +2,15 @@
 
 import pytest
 
+from services.delivery.commit import Commits
+from services.delivery.core import record, step
 from shared.bus import service
 from shared.contract import errors
-from shared.contract.envelope import Envelope
+from shared.contract.envelope import Carriage, Envelope
 from shared.contract.errors import RequestFailed
 from shared.contract.events import MessageDropped, MessageHeld, MessageReleased
 from shared.contract.requests import QUEUE_ACT, QUEUE_LIST, ListQueue, QueueActed, QueueAction, QueueListing
+from shared.runtime import clock
 from tests.delivery.house import delivering
 from tests.delivery.world import World
 
@@ -63,6 +66,41 @@ async def test_hold_and_release(world: World) -> None:
         kinds = [type(event) for event in await world.watcher.history(envelope)]
     assert kinds[1:3] == [MessageHeld, MessageReleased]
     assert len(world.exchanger.received) == 1
+
+
+async def test_after_a_release_the_old_schedule_counts_no_more(world: World) -> None:
+    """Held and released, then deferred again: the next attempt is at its own time, not at that of the first copy."""
+    world.exchanger.by_recipient["x@rcpt.test"] = [
+        (b"450 4.2.1 later\r\n",),
+        (b"450 4.2.1 later\r\n",),
+        (b"250 ok\r\n",),
+    ]
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600, 0.3))):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        await world.watcher.until(envelope, "deferred")
+        while not await listed(world, where="later"):
+            pass
+        await act(world, envelope, "hold")
+        assert "on its way" in await act(world, envelope, "release")
+        event = await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert event.attempt == 3
+
+
+async def test_a_release_that_was_broken_off(world: World) -> None:
+    """An operator's release was recorded and its worker died: the message goes on its way without another word."""
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600,))):
+        envelope = await deferred(world)
+        await act(world, envelope, "hold")
+        commits, now = Commits(world.watcher.bus, lambda: False), clock.now()
+        last, sequence = await commits.last(envelope)
+        state = step.known(Carriage(envelope=envelope), last, sequence)
+        event = record.released(
+            envelope, state, event_id="released", now=now, next_at=now, by="op", reason="held-by-operator"
+        )
+        await commits.record(envelope, event, sequence)
+        await world.watcher.until(envelope, "delivered")
+        assert "not held" in await act(world, await deferred(world), "release")
 
 
 async def test_drop(world: World) -> None:
