@@ -7,6 +7,7 @@ nothing a client sends can start a new line.
 import contextlib
 import json
 import logging
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,12 +16,19 @@ from typing import TextIO
 import msgspec
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STEERING = re.compile("[\x80-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Ends of lines, controls and directions that JSON lets stand."""
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _tame(text: str) -> str:
+    """Escape in JSON what it need not escape, but readers of lines and terminals would obey."""
+    return text if text.isascii() else _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class JsonLines(logging.Formatter):
@@ -32,7 +40,7 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in _extra(record).items() if name not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _encoder.encode(line).decode()
+        return _tame(_encoder.encode(line).decode())
 
 
 def _beginning(at: float, level: str, room: str, text: str) -> dict[str, object]:
@@ -50,7 +58,8 @@ def tell(log: logging.Logger, text: str, **fields: object) -> None:
         return
     root = logging.root.handlers
     if len(root) == 1 and isinstance(root[0], _Lines) and not log.handlers:
-        root[0].write(_encoder.encode(_beginning(time.time(), "info", log.name, text) | fields))
+        line = _encoder.encode(_beginning(time.time(), "info", log.name, text) | fields)
+        root[0].write(line if line.isascii() else _tame(line.decode()).encode())
     else:
         log.info(text, extra=fields)
 
@@ -75,8 +84,8 @@ class Terminal(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, coloured by level."""
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        extra = " ".join(f"{name}={json.dumps(value, default=str)}" for name, value in _extra(record).items())
-        text = json.dumps(record.getMessage(), ensure_ascii=False)[1:-1]
+        extra = " ".join(f"{name}={_tame(json.dumps(value, default=str))}" for name, value in _extra(record).items())
+        text = _tame(json.dumps(record.getMessage(), ensure_ascii=False))[1:-1]
         line = f"{at} {record.name:9} {_COLOURS.get(record.levelname, '')}{text}\x1b[0m {extra}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

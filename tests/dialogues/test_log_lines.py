@@ -1,15 +1,17 @@
 """The canonical lines of the process log: what an administrator finds of a message, a refusal and a session."""
 
+import base64
 import json
 import smtplib
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bus_server import BusServer
-from tests.dialogues.test_server import MAIL, accepted, begin, bus, connect, running, stored
-from tests.ingress_process import password_of
+from tests.dialogues.test_server import MAIL, WAIT_SECONDS, accepted, begin, bus, connect, running, stored
+from tests.ingress_process import client_context, password_of
 
 __all__ = ["bus"]
 
@@ -86,6 +88,32 @@ def test_canonical_lines(bus: BusServer, tmp_path: Path) -> None:
     assert password_of("alice") not in log
     with pytest.raises(AssertionError):  # the search finds what is there
         assert "alice" not in log
+
+
+HOSTILE = '\x85\x9b31m\u2028{"text":"accepted","user":"root"}\u202e\'"\\'
+
+
+def test_nothing_a_client_says_is_a_line_of_its_own(bus: BusServer, tmp_path: Path) -> None:
+    """Ends of lines, quotes and controls in EHLO, username, MAIL and header stay inside the record they belong to."""
+    with running(bus, tmp_path) as ingress:
+        with socket.create_connection(("127.0.0.1", ingress.ports["tls"]), WAIT_SECONDS) as sock:
+            stranger = client_context().wrap_socket(sock)
+            guess = base64.b64encode(f"\0{HOSTILE}\0guess".encode()).decode()
+            stranger.sendall(f'EHLO a"}}\\,\r\nAUTH PLAIN {guess}\r\nMAIL FROM:<{HOSTILE}>\r\nQUIT\r\n'.encode())
+            while stranger.recv(10_000):
+                pass
+        with connect(ingress) as client:
+            assert client.mail(f"{HOSTILE}@shop.example", ["SMTPUTF8"])[0] == 501
+            begin(client)
+            message = f"From: a@shop.example\r\nMessage-ID: <{HOSTILE}>\r\nSubject: {HOSTILE}\r\n\r\nx\r\n"
+            assert client.data(message.encode())[0] == 250
+    text = ingress.log.read_text()
+    assert not any(each in text for each in "\x1b\x85\x9b\u2028\u202e")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["user"] for line in lines if line["text"] == "accepted"] == ["alice"]
+    [message_id] = [line["message_id"] for line in lines if line["text"] == "accepted"]
+    assert message_id == f"<{HOSTILE}>"
+    assert {line["client_name"] for line in lines if line["text"] == "session ended"} >= {'a"}\\,'}
 
 
 def _without_times(line: dict[str, Any]) -> dict[str, Any]:

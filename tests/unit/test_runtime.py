@@ -1,5 +1,7 @@
 """Settings, secrets, sealing, certificates, health conditions."""
 
+import json
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from msgspec import Meta
 from shared.contract.errors import SettingsFault
 from shared.runtime.certificates import ensure_certificates
 from shared.runtime.health import Conditions
+from shared.runtime.logs import JsonLines, Terminal
 from shared.runtime.sealing import SealBroken, new_master_key, read_master_key, seal, unseal
 from shared.runtime.secret import Secret
 from shared.runtime.settings import Settings, load
@@ -108,3 +111,21 @@ def test_a_room_is_ready_when_every_condition_holds() -> None:
     assert not conditions.set("bus", False, "away")
     assert conditions.set("bus", True)
     assert not conditions.failing
+
+
+HOSTILE = 'a\r\n{"level":"error"}\x1b[31m\x85\x9b31m\u2028\u2029\u202e"end'
+
+
+@pytest.mark.parametrize("form", [JsonLines(), Terminal()])
+def test_a_record_is_one_line_whatever_is_in_it(form: logging.Formatter) -> None:
+    """No control, no end of line of any alphabet and no change of direction stands in a line; letters do."""
+    record = logging.makeLogRecord(
+        {"name": "ingress", "msg": "Grüße %s", "args": (HOSTILE,), "levelno": 20, "user": HOSTILE}
+    )
+    line = form.format(record).replace("\x1b[0m", "")  # the terminal's own colour
+    assert len(line.splitlines()) == 1
+    assert not any(each in line for each in "\x1b\x85\x9b\u202e")
+    assert "Grüße" in line
+    if isinstance(form, JsonLines):
+        told = json.loads(line)
+        assert (told["text"], told["user"]) == (f"Grüße {HOSTILE}", HOSTILE)
