@@ -46,7 +46,8 @@ def ingress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IngressProcess
     log = process.log.read_text()
     assert status == 0, log
     assert "Traceback" not in log
-    assert '"level": "error"' not in log, log
+    assert '"level":"info"' in log
+    assert '"level":"error"' not in log, log
 
 
 @given(octets=st.lists(pieces, max_size=12).map(b"".join), secure=st.booleans())
