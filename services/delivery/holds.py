@@ -102,8 +102,8 @@ class Holds:
                 if isinstance(result, BaseException):
                     log.error("not released: %s", result, extra={"queue_id": place.queue_id})
 
-    async def release(self, place: Place, by: str = "") -> bool:
-        """Let a held message go on: at once if somebody asked for it (`by`), else spread over a time.
+    async def release(self, place: Place, by: str = "", why: str = "") -> bool:
+        """Let a held message go on: at once if somebody asked for it (`by`, `why`), else spread over a time.
 
         Returns False if it is not held any more or only an operator may release it.
 
@@ -122,7 +122,7 @@ class Holds:
             return False  # released before
         if held_for == BY_OPERATOR and not by and not await self._let_go(carriage):
             return False
-        return await self._released(place, stored, carriage, mail, by)
+        return await self._released(place, stored, carriage, mail, by, why)
 
     async def _let_go(self, carriage: Carriage) -> bool:
         """Return whether an operator has released it and a crash came before it went on its way."""
@@ -132,7 +132,7 @@ class Holds:
             return False
         return isinstance(last, MessageReleased)
 
-    async def _released(self, place: Place, stored: Stored, carriage: Carriage, mail: bytes, by: str) -> bool:
+    async def _released(self, place: Place, stored: Stored, carriage: Carriage, mail: bytes, by: str, why: str) -> bool:
         envelope, now = carriage.envelope, clock.now()
         spread = 0.0 if by else self._settings.release_spread_seconds * random.random()  # noqa: S311 - spreads load
         at = now + timedelta(seconds=spread)
@@ -141,7 +141,14 @@ class Holds:
             state = step.known(carriage, last, sequence)
             if not isinstance(last, MessageReleased) and state.open:
                 event = record.released(
-                    envelope, state, event_id=str(uuid4()), now=now, next_at=at, by=by, reason=carriage.progress.hold
+                    envelope,
+                    state,
+                    event_id=str(uuid4()),
+                    now=now,
+                    next_at=at,
+                    by=by,
+                    reason=carriage.progress.hold,
+                    why=why,
                 )
                 sequence = await self._commits.record(envelope, event, sequence)
                 state = msgspec.structs.replace(state, recipients=event.recipients)

@@ -18,7 +18,7 @@ from services.delivery.holds import Holds
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
 from shared.contract import errors
-from shared.contract.envelope import Carriage, Undecodable, unpack
+from shared.contract.envelope import Carriage, Progress, Undecodable, unpack
 from shared.contract.errors import RequestFailed, StoreFull
 from shared.contract.requests import ListQueue, QueueActed, QueueAction, QueueEntry, QueueListing
 from shared.contract.subjects import Place, parse_place, shard_of
@@ -81,7 +81,7 @@ class Queue:
         try:
             match wish.action:
                 case "retry":
-                    return await self._retry(found)
+                    return await self._retry(found, wish)
                 case "hold":
                     return await self._hold(found, wish)
                 case "release":
@@ -113,13 +113,21 @@ class Queue:
                     raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"the message cannot be read: {fault}") from None
         return None
 
-    async def _retry(self, found: _Found) -> QueueActed:
-        queue_id = found.place.queue_id
+    async def _retry(self, found: _Found, wish: QueueAction) -> QueueActed:
+        envelope, queue_id = found.carriage.envelope, found.place.queue_id
         if found.where in ("ready", "due"):
             return QueueActed(sentence=f"Message {queue_id} is about to be tried anyway.")
         if found.where == "held":
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"message {queue_id} is held; release it instead")
-        if not await self._now(found):
+        last, sequence = await self._commits.last(envelope)
+        state = step.known(found.carriage, last, sequence)
+        self._must_be_open(state, queue_id)
+        if sequence:  # what was never tried has no record, and may be withdrawn yet
+            event = record.hastened(
+                envelope, state, event_id=str(uuid4()), now=clock.now(), by=wish.by, reason=wish.reason
+            )
+            sequence = await self._commits.record(envelope, event, sequence)
+        if not await self._now(found, step.progress(state.recipients, state.attempt, sequence, None)):
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"message {queue_id} moved at that moment; try again")
         return QueueActed(sentence=f"Message {queue_id} is tried now instead of at its time.")
 
@@ -146,7 +154,7 @@ class Queue:
         hold = self._gates.hold(found.place.configuration)
         if hold is not None:
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"message {queue_id} cannot go: {hold.sentence}")
-        if found.where != "held" or not await self._holds.release(found.place, by=wish.by):
+        if found.where != "held" or not await self._holds.release(found.place, wish.by, wish.reason):
             return QueueActed(sentence=f"Message {queue_id} is not held.")
         return QueueActed(sentence=f"Message {queue_id} goes on its way.")
 
@@ -161,14 +169,15 @@ class Queue:
             await self._now(found)  # its copy falls due, is seen to be decided and goes
         return QueueActed(sentence=f"Message {queue_id} is dropped; {len(state.open)} recipients will not get it.")
 
-    async def _now(self, found: _Found) -> bool:
+    async def _now(self, found: _Found, progress: Progress | None = None) -> bool:
+        """Have a waiting copy fall due at once, with `progress` if that is given; False if it has moved."""
         subject = found.place.held if found.where == "held" else found.place.later
         stored = await self._bus.last(f"RETRY_{found.place.shard}", subject)
         if stored is None:
             return False
         carriage, mail = unpack(stored.payload)
         now = clock.now() + timedelta(milliseconds=50)
-        progress = msgspec.structs.replace(carriage.progress, due_at=now)
+        progress = msgspec.structs.replace(progress or carriage.progress, due_at=now)
         carriage = msgspec.structs.replace(carriage, progress=progress)
         return await self._commits.reschedule(stored, found.place, carriage, mail, now)
 

@@ -46,8 +46,11 @@ async def test_retry_now(world: World) -> None:
         assert await listed(world) == [(envelope.queue_id, "later")]
         assert await listed(world, configuration="somebody-else") == []
         assert "tried now" in await act(world, envelope, "retry")
-        await world.watcher.until(envelope, "delivered")
+        event = await world.watcher.until(envelope, "delivered")
         await world.watcher.until_empty()
+        first, wish, _ = await world.watcher.history(envelope)
+    assert wish.explanation == "op has it tried now instead of at its time: test."
+    assert (first.attempt, wish.attempt, event.attempt) == (1, 1, 2)
     assert len(world.exchanger.received) == 1
 
 
@@ -63,8 +66,10 @@ async def test_hold_and_release(world: World) -> None:
         assert "on its way" in await act(world, envelope, "release")
         await world.watcher.until(envelope, "delivered")
         await world.watcher.until_empty()
-        kinds = [type(event) for event in await world.watcher.history(envelope)]
-    assert kinds[1:3] == [MessageHeld, MessageReleased]
+        history = await world.watcher.history(envelope)
+    assert [type(event) for event in history][1:3] == [MessageHeld, MessageReleased]
+    assert "op holds the message: test." in history[1].explanation
+    assert "op released the message: test;" in history[2].explanation
     assert len(world.exchanger.received) == 1
 
 

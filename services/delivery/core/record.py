@@ -78,17 +78,37 @@ def held(
     )
 
 
+def hastened(
+    envelope: Envelope, state: step.Known, *, event_id: str, now: datetime, by: str, reason: str
+) -> MessageAttempted:
+    """Return the record of an operator's wish to have a waiting message tried at once."""
+    return MessageAttempted(
+        **_common(envelope, state.recipients, state.attempt, event_id, now),
+        next_attempt_at=now,
+        explanation=f"{by} has it tried now instead of at its time: {reason or 'no reason given'}.",
+    )
+
+
 def released(
-    envelope: Envelope, state: step.Known, *, event_id: str, now: datetime, next_at: datetime, by: str, reason: str
+    envelope: Envelope,
+    state: step.Known,
+    *,
+    event_id: str,
+    now: datetime,
+    next_at: datetime,
+    by: str,
+    reason: str,
+    why: str = "",
 ) -> MessageReleased:
-    """Return the record of a release, by an operator (`by`) or because the gate has opened."""
+    """Return the record of a release, by an operator (`by`, `why`) or because the gate has opened."""
     recipients = step.closed(state, "queued", now)
-    said = f"{by} released the message" if by else "Sending is allowed again"
+    because = f": {why}" if why else ""
+    said = f"{by} released the message{because}" if by else "Sending is allowed again"
     return MessageReleased(
         **_common(envelope, recipients, state.attempt, event_id, now),
         next_attempt_at=next_at,
         explanation=f"{said}; the message goes on its way at {next_at:%H:%M:%S} UTC.",
-        reason=f"released by {by}" if by else reason,
+        reason=f"released by {by}{because}" if by else reason,
     )
 
 
