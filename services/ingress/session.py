@@ -49,6 +49,8 @@ class SubmissionSession(smtp.Session):
         self.login: Login | None = None
         self.passages: dict[str, Passage] = {}
         """By sender domain; `Gatekeeper` says whether one still holds."""
+        self.use_noted = ("", 0.0)
+        """Whose password was noted as used last, and when."""
         self.accepted = 0
         self.refused = 0
         self.transactions = 0

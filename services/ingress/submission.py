@@ -8,6 +8,7 @@ Order of checks: TLS, login, access rules, standing, sender domain, rate, recipi
 import msgspec
 
 from services.ingress.core import commands, sasl
+from services.ingress.core.admission import Account
 from services.ingress.core.refusal import Refusal
 from services.ingress.core.transparency import DataDecoder
 from services.ingress.inbound import LineTooLong
@@ -16,6 +17,8 @@ from services.ingress.session import Login, Transaction
 from services.ingress.smtpd import AUTH_PREFIX_BYTES, PROOF_WAIT_SECONDS, Closing, Conversation
 from shared.mail import reply
 from shared.mail.reply import Reply
+
+USE_NOTED_SECONDS = 1.0
 
 
 class Submission(Conversation):
@@ -305,9 +308,17 @@ class Submission(Conversation):
             return
         self.session.accepted += 1
         if self.session.login is not None and transaction.account is not None:
-            self.desk.usage.used(self.session, self.session.login, transaction.account)
+            self._note_use(self.session.login, transaction.account)
         self._idle = 0
         self._say(reply.QUEUED.with_(queue_id=outcome))
+
+    def _note_use(self, login: Login, account: Account) -> None:
+        """Note who uses which password, once a second at most."""
+        whose, at = self.session.use_noted
+        now = self.loop.time()
+        if whose != account.user.id or now - at >= USE_NOTED_SECONDS:
+            self.session.use_noted = (account.user.id, now)
+            self.desk.usage.used(self.session, login, account)
 
     def _end_if_told(self, refusal: Refusal) -> None:
         if refusal.reply.code == 421:  # RFC 5321 §3.8

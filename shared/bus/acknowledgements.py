@@ -5,6 +5,8 @@ Here a number tells the answers apart: only the server may publish into a room's
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import nats.errors
@@ -35,11 +37,12 @@ _decoder = msgspec.json.Decoder(_PubAck)
 class Pending:
     """A message handed to the connection, its PubAck still to come."""
 
-    def __init__(self, subject: str, stream: str, answer: "asyncio.Future[Msg]") -> None:
-        """Wait for `answer`, which must be of that very stream."""
+    def __init__(self, subject: str, stream: str, answer: "asyncio.Future[Msg]", forget: Callable[[], object]) -> None:
+        """Wait for `answer`, which must be of that very stream; `forget` is called after a wait."""
         self._subject = subject
         self._stream = stream
         self._answer = answer
+        self._forget = forget
 
     async def stored(self, timeout_seconds: float) -> int:
         """Return the sequence once the message lies in its stream.
@@ -63,6 +66,7 @@ class Pending:
             raise BusUnavailable(f"no answer on {self._subject} in {timeout_seconds:.1f} seconds") from None
         finally:
             timer.cancel()
+            self._forget()
 
 
 class Acknowledgements:
@@ -87,12 +91,14 @@ class Acknowledgements:
         try:
             reply = (self._inbox or await self._open()) + number
             self._waiting[number] = answer
-            answer.add_done_callback(lambda done: self._waiting.pop(number, None))
             await self._nc.publish(subject, payload, reply=reply, headers=headers)
         except (nats.errors.Error, OSError) as fault:
-            answer.cancel()
+            self._waiting.pop(number, None)
             raise BusUnavailable(f"not published on {subject}: {fault}") from fault
-        return Pending(subject, stream, answer)
+        except asyncio.CancelledError:
+            self._waiting.pop(number, None)
+            raise
+        return Pending(subject, stream, answer, partial(self._waiting.pop, number, None))
 
     async def _open(self) -> str:
         async with self._opening:
@@ -103,7 +109,7 @@ class Acknowledgements:
         return self._inbox
 
     async def _answered(self, message: Msg) -> None:
-        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        answer = self._waiting.pop(message.subject.rpartition(".")[2], None)
         if answer is not None and not answer.done():
             answer.set_result(message)
 

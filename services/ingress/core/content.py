@@ -143,8 +143,8 @@ def finish(parsed: Parsed, domain: str, trace: Trace, queue_id: str, at: datetim
 
 
 def _form(message: bytes) -> Refusal | None:
-    ends = message.count(b"\r\n")
-    if ends != message.count(b"\n") or ends != message.count(b"\r"):
+    ends = len(message) - len(message.translate(None, b"\r\n"))
+    if ends != 2 * message.count(b"\r\n"):  # each CR and each LF is half of a CRLF
         return Refusal(reply.STRAY_LINE_END, "the message has a bare CR or LF")  # RFC 5321 §2.3.8
     if b"\0" in message:
         return _bad("it contains a NUL octet")

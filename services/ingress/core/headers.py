@@ -55,10 +55,10 @@ def parse_fields(block: bytes, lines_limit: int) -> list[Field] | Fault:
         fields = [Field(found[1].decode("ascii").lower(), found[0]) for found in _FIELD.finditer(block)]
         if sum([len(field.raw) for field in fields]) == len(block):  # nothing lies between or after sound fields
             return fields
-    return _examined(block, lines_limit)
+    return read_lines(block, lines_limit)
 
 
-def _examined(block: bytes, lines_limit: int) -> list[Field] | Fault:
+def read_lines(block: bytes, lines_limit: int) -> list[Field] | Fault:
     """Split a block line by line, and say what is wrong with it."""
     lines = block.split(b"\r\n")
     if lines.pop() != b"":

@@ -25,10 +25,10 @@ def parse_mailbox(value: str) -> Address | Fault:
     simple = _SIMPLE.fullmatch(value)
     if simple is not None:
         return parse_address(simple[1])
-    return _read(value)
+    return read_words(value)
 
 
-def _read(value: str) -> Address | Fault:
+def read_words(value: str) -> Address | Fault:
     """Read a field word by word."""
     address: str | None = None
     words = 0

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from services.ingress.core import content
 from services.ingress.core.content import ContentLimits, Parsed
-from services.ingress.core.headers import parse_fields, split_header
-from services.ingress.core.mailbox import parse_mailbox
+from services.ingress.core.headers import parse_fields, read_lines, split_header
+from services.ingress.core.mailbox import parse_mailbox, read_words
 from services.ingress.core.mime import Attachment, MimeLimits, find_attachment
 from services.ingress.core.received import Trace, masked
 from services.ingress.core.refusal import Refusal
@@ -154,6 +154,40 @@ def test_any_from_is_answered(value: str) -> None:
     """No From makes the parser fail, and an address found is one."""
     found = parse_mailbox(value)
     assert isinstance(found, Address | Fault)
+
+
+words_of_from = st.sampled_from(
+    [
+        "Ann", '"Ann B."', "O'Neil", "a@x.example", "<a@x.example>", "<a b@x.example>", "(c)", ",", " ", "\t", "é",
+        "=?utf-8?q?x?=", "<@y:a@x.example>", "\\", '"', "<a@bücher.example>",
+    ]
+)  # fmt: skip
+header_pieces = st.sampled_from(
+    [b"A: b", b"\r\n", b" c", b"\tc", b" \t", b" ", b"\n", b"\r", b":", b"A:", b"\xff", b"x"]
+)
+
+
+@given(st.lists(words_of_from, max_size=6))
+def test_the_short_way_to_a_mailbox(words: list[str]) -> None:
+    """What usual From fields look like is read the short way, and comes to the same."""
+    assert parse_mailbox("".join(words)) == read_words("".join(words))
+
+
+@given(st.lists(header_pieces, max_size=10))
+def test_the_short_way_to_fields(pieces: list[bytes]) -> None:
+    """A sound header is read the short way, and comes to the same."""
+    block = b"".join(pieces)
+    assert parse_fields(block, 4) == (read_lines(block, 4) if block else [])
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\n\r", b"\r\r\n"]), max_size=8))
+def test_stray_line_ends(pieces: list[bytes]) -> None:
+    """A CR or an LF that is not half of a CRLF is found wherever it is."""
+    message = FROM + b"\r\n" + b"".join(pieces)
+    stray = message.replace(b"\r\n", b"")
+    refusal = judged(message)
+    found = refusal is not None and "bare CR or LF" in refusal.reason
+    assert found is (b"\r" in stray or b"\n" in stray)
 
 
 def part(header: str, body: str = "text") -> bytes:
