@@ -123,7 +123,7 @@ def _split(argument: str, keyword: str) -> tuple[str, dict[str, str | None]] | N
     if match is None:
         return None
     parameters: dict[str, str | None] = {}
-    for word in (match[2] or "").split():
+    for word in filter(None, (match[2] or "").split(" ")):  # SP, and no other white space
         parameter = _PARAMETER.fullmatch(word)
         if parameter is None or parameter[1].upper() in parameters:
             return None

@@ -3,6 +3,7 @@
 The octets that come out are the octets that are stored, signed and sent.
 """
 
+import re
 from datetime import datetime
 from email.utils import format_datetime
 
@@ -11,7 +12,7 @@ import msgspec
 from services.ingress.core import deadline, repeats
 from services.ingress.core.headers import Field, parse_fields, split_header
 from services.ingress.core.mailbox import parse_mailbox
-from services.ingress.core.mime import Attachment, MimeLimits, find_attachment
+from services.ingress.core.mime import Attachment, MimeLimits, find_attachment, without_comments
 from services.ingress.core.received import Trace, is_own, received_field
 from services.ingress.core.refusal import Refusal
 from services.ingress.core.transparency import LINE_LIMIT
@@ -27,9 +28,12 @@ ONCE = frozenset(  # RFC 5322 §3.6, and those whose doubling deceives readers o
     }
 )  # fmt: skip
 REMOVED = frozenset({"bcc", "resent-bcc", "return-path", repeats.HEADER, deadline.HEADER})
+OWED = ("date", "message-id")
+"""What a submission server adds; an empty one is none."""
 IN_DOMAIN = ("sender", "resent-from", "resent-sender")
 TEXT_LIMIT = 998
 """Characters of subject and Message-ID that are remembered."""
+_AUTHSERV_ID = re.compile(rb'[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^ \t;"]*))')
 
 
 class ContentLimits(msgspec.Struct, frozen=True):
@@ -122,18 +126,18 @@ def check(
 def finish(parsed: Parsed, domain: str, trace: Trace, queue_id: str, at: datetime, smtputf8: bool) -> Accepted:
     """Build the octets to store: trace field on top, what is missing added, what must not leave removed."""
     named = parsed.named
+    owed = [name for name in OWED if name not in named or not named[name].value]
     pieces = [received_field(trace, queue_id, at, smtputf8)]
-    if "date" not in named:  # RFC 6409 §8.2
+    if "date" in owed:  # RFC 6409 §8.2
         pieces.append(f"Date: {format_datetime(at)}\r\n".encode())
-    message_id = _text(named["message-id"]) if "message-id" in named else ""
-    if "message-id" not in named:  # RFC 6409 §8.3
+    message_id = "" if "message-id" in owed else _text(named["message-id"])
+    if "message-id" in owed:  # RFC 6409 §8.3
         message_id = f"<{queue_id}@{domain}>"
         pieces.append(f"Message-ID: {message_id}\r\n".encode())
-    host = trace.host.encode()
     for field in parsed.fields:
-        if field.name in REMOVED:
+        if field.name in REMOVED or field.name in owed:
             continue
-        if field.name == "authentication-results" and field.value.lower().startswith(host.lower()):
+        if field.name == "authentication-results" and _speaks_as(trace.host, field.value):
             continue  # RFC 8601 §5: nobody else speaks in our name
         pieces.append(field.raw)
     pieces += [b"\r\n", parsed.body]
@@ -155,6 +159,16 @@ def _form(message: bytes) -> Refusal | None:
             return Refusal(reply.LINE_IN_MESSAGE_TOO_LONG, f"a line is longer than {LINE_LIMIT} octets")
         start = end + 1
     return None
+
+
+def _speaks_as(host: str, results: bytes) -> bool:
+    """Whether Authentication-Results are said in the name of a host (RFC 8601 §2.2); if in doubt, they are."""
+    value = without_comments(results)
+    found = _AUTHSERV_ID.match(value) if value is not None else None
+    if found is None:
+        return True
+    name = found[2] if found[1] is None else re.sub(rb"\\(.)", rb"\1", found[1])
+    return name.lower() == host.lower().encode()
 
 
 def _bad(fault: str) -> Refusal:

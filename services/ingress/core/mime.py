@@ -21,7 +21,15 @@ _VALUE = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb")=(?:(" + _TOKEN + rb')|"((
 _DISPOSITION = re.compile(_TOKEN)
 _TRAILER = re.compile(rb"[ \t]*;?[ \t]*")
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 §5.1.1
-_UUENCODED = re.compile(rb"(?:^|\n)(?:begin(?:-base64)? [0-7]{3,4} [^\r\n]|=ybegin )")
+_ENCODED_FILE = re.compile(
+    rb"(?:^|[\r\n])(?:"
+    rb"begin(?:-base64(?:-encoded)?)?[ \t]++(?:"
+    rb"[0-7]{3,6}[ \t]++[^\r\n]"
+    # "begin 7 days from now" is prose, unless a line of data follows
+    rb"|[0-7]{1,2}[ \t]++[^\r\n]++(?:\r\n?|\n)[ -`]++(?:[\r\n]|$))"
+    rb"|=ybegin |\(This file must be converted with BinHex)"
+)
+"""Where readers see a file in text: uuencode, yEnc, BinHex (RFC 1741). Possessive, so that no text takes long."""
 SINGLETONS = frozenset(
     {"content-type", "content-transfer-encoding", "content-disposition", "content-id", "mime-version"}
 )
@@ -140,7 +148,7 @@ def _known(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
 
 
 def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
-    value = _without_comments(field.value)
+    value = without_comments(field.value)
     if value is None:
         return Fault(f"a comment in {field.name} is malformed")
     value = value.strip(b" \t")
@@ -164,7 +172,8 @@ def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
     return _Type(name, parameters)
 
 
-def _without_comments(value: bytes) -> bytes | None:
+def without_comments(value: bytes) -> bytes | None:
+    """Return a structured value with a space for each comment (RFC 5322 §3.2.2); None: it cannot be read."""
     if b"(" not in value:
         return value
     kept = bytearray()
@@ -244,7 +253,7 @@ def _split(body: bytes, boundary: bytes, most: int) -> list[bytes] | Fault:
     if len(cuts) == 1:
         return Fault("a multipart has no parts")
     outside = body[: cuts[0][0]], body[cuts[-1][1] :]
-    if any(len(text) > OUTSIDE_LIMIT or _UUENCODED.search(text) for text in outside):
+    if any(len(text) > OUTSIDE_LIMIT or _holds_encoded_file(text) for text in outside):
         return Fault("a multipart hides content before its first or after its last boundary")
     pieces = []
     for (_, start, _), (stop, _, _) in pairwise(cuts):
@@ -270,11 +279,11 @@ def _leaf(body: bytes, encoding: bytes) -> Attachment | Fault | None:
         return Fault(f"the transfer encoding {encoding[:20].decode('ascii', 'replace')} is not known")
     if b"\0" in text:
         return Attachment("a text part holds binary data")
-    if _holds_uuencoded(body) or (text is not body and _holds_uuencoded(text)):
+    if _holds_encoded_file(body) or (text is not body and _holds_encoded_file(text)):
         return Attachment("a text part holds an encoded file")
     return None
 
 
-def _holds_uuencoded(text: bytes) -> bool:
-    # The plain search first: it is a hundred times faster, and few texts say "begin".
-    return b"begin" in text and _UUENCODED.search(text) is not None
+def _holds_encoded_file(text: bytes) -> bool:
+    # The plain searches first: they are a hundred times faster, and few texts say one of these words.
+    return (b"begin" in text or b"BinHex" in text) and _ENCODED_FILE.search(text) is not None

@@ -62,5 +62,5 @@ def date_text(at: datetime) -> str:
 
 
 def is_own(value: bytes, host: str) -> bool:
-    """Whether a Received field was put there by this relay."""
-    return f"by {host} ({PRODUCT}) with ".encode() in value
+    """Whether a Received field was put there by this relay, however its lines were folded since."""
+    return f"by {host} ({PRODUCT}) with ".encode() in b" ".join(value.split())

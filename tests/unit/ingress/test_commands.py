@@ -41,6 +41,7 @@ def test_null_sender() -> None:
         ("FROM:<a@x.example> SIZE=-1", 501, "5.5.4"),
         ("FROM:<a@x.example> SIZE=1 size=2", 501, "5.5.4"),
         ("FROM:<a@x.example> SMTPUTF8=yes", 501, "5.5.4"),
+        ("FROM:<a@x.example> SIZE=1\u2003BODY=8BITMIME", 501, "5.5.4"),
         ("FROM:<a@x.example> RET=ALL", 501, "5.5.4"),
         ("FROM:<a@x.example> XCOLOUR", 555, "5.5.4"),
         ("FROM:<postmaster>", 501, "5.1.7"),

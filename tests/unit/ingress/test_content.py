@@ -59,6 +59,36 @@ def test_repairs() -> None:
     assert not accepted.eight_bit
 
 
+@pytest.mark.parametrize(
+    "results",
+    [
+        "mail.test; dkim=pass",
+        "MAIL.TEST 1; dkim=pass",
+        "(trust (me)) mail.test; dkim=pass",
+        '"mail.test"; dkim=pass',
+        '"mail\\.test"; dkim=pass',
+        "\r\n mail.test;\r\n dkim=pass",
+        "(never closed mail.test; dkim=pass",
+    ],
+)
+def test_nobody_else_speaks_in_our_name(results: str) -> None:
+    """Authentication-Results of our name do not leave, however it is written; those of others do (RFC 8601 §5)."""
+    accepted = finished(FROM + f"Authentication-Results: {results}\r\n\r\n".encode())
+    assert b"dkim=pass" not in accepted.octets
+    for other in ("mail.test.other.example; dkim=pass", "other.example; x=mail.test", "mail; dkim=pass"):
+        field = f"Authentication-Results: {other}\r\n".encode()
+        assert field in finished(FROM + field + b"\r\n").octets
+
+
+def test_an_empty_date_or_message_id_is_none() -> None:
+    """What a client left empty is made good, and stands there once."""
+    accepted = finished(b"Date:\r\nMessage-ID: \t\r\n" + FROM + b"\r\n")
+    assert accepted.message_id == "<QUEUEID@x.example>"
+    assert accepted.octets.count(b"Date:") == accepted.octets.count(b"Message-ID:") == 1
+    assert b"Message-ID: <QUEUEID@x.example>\r\n" in accepted.octets
+    assert b"Date: Fri, 02 Jan 2026 03:04:05 +0000\r\n" in accepted.octets
+
+
 def test_nothing_to_repair() -> None:
     """A complete message only gets its trace field."""
     message = FROM + b"Date: Fri, 02 Jan 2026 03:04:05 +0000\r\nMessage-ID: <1@x.example>\r\n\r\n\xc3\xa9\r\n"
@@ -89,6 +119,7 @@ def test_message_without_body() -> None:
         (FROM + b"\r\n" + b"x" * 999 + b"\r\n", "5.6.0"),
         (b"Received: x\r\n" * 51 + FROM + b"\r\n", "5.4.6"),
         (b"Received: from a by mail.test (Postlane) with ESMTPSA\r\n" * 2 + FROM + b"\r\n", "5.4.6"),
+        (b"Received: from a\r\n by mail.test\r\n\t(Postlane) with\r\n ESMTPSA\r\n" * 2 + FROM + b"\r\n", "5.4.6"),
         (b"From: a@y.example\r\n\r\n", "5.7.1"),
         (b"From: a@sub.x.example\r\n\r\n", "5.7.1"),
         (FROM + b"Sender: a@y.example\r\n\r\n", "5.7.1"),
@@ -216,7 +247,13 @@ MIXED = 'Content-Type: multipart/mixed; boundary="b"'
         part("Content-Type: (comment) application/pdf"),
         part("X: y", "begin 644 x.exe\n#0V%T\n`\nend"),
         part("X: y", "text\nbegin-base64 644 x.exe\nQ2F0\n===="),
+        part("X: y", "begin-base64-encoded 644 eC5leGU=\nQ2F0\n===="),
+        part("X: y", "begin\t0644 \tx.exe\n#0V%T\n`\nend"),
+        part("X: y", "begin 100644 x.exe\n#0V%T\n`\nend"),
+        part("X: y", "begin 7 x.exe\n#0V%T\n`\nend"),
         part("X: y", "=ybegin line=128 size=3 name=x.exe"),
+        part("X: y", "text\n(This file must be converted with BinHex 4.0)\n\n:$f*TEQKPH#KdEP0$!*!:"),
+        part("Content-Transfer-Encoding: quoted-printable", "x=0Dbegin 644 x.exe=0D#0V%T=0D`=0Dend"),
         part("Content-Transfer-Encoding: base64", "AAECAw=="),
         part("Content-Transfer-Encoding: base64", "YmVnaW4gNjQ0IHguZXhlDQojMFYlVA0KYA0KZW5kDQo="),
         part(MIXED, "--b\n\ntext\n--b\nContent-Type: application/pdf\n\nx\n--b--"),
@@ -280,6 +317,8 @@ def test_ambiguous_structure(message: bytes) -> None:
         part("Content-Transfer-Encoding: base64", "aGVs\nbG8="),
         part("Content-Disposition: inline"),
         part("X: y", "We begin 7 days from now"),
+        part("X: y", "We shall\nbegin 7 days from now\nand end in 10"),
+        part("X: y", "converted with BinHex"),
         part(
             'Content-Type: multipart/alternative;\n boundary="=_x y"',
             "This is a multi-part message in MIME format.\n--=_x y\n\ntext\n--=_x y  \n"
