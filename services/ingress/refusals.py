@@ -25,21 +25,24 @@ class Party(msgspec.Struct, frozen=True):
 
 
 class Refusals:
-    """Publishes refusals through a journal; those of strangers are limited per address."""
+    """Publishes refusals through a journal: of strangers so many per address, of a tenant so many in all.
+
+    Otherwise one of them could crowd out the refusals of all others.
+    """
 
     def __init__(self, journal: Journal, settings: IngressSettings) -> None:
         """Publish through `journal`, which its owner starts and settles."""
         self._journal = journal
-        self._allowance = Allowance(settings.refusal_events_per_minute)
-        self.withheld = 0
+        self._strangers = Allowance(settings.refusal_events_per_minute)
+        self._tenants = Allowance(settings.tenant_refusal_events_per_minute)
 
-    def record(self, refusal: Refusal, phase: str, party: Party) -> str:
-        """Mint a reference for a refusal and publish what happened; return the reference."""
+    def record(self, refusal: Refusal, phase: str, party: Party) -> tuple[str, bool]:
+        """Mint a reference for a refusal and publish what happened; return the reference, and whether it was told."""
         reference = new_reference(secrets.token_bytes(7))
         stranger = not refusal.instance or phase == "auth"
-        if stranger and not self._allowance.take(party.client_address):
-            self.withheld += 1
-            return reference
+        allowed = self._strangers.take(party.client_address) if stranger else self._tenants.take(refusal.instance)
+        if not allowed:
+            return reference, False
         event = SubmissionRefused(
             id=reference,
             at=clock.now(),
@@ -59,4 +62,4 @@ class Refusals:
         )
         subject = subjects.refused(refusal.instance, refusal.configuration)
         self._journal.post(Posting(subject, "REFUSALS", reference, msgspec.json.encode(event)))
-        return reference
+        return reference, True

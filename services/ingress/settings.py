@@ -134,3 +134,6 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     refusal_events_per_minute: Annotated[
         int, Meta(description="refusals of strangers published per address and minute; the rest is only counted", ge=1)
     ] = 300
+    tenant_refusal_events_per_minute: Annotated[
+        int, Meta(description="refusals of an instance published and logged per minute; the rest is only counted", ge=1)
+    ] = 3_000

@@ -70,6 +70,8 @@ class Conversation(smtp.SMTP):
         self._errors = 0
         self._idle = 0
         self._failed_logins = 0
+        self._said: tuple[Transaction, str, Refusal, str] | None = None
+        """The last refusal: when, in which phase, and its reference."""
         self._counted = counted
         self.session.address = client
         self._reserved = 0
@@ -198,6 +200,8 @@ class Conversation(smtp.SMTP):
             self._refuse(Refusal(reply.LINE_TOO_LONG, "a command line was too long"))
             return
         if not line.endswith(b"\r\n"):
+            if line.startswith(b"\x16\x03"):
+                self._end(Refusal(reply.BAD_SYNTAX, "the client begins with TLS"))
             self._refuse(Refusal(reply.BARE_LINE_FEED, "a command line ended in a bare LF"))
             return
         verb_octets, _, argument_octets = line[:-2].partition(b" ")
@@ -248,18 +252,8 @@ class Conversation(smtp.SMTP):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal and its reference, publish why, and end a session with too many of them."""
-        text = refusal.reply
-        session, envelope = self.session, self.envelope
-        party = Party(
-            session.login.username if session.login else "",
-            session.client_address,
-            session.client_name,
-            envelope.sender.address.written if envelope.sender and envelope.sender.address else "",
-            tuple(each.address.written for each in envelope.recipients),
-        )
-        reference = self.desk.refusals.record(refusal, self._phase, party)
-        self._say(text.referring(reference))
-        log_lines.refused(session, refusal, reference, self._phase)
+        text, session = refusal.reply, self.session
+        self._say(text.referring(self._record(refusal)))
         self.desk.metrics.refused.labels(self._phase if self._phase in _PHASES else "command", str(text.code)).inc()
         session.refused += 1
         if text.permanent:
@@ -267,6 +261,27 @@ class Conversation(smtp.SMTP):
             if self._errors >= self.settings.errors and text.code != 521:
                 self._errors = -1_000_000
                 self._end(Refusal(reply.TOO_MANY_ERRORS, "too many refused commands in one session"))
+
+    def _record(self, refusal: Refusal) -> str:
+        """Publish and log a refusal; return its reference. What is refused again in a transaction keeps the first one.
+
+        A list of 100,000 recipients is one event, not one for each that is too many.
+        """
+        session, envelope, phase = self.session, self.envelope, self._phase
+        if self._said is not None and self._said[0] is envelope and self._said[1:3] == (phase, refusal):
+            return self._said[3]
+        party = Party(
+            session.login.username if session.login else "",
+            session.client_address,
+            session.client_name,
+            envelope.sender.address.written if envelope.sender and envelope.sender.address else "",
+            tuple(each.address.written for each in envelope.recipients),
+        )
+        reference, told = self.desk.refusals.record(refusal, phase, party)
+        if told:
+            log_lines.refused(session, refusal, reference, phase)
+        self._said = (envelope, phase, refusal, reference)
+        return reference
 
     def _end(self, refusal: Refusal) -> NoReturn:
         """Refuse and end the session."""

@@ -188,7 +188,7 @@ class Submission(Conversation):
         self._failed_logins += 1
         party = Party(attempt.username, self.session.client_address, self.session.client_name)
         last = self._failed_logins >= self.settings.failed_logins and outcome.reply.permanent
-        self._say(outcome.reply.referring(self.desk.refusals.record(outcome, "auth", party)))
+        self._say(outcome.reply.referring(self.desk.refusals.record(outcome, "auth", party)[0]))
         self.session.refused += 1
         self.desk.metrics.refused.labels("auth", str(outcome.reply.code)).inc()
         if last:

@@ -1,14 +1,18 @@
 """Limits of one session and of one network: time, transactions, unread replies, connections, silent balancers."""
 
+import asyncio
 import smtplib
 import socket
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from shared.contract.events import SubmissionRefused
 from tests.bus_server import BusServer
-from tests.dialogues.test_server import WAIT_SECONDS, begin, bus, connect, running
+from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, running
+from tests.ingress_process import client_context, password_of
 
 __all__ = ["bus"]
 
@@ -83,3 +87,59 @@ def test_a_balancer_that_says_nothing(bus: BusServer, tmp_path: Path) -> None:
         where = ("127.0.0.1", ingress.ports["public"])
         with socket.create_connection(where, WAIT_SECONDS, source_address=("127.0.0.2", 0)) as silent:
             assert silent.recv(100) == b""
+
+
+def refused(bus: BusServer) -> list[SubmissionRefused]:
+    """Return all refusals on the bus; complete once ingress has stopped."""
+
+    async def read() -> list[SubmissionRefused]:
+        connection = await bus.connect("tracker")
+        try:
+            return [
+                msgspec.json.decode(each.payload, type=SubmissionRefused)
+                async for each in connection.scan("REFUSALS", "postlane.refused.>")
+            ]
+        finally:
+            await connection.close()
+
+    return asyncio.run(read())
+
+
+def test_a_list_far_too_long(bus: BusServer, tmp_path: Path) -> None:
+    """Each recipient too many is told 452, and all of them are one event and one line; those before stay."""
+    count = 2_000
+    with running(bus, tmp_path, recipients="3") as ingress, connect(ingress) as client:
+        begin(client, "a@client.example")
+        client.rcpt("b@client.example")
+        client.rcpt("c@client.example")
+        client.send("".join(f"RCPT TO:<{number}@client.example>\r\n" for number in range(count)))
+        replies = {client.getreply() for _ in range(count)}
+        assert {code for code, _ in replies} == {452}
+        assert len(replies) == 1, "one reference"
+        assert client.data(MAIL)[0] == 250
+        # In the next transaction it is another refusal.
+        begin(client)
+        for number in range(3):
+            client.rcpt(f"{number}@client.example")
+    [first, second] = refused(bus)
+    assert first.reference in replies.pop()[1].decode()
+    assert second.reference != first.reference
+    assert first.recipients == ("a@client.example", "b@client.example", "c@client.example")
+    assert ingress.log.read_text().count('"text":"refused"') == 2
+
+
+def test_refusals_of_one_tenant_do_not_crowd_out_those_of_others(bus: BusServer, tmp_path: Path) -> None:
+    """Beyond its share a tenant's refusals are only counted; it is told what is wrong all the same."""
+    with running(bus, tmp_path, tenant_refusal_events_per_minute="1") as ingress, connect(ingress) as client:
+        for number in range(15):
+            code, text = client.mail(f"{number}@rival.example")
+            assert (code, b"(ref R-" in text) == (550, True)
+        other = smtplib.SMTP("127.0.0.1", ingress.ports["private"], timeout=WAIT_SECONDS)
+        other.starttls(context=client_context())
+        other.login("carol", password_of("carol"))
+        assert other.mail("a@shop.example")[0] == 550
+        other.close()
+    instances = [event.instance for event in refused(bus)]
+    assert instances.count("c") == 1
+    assert 1 <= instances.count("a") <= 2, "two if a minute has just ended"
+    assert ingress.log.read_text().count('"text":"refused"') == len(instances)

@@ -132,7 +132,7 @@ class SessionWorld:
                 connections=Connections(SETTINGS),
                 authentication=SimpleNamespace(login=self._login),
                 reception=_reception(directory, cast(Any, spool), cast(Any, journal), metrics),
-                refusals=SimpleNamespace(record=lambda refusal, phase, party: "R-0123456789"),
+                refusals=SimpleNamespace(record=lambda refusal, phase, party: ("R-0123456789", True)),
                 sightings=told,
                 usage=SimpleNamespace(logged_in=lambda *_: None, used=lambda *_: None),
                 proof=SimpleNamespace(awaited=_yes),
