@@ -33,7 +33,8 @@ def test_messages_are_selected_held_released_and_dropped(system: System, waiting
 
     done = inside(system, "queue", "hold", *to_slow, "--reason", "slow.example is away")
     assert "3 of 3 messages" in done.stderr, done.output
-    assert [system.status(queue_id) for queue_id in waiting] == ["held", "held", "held", "deferred"]
+    held = ["held", "held", "held", "deferred"]
+    eventually("the three are held", lambda: [system.status(queue_id) for queue_id in waiting] == held)
     assert "slow.example is away" in inside(system, "why", waiting[0]).stdout
     assert "no message is meant" in inside(system, "queue", "hold", *to_slow, "--older-than", "3d").stderr
 
