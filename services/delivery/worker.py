@@ -104,9 +104,9 @@ class Held:
         self._past_dot = self._past_dot or certain
         return certain
 
-    async def extend(self) -> None:
-        """Ask the server to wait longer for the ack."""
-        await self._taken.in_progress()
+    async def extend(self) -> bool:
+        """Ask the server to wait longer for the ack; False if that could not even be sent."""
+        return await self._taken.in_progress()
 
     def extended(self, at: float) -> None:
         """Note that the server has received an extension sent at `at`."""
@@ -364,11 +364,11 @@ class Worker:
             await asyncio.sleep(EXTEND_SECONDS)
 
     async def _extend(self, messages: list[Held]) -> None:
-        at = self.now()
-        for held in messages:
-            await held.extend()
-        if messages and await self._bus.reached():
-            for held in messages:
+        at, epoch = self.now(), self._bus.epoch
+        sent = [held for held in messages if await held.extend()]
+        # What was sent on a connection that was lost meanwhile need not have been received.
+        if sent and await self._bus.reached() and self._bus.epoch == epoch:
+            for held in sent:
                 held.extended(at)
 
     async def _wait(self, seconds: float) -> None:

@@ -66,6 +66,7 @@ class Bus:
         self.room = room
         self.replicas = replicas
         self.epoch = 0
+        """Changes whenever the connection goes or comes."""
         self.nc: Client = Client()
         self._acks = Acknowledgements(self.nc)
         self._closing = False
@@ -107,6 +108,7 @@ class Bus:
     async def _on_disconnected(self) -> None:
         if self._closing:
             return
+        self.epoch += 1
         log.warning("the connection to the bus is lost, reconnecting")
         self._tell(False)
 

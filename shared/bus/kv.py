@@ -216,13 +216,19 @@ class Replica(Generic[R]):
 
     async def _load(self) -> None:
         seen: set[str] = set()
+        highest = self._highest
         state = await self._bus.stream_state(f"KV_{self._bucket.name}")
+        if state.last_sequence < highest:
+            # Made anew, or put back from a backup: what it says now is true, however low its revisions.
+            log.warning("bucket %s has gone back", self._bucket.name)
+            self._revisions.clear()
+            self._highest = 0
         async for stored in self._bus.scan(f"KV_{self._bucket.name}", f"$KV.{self._bucket.name}.>"):
             key = stored.subject.removeprefix(f"$KV.{self._bucket.name}.")
             seen.add(key)
             self._take(key, stored.sequence, None if _deleted(stored) else stored.payload)
         for key in self._records.keys() - seen:
-            if self._revisions[key] <= state.last_sequence:  # else it was written while we read
+            if self._revisions.get(key, 0) <= state.last_sequence:  # else it was written while we read
                 self._forget(key)
         self._highest = max(self._highest, state.last_sequence)
         self.loaded = True

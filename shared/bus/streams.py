@@ -9,8 +9,12 @@ from typing import Any
 import nats.errors
 from nats.aio.msg import Msg
 
+from shared.bus.acknowledgements import NO_RESPONDERS
 from shared.bus.client import Bus, _unsubscribe
 from shared.contract.errors import BusUnavailable
+
+ABSENT_SECONDS = 1.0
+"""How long a refused wait lasts at most: the server has no such consumer, or none of its servers leads."""
 
 
 class Taken:
@@ -55,6 +59,7 @@ class PullConsumer:
         self._bus = bus
         self._name = f"{stream}.{consumer}"
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}"
+        self._absent = False
         self.too_large = False
         """The last pull brought nothing because the first message is larger than its limit: `next` brings that one."""
 
@@ -81,10 +86,13 @@ class PullConsumer:
         """Return the next message, whatever its size; wait for it, or 0: only if it is there."""
         if wait_seconds <= 0:
             return await self._pull({"batch": 1, "no_wait": True}, 1, 5)
-        return await self._pull({"batch": 1, "expires": int(wait_seconds * 1e9)}, 1, wait_seconds + 2)
+        taken = await self._pull({"batch": 1, "expires": int(wait_seconds * 1e9)}, 1, wait_seconds + 2)
+        if self._absent:  # refused at once, and so would be the next one
+            await _first(self._bus.moved, min(wait_seconds, ABSENT_SECONDS))
+        return taken
 
     async def _pull(self, request: dict[str, Any], batch: int, patience_seconds: float) -> list[Taken]:
-        self.too_large = False
+        self.too_large = self._absent = False
         if not self._bus.connected:
             await _first(self._bus.moved, patience_seconds)
             return []
@@ -106,6 +114,7 @@ class PullConsumer:
             while len(taken) < batch:
                 message = await self._next(queue, deadline)
                 if message is None or (message.headers or {}).get("Status"):
+                    self._absent = message is not None and (message.headers or {}).get("Status") == NO_RESPONDERS
                     self.too_large = not taken and message is not None and _exceeds_bytes(message)
                     break  # 404 none there, 408 expired, 409 limit reached or consumer gone; or a reconnect
                 taken.append(Taken(message))

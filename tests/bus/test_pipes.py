@@ -7,6 +7,7 @@ import pytest
 
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
+from shared.bus.permissions import ADMINISTRATOR
 from shared.bus.service import ask, serve
 from shared.bus.streams import PullConsumer
 from shared.contract import requests, subjects
@@ -177,6 +178,53 @@ async def test_a_replica_catches_up_with_what_it_missed(bus_server: BusServer) -
                 task.cancel()
     await control.close()
     await ingress.close()
+
+
+async def test_a_replica_follows_a_bucket_that_went_back(
+    bus_server: BusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that was made anew counts from one again: what it says now is true, and what it lacks is gone."""
+    monkeypatch.setattr("shared.bus.kv.COMPARE_SECONDS", 0.1)
+    control, ingress = await bus_server.connect("control"), await bus_server.connect("ingress")
+    administrator = await bus_server.connect(ADMINISTRATOR)
+    bucket: Bucket[DirectoryRecord] = Bucket(control, "directory", DirectoryRecord)
+    replica: Replica[DirectoryRecord] = Replica(ingress, "directory", DirectoryRecord)
+    async with asyncio.TaskGroup() as tasks:
+        await replica.start(tasks)
+        for name in ("a", "b", "c"):
+            await bucket.put("instance.same", instance(name))
+        await bucket.put("instance.gone", instance("gone"))
+        await until(lambda: replica.get("instance.gone") is not None)
+        await administrator.api("STREAM.DELETE.KV_directory")
+        await bus_server.provision()
+        await bucket.put("instance.same", instance("new"))
+
+        await until(lambda: replica.get("instance.same") == instance("new"))
+        await until(lambda: replica.get("instance.gone") is None)
+        await bucket.put("instance.same", instance("newer"))
+        await until(lambda: replica.get("instance.same") == instance("newer"))
+
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("replica"):
+                task.cancel()
+    for bus in (control, ingress, administrator):
+        await bus.close()
+
+
+async def test_a_missing_consumer_is_not_asked_in_a_circle(bus_server: BusServer) -> None:
+    """The server refuses at once what it does not have; whoever was ready to wait waits all the same."""
+    administrator, delivery = await bus_server.connect(ADMINISTRATOR), await bus_server.connect("delivery")
+    await administrator.api("CONSUMER.DELETE.MAIL_0.transactional-1")
+    consumer, loop = PullConsumer(delivery, "MAIL_0", "transactional-1"), asyncio.get_running_loop()
+    began = loop.time()
+
+    assert await consumer.next(0.3) == []
+
+    assert loop.time() - began >= 0.29  # a lower bound, which load cannot break
+    await bus_server.provision()
+    assert await consumer.next(0.1) == []
+    await administrator.close()
+    await delivery.close()
 
 
 async def test_requests_are_typed_and_errors_keep_their_code(bus_server: BusServer) -> None:

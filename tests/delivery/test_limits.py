@@ -17,6 +17,7 @@ from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from services.delivery.sweep import Sweep
 from services.delivery.worker import Held, Worker
+from shared.bus.client import Bus
 from shared.contract.catalog import CONSUMERS
 from shared.contract.envelope import Carriage, Progress, pack
 from shared.contract.errors import SettingsFault
@@ -271,6 +272,36 @@ async def test_hold_seconds(limit: float, certain: bool, world: World, monkeypat
         real = worker.now
         monkeypatch.setattr(worker, "now", lambda: real() + 4)
         assert held.may_finish() is certain
+        patient.let_go()
+
+
+async def test_an_extension_on_a_lost_connection_does_not_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent just before the server died may never have come to it, though it is reached again."""
+    await store(world, 1)
+    async with working(world) as (worker, patient):
+        await patient.until(1)
+        (held,) = patient.kept
+        real, extended, crashed = Bus.reached, list[float](), False
+
+        async def reached(bus: Bus, timeout_seconds: float = 5) -> bool:
+            nonlocal crashed
+            if not crashed:
+                crashed = True
+                world.server.kill()
+                await asyncio.to_thread(world.server.start)
+                async with asyncio.timeout(LONG):
+                    while not await real(bus, 1):
+                        await asyncio.sleep(0.05)
+            return await real(bus, timeout_seconds)
+
+        monkeypatch.setattr(Bus, "reached", reached)
+        monkeypatch.setattr(Held, "extended", lambda _held, at: extended.append(at))
+        await worker._extend([held])
+        assert (crashed, extended) == (True, [])
+        async with asyncio.timeout(LONG):
+            while not extended:
+                await asyncio.sleep(0.05)
+                await worker._extend([held])
         patient.let_go()
 
 
