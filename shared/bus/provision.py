@@ -49,10 +49,10 @@ def _stream(stream: Stream, name: str, shard: str, topology: Topology, replicas:
         "storage": "file",
         "retention": stream.retention,
         # The server refuses schedules together with discard new; a stream of schedules has no limit to discard by.
-        "discard": "old" if stream.schedules else "new",
+        "discard": "old" if stream.schedules or stream.forgets else "new",
         "num_replicas": replicas,
         "max_msgs": -1,
-        "max_bytes": topology.mail_bytes if stream.bounded else -1,
+        "max_bytes": topology.mail_bytes if stream.bounded or stream.forgets else -1,
         "max_age": (topology.status_hours if stream.aged else stream.max_age_hours) * 3600 * NANOSECONDS,
         "duplicate_window": 120 * NANOSECONDS,
         "allow_direct": True,

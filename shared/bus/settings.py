@@ -29,5 +29,7 @@ class Topology(Settings, frozen=True, kw_only=True):
     slots: Annotated[int, Meta(description="consumers per lane and shard that tenants are hashed to", ge=1, le=256)] = (
         16
     )
-    mail_bytes: Annotated[int, Meta(description="most octets in one mail stream; then clients are told 452")] = 1 << 30
+    mail_bytes: Annotated[
+        int, Meta(description="most octets in one mail stream, then clients are told 452; and of refusals")
+    ] = 1 << 30
     status_hours: Annotated[int, Meta(description="hours that status, accepted and refused events are kept", ge=1)] = 48

@@ -31,6 +31,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     schedules: bool = False
     bounded: bool = False
     """Has `max_bytes` and refuses new messages when full; else only age limits it, if it has one."""
+    forgets: bool = False
+    """Has `max_bytes` and forgets the oldest when full: what strangers cause must not take the room of mail."""
     aged: bool = False
     """Messages are kept for `status_hours`."""
     max_age_hours: int = 0
@@ -124,6 +126,7 @@ STREAMS: tuple[Stream, ...] = (
         subjects=("postlane.refused.*.*",),
         description="Every refused submission, with the true reason",
         retention="limits",
+        forgets=True,
         aged=True,
         writers={"postlane.refused.*.*": ("ingress",)},
         readers=("tracker",),

@@ -156,7 +156,8 @@ def _of_streams(streams: Mapping[str, Mapping[str, Any]], thresholds: Thresholds
 
 
 def _full(name: str, stream: Mapping[str, Any], thresholds: Thresholds) -> str:
-    most, used = stream.get("config", {}).get("max_bytes", -1), stream["state"]["bytes"]
+    config, used = stream.get("config", {}), stream["state"]["bytes"]
+    most = config.get("max_bytes", -1) if config.get("discard") != "old" else -1  # those make room by themselves
     percent = 100 * used / most if most > 0 else 0.0
     return f"{name} ({percent:.0f} %)" if percent >= thresholds.fill_percent else ""
 

@@ -81,6 +81,12 @@ def test_nobody_says_how_it_stores() -> None:
     assert bad(of_store([], THRESHOLDS)) == [("bus", "durability")]
 
 
+def test_a_stream_that_forgets_may_be_full() -> None:
+    """It makes room by itself."""
+    full = {"state": {"bytes": 100}, "config": {"max_bytes": 100, "discard": "old"}}
+    assert bad(of_store([store(REFUSALS=full)], THRESHOLDS)) == []
+
+
 def test_what_is_wrong_with_a_store_is_found() -> None:
     """No sync, a full disk, a missing stream, a full one, a reader behind, a reader stuck."""
     consumer = {"name": "slow", "num_pending": 100, "num_ack_pending": 0, "config": {"max_ack_pending": 5}}
