@@ -13,6 +13,7 @@ from services.delivery.core import retry
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus, Stored
+from shared.bus.drift import drift
 from shared.contract.envelope import Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.subjects import parse_place
@@ -37,9 +38,17 @@ class Sweep:
             await asyncio.sleep(self._settings.sweep_seconds)
             for shard in self._cursors:
                 try:
+                    await self._watch(shard)
                     await self.sweep(shard)
                 except (BusUnavailable, StoreFull) as fault:
                     log.warning("overdue messages could not be looked for: %s", fault)
+
+    async def _watch(self, shard: int) -> None:
+        """Alarm if the streams of a shard were changed so that they may lose mail."""
+        for stream in (f"MAIL_{shard}", f"RETRY_{shard}"):
+            if why := drift((await self._bus.stream_state(stream)).config, self._bus.replicas):
+                self._metrics.alarms.labels("stream-changed").inc()
+                log.error(why)
 
     async def sweep(self, shard: int) -> int:
         """Look at the next messages of a shard; return how many were overdue and stored again.

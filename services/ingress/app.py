@@ -92,6 +92,7 @@ async def serve(
             settings.proof_seconds,
             settings.relaxed_durability,
             lambda holds, why: room.ready("durability", holds, why),
+            topology.shards,
         )
         directory = Directory(bus, credentials.drop)
         spool = Spool(bus, proof, settings, topology.shards)

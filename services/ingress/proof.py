@@ -1,4 +1,4 @@
-"""Proof that the bus writes each message to disk before it acknowledges it (`sync_interval: always`).
+"""Proof that the bus writes each message to disk before it acknowledges it (`sync_interval: always`), and keeps it.
 
 Without the proof ingress is not ready and tells clients 421: a server with its default interval forgets up to two
 minutes of acknowledged mail in a power cut.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from services.ingress.core import durability
 from shared.bus.client import Bus
+from shared.bus.drift import drift
 from shared.bus.roll_call import gather
 from shared.contract.errors import BusUnavailable
 from shared.contract.subjects import SYNC_PROOF
@@ -23,9 +24,14 @@ AGAIN_SECONDS = 2.0
 class Proof:
     """What is known of the server's durability; checked at the start, at intervals and after each reconnection."""
 
-    def __init__(self, bus: Bus, interval_seconds: float, relaxed: bool, tell: Callable[[bool, str], None]) -> None:
+    def __init__(
+        self, bus: Bus, interval_seconds: float, relaxed: bool, tell: Callable[[bool, str], None], shards: int = 0
+    ) -> None:
         """Prepare; `tell` is called with the state whenever it is checked."""
         self._bus = bus
+        self._shards = shards
+        self.filled = 0.0
+        """How full the fullest server's store was when it was last asked, in percent."""
         self._interval = interval_seconds
         self._relaxed = relaxed
         self._tell = tell
@@ -77,8 +83,22 @@ class Proof:
                 return  # proven on this connection; a slow answer changes nothing
             self._conclude(False, "the bus does not answer how it stores messages")
             return
-        why = durability.doubt(heard)
+        self.filled = max(server.filled for server in heard)
+        why = durability.doubt(heard) or await self._drifted()
         self._conclude(not why, why)
+
+    async def _drifted(self) -> str:
+        """Return what was changed on the mail streams so that they may lose mail, "" if nothing was."""
+        for shard in range(self._shards):
+            try:
+                state = await self._bus.stream_state(f"MAIL_{shard}")
+            except BusUnavailable as fault:
+                if self._proven.is_set() and self._bus.connected:
+                    continue  # nothing can be stored there either
+                return str(fault)
+            if why := drift(state.config, self._bus.replicas):
+                return why
+        return ""
 
     def _conclude(self, proven: bool, why: str) -> None:
         if proven:

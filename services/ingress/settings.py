@@ -46,9 +46,9 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     store_seconds: Annotated[float, Meta(description="longest time a client waits for the bus; then 451", gt=0)] = 25
     store_attempt_seconds: Annotated[float, Meta(description="longest wait for one PubAck before repeating", gt=0)] = 5
     storage_check_seconds: Annotated[float, Meta(description="interval of looking at the fill of the store", gt=0)] = 5
-    storage_percent: Annotated[int, Meta(description="fill of a mail stream from which on mail waits, 452", le=100)] = (
-        80
-    )
+    storage_percent: Annotated[
+        int, Meta(description="fill of a mail stream or of the whole store from which on mail waits, 452", le=100)
+    ] = 80
     drain_seconds: Annotated[float, Meta(description="time for transactions to finish when told to stop", ge=0)] = 30
 
     message_bytes: Annotated[int, Meta(description="largest message, in octets", ge=1024)] = 31_457_280

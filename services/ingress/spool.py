@@ -78,7 +78,7 @@ class Spool:
 
         Must run to its end even if the client is gone: a half-done commit is nobody's.
         """
-        if place.shard in self._filled:
+        if place.shard in self._filled or self._proof.filled >= self._percent:
             return "full"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._deadline

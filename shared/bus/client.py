@@ -55,6 +55,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     last_sequence: int
     subjects: dict[str, int]
     max_bytes: int
+    config: dict[str, Any]
+    """As the server tells it."""
     created: str
     """When this stream was made, as the server writes it: another value is another life, with sequences from 1."""
 
@@ -323,6 +325,7 @@ class Bus:
             last_sequence=state["last_seq"],
             subjects=subjects,
             max_bytes=answer["config"].get("max_bytes", -1),
+            config=answer["config"],
             created=answer["created"],
         )
 

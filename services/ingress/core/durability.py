@@ -17,6 +17,8 @@ class Server(msgspec.Struct, frozen=True):
     syncs: bool
     cluster: int
     """Servers of its cluster, itself among them; 1 if it stands alone."""
+    filled: float = 0.0
+    """How much of all it may store is used, in percent."""
 
 
 def servers(answers: Sequence[bytes]) -> tuple[Server, ...]:
@@ -30,7 +32,9 @@ def servers(answers: Sequence[bytes]) -> tuple[Server, ...]:
                 continue
             name = str(page.get("server", {}).get("name") or data.get("server_id") or number)
             size = int(data.get("meta_cluster", {}).get("cluster_size") or 1)
-            found[name] = Server(name, data["config"].get("sync_always") is True, size)
+            most = float(data["config"].get("max_storage") or 0)
+            filled = 100 * float(data.get("storage") or 0) / most if most > 0 else 0.0
+            found[name] = Server(name, data["config"].get("sync_always") is True, size, filled)
         except (ValueError, KeyError, TypeError, AttributeError):
             found[f"answer {number}"] = Server("one that cannot be understood", False, 1)
     return tuple(found.values())

@@ -40,3 +40,11 @@ def test_every_server_that_may_store_must_sync(answers: list[bytes], complete: b
     assert all_heard(heard) is complete
     assert why in doubt(heard)
     assert bool(doubt(heard)) is bool(why)
+
+
+def test_how_full_a_store_is() -> None:
+    """In percent of what a server may store; one that does not say counts as empty."""
+    config = {"sync_always": True, "max_storage": 4000}
+    (half,) = servers([says("n1", config=config, storage=2000)])
+    (silent,) = servers([says("n1")])
+    assert (half.filled, silent.filled) == (50.0, 0.0)

@@ -33,6 +33,10 @@ class ScriptedBus:
 class Proven:
     """A proof that holds."""
 
+    def __init__(self, filled: float = 0.0) -> None:
+        """Say how full the store is."""
+        self.filled = filled
+
     async def awaited(self, _seconds: float) -> bool:
         """Say so."""
         return True
@@ -56,3 +60,10 @@ async def test_what_became_of_a_message(
     monkeypatch.setattr(spool, "FIRST_PAUSE_SECONDS", 0.0)
     made = Spool(cast(Any, ScriptedBus(*answers)), cast(Any, Proven()), SETTINGS, shards=1)
     assert await made.store(PLACE, b"x", again=again) == outcome
+
+
+@pytest.mark.parametrize(("filled", "outcome"), [(79.9, "stored"), (80.0, "full")])
+async def test_a_store_that_others_have_filled(filled: float, outcome: Outcome) -> None:
+    """The room that deferred mail and records take is that of new mail too."""
+    made = Spool(cast(Any, ScriptedBus(None)), cast(Any, Proven(filled)), SETTINGS, shards=1)
+    assert await made.store(PLACE, b"x") == outcome
