@@ -251,10 +251,13 @@ class IngressProcess:
 
     def figure(self, name: str) -> float:
         """Return a metric without labels."""
+        return next(float(line.split(" ")[1]) for line in self.metrics() if line.startswith(f"{name} "))
+
+    def metrics(self) -> list[str]:
+        """Return the lines of the page of metrics."""
         with socket.create_connection(("127.0.0.1", self.ports["health"]), 2) as probe:
             probe.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            lines = probe.makefile("rb").read().decode().splitlines()
-        return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"{name} "))
+            return probe.makefile("rb").read().decode().splitlines()
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -8,6 +8,7 @@ import re
 import resource
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from shared.bus.kv import Bucket
 from shared.contract.siblings import LoginFailures
 from tests.bus_server import BusServer, started
 from tests.conftest import SMALL
+from tests.dialogues.test_credentials import until
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, running, stored
 from tests.ingress_process import IngressProcess, client_context, seeded
 
@@ -177,6 +179,40 @@ def test_handshakes_that_never_come(ingress: IngressProcess) -> None:
                 with contextlib.suppress(ConnectionResetError):
                     while client.recv(1000):
                         pass
+
+
+def test_a_hang_up_at_every_octet(bus: BusServer, tmp_path: Path) -> None:
+    """P25, I4: left or reset after each octet of a session, only a whole message is stored, and nothing stays open."""
+    login = base64.b64encode(b"\0alice\0alice-password")
+    commands = b"EHLO x\r\nAUTH PLAIN %b\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@y.example>\r\nDATA\r\n" % login
+    message = MAIL.encode() + b".\r\n"
+    with running(bus, tmp_path, strangers_per_address="1000") as ingress:
+        connect(ingress).quit()  # what stays open for good is open now
+        at_first = ingress.figure("process_open_fds")
+        for cut in range(len(commands)):
+            sock = socket.create_connection(("127.0.0.1", ingress.ports["tls"]), WAIT_SECONDS)
+            client = client_context().wrap_socket(sock)
+            client.sendall(commands[:cut])
+            _leave(client, cut)
+        for cut in range(len(message) + 1):
+            submitter = connect(ingress)
+            begin(submitter)
+            submitter.putcmd("data")
+            assert submitter.getreply()[0] == 354
+            assert submitter.sock is not None
+            submitter.sock.sendall(message[:cut])
+            _leave(submitter.sock, cut)
+            submitter.close()
+        until(lambda: ingress.figure("postlane_ingress_sessions") == 0)
+        until(lambda: ingress.figure("process_open_fds") <= at_first)
+        assert ingress.figure("postlane_ingress_in_flight_bytes") == 0
+    assert len(stored(bus)) <= 1
+
+
+def _leave(sock: socket.socket, number: int) -> None:
+    if number % 2:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+    sock.close()
 
 
 def test_guessers_do_not_stop_others(ingress: IngressProcess) -> None:

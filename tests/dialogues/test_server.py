@@ -18,7 +18,7 @@ import pytest
 from shared.bus.kv import Bucket
 from shared.bus.server import find_binary
 from shared.contract.envelope import Envelope, unpack
-from shared.contract.events import MessageAccepted
+from shared.contract.events import MessageAccepted, SubmissionRefused
 from shared.contract.siblings import Withdrawal
 from tests.bus_server import BusServer
 from tests.ingress_process import IngressProcess, Tenants, certificate, client_context, password_of, seeded
@@ -94,6 +94,22 @@ def accepted(bus: BusServer, count: int) -> list[MessageAccepted]:
                 if len(found) >= count or time.monotonic() > deadline:
                     return found
                 await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
+
+    return asyncio.run(read())
+
+
+def refusals(bus: BusServer) -> list[SubmissionRefused]:
+    """Return all refusals on the bus; complete once ingress has stopped."""
+
+    async def read() -> list[SubmissionRefused]:
+        connection = await bus.connect("tracker")
+        try:
+            return [
+                msgspec.json.decode(each.payload, type=SubmissionRefused)
+                async for each in connection.scan("REFUSALS", "postlane.refused.>")
+            ]
         finally:
             await connection.close()
 
@@ -294,6 +310,38 @@ def test_drain(bus: BusServer, tmp_path: Path) -> None:
     assert ingress.process.wait(WAIT_SECONDS) == 0, ingress.log.read_text()
     assert len(stored(bus)) == 1
     assert len(accepted(bus, 1)) == 1
+
+
+def test_drain_waits_for_the_bus(bus: BusServer, tmp_path: Path) -> None:
+    """U01: what waits for its PubAck when the process is told to stop is stored, answered 250 and announced."""
+    ingress = IngressProcess(bus, tmp_path)
+    ingress.start()
+    clients = [connect(ingress) for _ in range(10)]
+    for client in clients:
+        begin(client)
+        client.putcmd("data")
+        assert client.getreply()[0] == 354
+    bus.pause()
+    try:
+        for client in clients:
+            client.send(MAIL + "text\r\n.\r\n")
+        octets = len(clients) * len(MAIL + "text\r\n")
+        _until(lambda: ingress.figure("postlane_ingress_in_flight_bytes") >= octets)
+        assert ingress.process is not None
+        ingress.process.terminate()
+        _until(lambda: ingress.health("/readyz") == 503)
+    finally:
+        bus.resume()
+    replies = [client.getreply() for client in clients]
+    assert {code for code, _ in replies} == {250}
+    farewells = [client.getreply() for client in clients]
+    assert {code for code, _ in farewells} == {421}
+    assert ingress.process.wait(WAIT_SECONDS) == 0, ingress.log.read_text()
+    named = {text.decode().rpartition(" ")[2] for _, text in replies}
+    assert {envelope.queue_id for envelope, _ in stored(bus)} == named
+    assert {event.queue_id for event in accepted(bus, len(clients))} == named
+    references = {text.decode().rpartition("(ref ")[2].rstrip(")") for _, text in farewells}
+    assert {event.reference for event in refusals(bus) if event.code == 421} == references
 
 
 def test_balancer(bus: BusServer, tmp_path: Path) -> None:

@@ -1,17 +1,14 @@
 """Limits of one session and of one network: time, transactions, unread replies, connections, silent balancers."""
 
-import asyncio
 import smtplib
 import socket
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from shared.contract.events import SubmissionRefused
 from tests.bus_server import BusServer
-from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, running
+from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, refusals, running
 from tests.ingress_process import client_context, password_of
 
 __all__ = ["bus"]
@@ -89,22 +86,6 @@ def test_a_balancer_that_says_nothing(bus: BusServer, tmp_path: Path) -> None:
             assert silent.recv(100) == b""
 
 
-def refused(bus: BusServer) -> list[SubmissionRefused]:
-    """Return all refusals on the bus; complete once ingress has stopped."""
-
-    async def read() -> list[SubmissionRefused]:
-        connection = await bus.connect("tracker")
-        try:
-            return [
-                msgspec.json.decode(each.payload, type=SubmissionRefused)
-                async for each in connection.scan("REFUSALS", "postlane.refused.>")
-            ]
-        finally:
-            await connection.close()
-
-    return asyncio.run(read())
-
-
 def test_a_list_far_too_long(bus: BusServer, tmp_path: Path) -> None:
     """Each recipient too many is told 452, and all of them are one event and one line; those before stay."""
     count = 2_000
@@ -121,7 +102,7 @@ def test_a_list_far_too_long(bus: BusServer, tmp_path: Path) -> None:
         begin(client)
         for number in range(3):
             client.rcpt(f"{number}@client.example")
-    [first, second] = refused(bus)
+    [first, second] = refusals(bus)
     assert first.reference in replies.pop()[1].decode()
     assert second.reference != first.reference
     assert first.recipients == ("a@client.example", "b@client.example", "c@client.example")
@@ -139,7 +120,7 @@ def test_refusals_of_one_tenant_do_not_crowd_out_those_of_others(bus: BusServer,
         other.login("carol", password_of("carol"))
         assert other.mail("a@shop.example")[0] == 550
         other.close()
-    instances = [event.instance for event in refused(bus)]
+    instances = [event.instance for event in refusals(bus)]
     assert instances.count("c") == 1
     assert 1 <= instances.count("a") <= 2, "two if a minute has just ended"
     assert ingress.log.read_text().count('"text":"refused"') == len(instances)

@@ -74,3 +74,21 @@ def test_it_still_serves(ingress: IngressProcess) -> None:
     with connect(ingress) as client:
         begin(client)
         assert client.data("From: a@shop.example\r\n\r\nstill here\r\n")[0] == 250
+
+
+def test_labels_are_words_of_ours(ingress: IngressProcess) -> None:
+    """T10: whatever was sent, no label of a metric has anything of it."""
+    with connect(ingress) as client:
+        assert client.docmd("XYZZY", "x")[0] == 500
+    values = {
+        (name, value)
+        for line in ingress.metrics()
+        if line.startswith("postlane_") and "{" in line
+        for name, value in re.findall(r'(\w+)="([^"]*)"', line)
+    }
+    phases = {value for name, value in values if name == "phase"}
+    assert "command" in phases
+    assert phases <= {"connect", "tls", "auth", "mail", "rcpt", "data", "command"}
+    assert all(re.fullmatch(r"[45]\d\d", value) for name, value in values if name == "code")
+    assert {value for name, value in values if name == "outcome"} <= {"ok", "failed", "busy"}
+    assert {name for name, _ in values} <= {"phase", "code", "outcome", "lane", "le"}
