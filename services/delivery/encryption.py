@@ -20,7 +20,7 @@ class Encryption:
     """Contexts for handshakes, and what is remembered of hosts."""
 
     def __init__(self) -> None:
-        self._verifying = ssl.create_default_context()
+        self._verifying = verifying()
         self._tolerant = _tolerant()
         self._unverifiable: dict[str, _Memory] = {}
         self._broken: dict[str, _Memory] = {}
@@ -51,6 +51,13 @@ class Encryption:
     def broken(self, host: str, why: str) -> None:
         """Remember that a host's STARTTLS does not work."""
         _remember(self._broken, host, BROKEN_SECONDS, why)
+
+
+def verifying() -> ssl.SSLContext:
+    """Return a context that verifies whom it talks to, by the names a certificate is meant for and by no other."""
+    context = ssl.create_default_context()
+    context.hostname_checks_common_name = False  # RFC 8461 §4.1: a DNS-ID among the subject's alternative names
+    return context
 
 
 class _Memory(NamedTuple):

@@ -14,6 +14,7 @@ import httpx
 from services.delivery import own_address
 from services.delivery.core import reach, route, sts
 from services.delivery.core.sts import Demand
+from services.delivery.encryption import verifying
 from services.delivery.exchangers import Exchangers
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
@@ -47,7 +48,7 @@ class Policies:
         self._exchangers = exchangers
         self._bucket: Bucket[TransportPolicy] = Bucket(bus, "policies", TransportPolicy)
         self.replica: Replica[TransportPolicy] = Replica(bus, "policies", TransportPolicy)
-        self._context = ssl.create_default_context()
+        self._context = verifying()
         self._fetching: dict[str, asyncio.Lock] = {}
         self._failed: dict[tuple[str, str], float] = {}
 

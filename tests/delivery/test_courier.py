@@ -346,7 +346,9 @@ async def test_local_parts_are_opaque(address: str, tmp_path: Path) -> None:
     assert exchanger.uses(b"RCPT") == [b"RCPT TO:<" + address.encode() + b">"]
 
 
-def server_context(directory: Path, *, old: bool = False, expired: bool = False) -> ssl.SSLContext:
+def server_context(
+    directory: Path, *, old: bool = False, expired: bool = False, dns_id: str = "mx.rcpt.test"
+) -> ssl.SSLContext:
     """Return a server's TLS context with a self-signed certificate; an old one knows nothing after TLS 1.0."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.rcpt.test")])
@@ -361,7 +363,7 @@ def server_context(directory: Path, *, old: bool = False, expired: bool = False)
         .not_valid_before(now - datetime.timedelta(days=30))
         .not_valid_after(ends)
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("mx.rcpt.test")]),
+            x509.SubjectAlternativeName([x509.DNSName(dns_id) if dns_id else x509.RFC822Name("a@rcpt.test")]),
             critical=False,
         )
         .sign(key, hashes.SHA256())
@@ -407,6 +409,19 @@ async def test_verified_certificate_is_recorded(tmp_path: Path, monkeypatch: pyt
         attempted = await made.send("x@rcpt.test")
     assert attempted.tried[0].tls_verified
     assert exchanger.connections == 1
+
+
+@pytest.mark.parametrize(("dns_id", "verified"), [("*.rcpt.test", True), ("*.test", False), ("", False)])
+async def test_names_of_certificates(
+    dns_id: str, verified: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wildcard stands for one label, and a common name is no name (RFC 6125): all have the right one here."""
+    exchanger = await Exchanger(tls=server_context(tmp_path, dns_id=dns_id)).start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    async with field(tmp_path, exchanger) as made:
+        attempted = await made.send("x@rcpt.test")
+    assert attempted.tried[0].tls_verified is verified
+    assert exchanger.received[0].tls
 
 
 @pytest.mark.parametrize("reply", [b"454 4.7.0 not now\r\n", b"220 go\r\nnot tls at all\r\n"])

@@ -56,7 +56,8 @@ def refusal(text: str, allowed: tuple[IpNetwork, ...], refused: tuple[IpNetwork,
         return "it is one of our own"
     if _within(inner, allowed) and (inner is address or _within(address, allowed) or inner.version == 4):
         return ""
-    if isinstance(address, IPv6Address) and any(address in network for network in _NAT64):
+    translated = isinstance(address, IPv6Address) and any(address in network for network in _NAT64)
+    if translated and not _within(address, allowed):  # whoever opens it opens what is public behind it
         return "it leads through a NAT64 translator"
     if inner.is_loopback:
         return "it is a loopback address"

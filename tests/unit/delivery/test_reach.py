@@ -52,6 +52,15 @@ def test_a_translator_leads_past_nothing() -> None:
     assert reach.refusal("64:ff9b::7f00:1", allowed) != ""
 
 
+def test_behind_a_translator_of_ours_lies_what_is_public() -> None:
+    """Where IPv4 is only reached through a translator, its network is opened: and nothing internal behind it."""
+    opened = reach.networks(["64:ff9b::/96"])
+    assert reach.refusal("64:ff9b::808:808", opened) == ""
+    for inside in ("64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::", "64:ff9b::e000:1"):
+        assert reach.refusal(inside, opened) != ""
+    assert reach.refusal("64:ff9b::808:808", opened, reach.networks(["8.8.8.8"])) != ""
+
+
 def test_our_own_is_stronger_than_allowed() -> None:
     """An address of ours is refused even inside an allowed network, and in its mapped form."""
     allowed, ours = reach.networks(["127.0.0.0/8"]), reach.networks(["127.0.0.9", "8.8.8.8"])
