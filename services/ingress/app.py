@@ -95,7 +95,7 @@ async def serve(
             topology.shards,
         )
         directory = Directory(bus, credentials.drop)
-        spool = Spool(bus, proof, settings, topology.shards)
+        spool = Spool(bus, proof, settings, topology.shards, lambda well, why: room.ready("store", well, why))
         metrics.in_flight.set_function(lambda: spool.budget.used)
         authentication = Authentication(directory, credentials, metrics, settings)
         quotas = Quotas(bus, settings.quota_share_seconds)

@@ -7,6 +7,7 @@ answered 250 on a guess.
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 from services.ingress.proof import Proof
@@ -24,6 +25,8 @@ Outcome = Literal["stored", "full", "unknown"]
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 WITHDRAWAL_SECONDS = 60.0
+STALLED_SECONDS = 60.0
+"""How long a stream that did not answer counts as stalled, unless it stores again or the server is another."""
 UNANSWERED = "the bus did not say in time whether it was stored, and the client was told to send it again"
 
 
@@ -60,9 +63,18 @@ class Budget:
 class Spool:
     """The way into the mail streams."""
 
-    def __init__(self, bus: Bus, proof: Proof, settings: IngressSettings, shards: int) -> None:
-        """Store through `bus` while `proof` holds."""
+    def __init__(
+        self,
+        bus: Bus,
+        proof: Proof,
+        settings: IngressSettings,
+        shards: int,
+        tell: Callable[[bool, str], None] = lambda _well, _why: None,
+    ) -> None:
+        """Store through `bus` while `proof` holds; `tell` hears when a stream stalls, and when none does any more."""
         self._bus = bus
+        self._tell = tell
+        self._stalled: dict[int, float] = {}
         self._proof = proof
         self._deadline = settings.store_seconds
         self._attempt = settings.store_attempt_seconds
@@ -105,8 +117,29 @@ class Spool:
                 await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
+                if self._stalled:
+                    self._moves(place.shard)
                 return "stored"
+        if doubtful and self._bus.connected:
+            self._stall(place.shard)
         return "unknown"
+
+    def _stall(self, shard: int) -> None:
+        """Note a stream that answers nothing on a connection that lives: after a fault of its disk it stays so."""
+        why = f"mail stream {shard} stores nothing although the bus is connected; see to its disk, restart nats-server"
+        if shard not in self._stalled:
+            log.error(why)
+        self._stalled[shard] = asyncio.get_running_loop().time()
+        self._tell(False, why)
+
+    def _moves(self, shard: int) -> None:
+        self._stalled.pop(shard, None)
+        if not self._stalled:
+            self._tell(True, "")
+
+    async def _afresh(self) -> None:
+        for shard in list(self._stalled):
+            self._moves(shard)
 
     def withdraw(self, place: Place) -> None:
         """Have delivery leave a message alone that may have been stored although its client was told 451.
@@ -118,6 +151,7 @@ class Spool:
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to tell what is withdrawn, and to look at the fill of the streams."""
         self._withdrawn.start(tasks)
+        self._bus.on_reconnect(self._afresh)
         tasks.create_task(self.watch_fill(), name="fill of the mail streams")
 
     async def leave(self) -> None:
@@ -127,6 +161,9 @@ class Spool:
     async def watch_fill(self) -> None:
         """Look at the fill of the mail streams for ever."""
         while True:
+            for shard, since in list(self._stalled.items()):
+                if asyncio.get_running_loop().time() - since >= STALLED_SECONDS:
+                    self._moves(shard)  # without mail nobody would ever find out
             for shard in range(self.shards):
                 try:
                     state = await self._bus.stream_state(f"MAIL_{shard}")
