@@ -44,6 +44,7 @@ RFC_TITLES = {
     "3834": "Recommendations for Automatic Responses to Electronic Mail",
     "3848": "ESMTP and LMTP Transmission Types Registration",
     "4291": "IP Version 6 Addressing Architecture",
+    "4422": "Simple Authentication and Security Layer (SASL)",
     "4592": "The Role of Wildcards in the Domain Name System",
     "4616": "The PLAIN SASL Mechanism",
     "4954": "SMTP Service Extension for Authentication",

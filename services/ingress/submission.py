@@ -136,7 +136,7 @@ class Submission(Conversation):
         elif mechanism.upper() == "LOGIN":
             await self._login(initial)
         else:
-            self._refuse(Refusal(reply.AUTH_MECHANISM, f"the mechanism {reply.printable(mechanism)} is not offered"))
+            self._refuse(Refusal(reply.AUTH_MECHANISM, f"{sasl.mechanism_named(mechanism)} is not offered"))
 
     async def _plain(self, initial: str) -> None:
         message = self._decoded(initial.encode()) if initial else await self._ask(reply.ASK_RESPONSE)

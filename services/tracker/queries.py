@@ -131,7 +131,8 @@ class Queries:
         reference = parse_reference(wish.reference)
         body = await self._ask(self._reading.refusal, reference, wish.instances) if reference is not None else None
         if body is None:
-            raise RequestFailed(errors.REFERENCE_UNKNOWN, "no refusal with this reference is known")
+            unknown = "no refusal with this reference is known (of a flood, not each is kept)"
+            raise RequestFailed(errors.REFERENCE_UNKNOWN, unknown)
         sentence = explain.refusal(msgspec.json.decode(body, type=SubmissionRefused))
         return RefusalDescription(sentence=sentence, event=msgspec.Raw(body))
 

@@ -1,12 +1,14 @@
 """The octets of AUTH PLAIN (RFC 4616) and AUTH LOGIN, strictly decoded."""
 
 import binascii
+import re
 from base64 import b64decode
 
 import msgspec
 
 CREDENTIAL_LIMIT = 1024
 """Octets of a username or a password that are looked at."""
+_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 §3.1
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -19,6 +21,11 @@ class Attempt(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Return a form without the password, for logs and tracebacks."""
         return f"Attempt({self.username!r})"
+
+
+def mechanism_named(word: str) -> str:
+    """Return a mechanism for the record; what is no name of one may be a password sent in its place."""
+    return f"the mechanism {word}" if _MECHANISM.fullmatch(word) else "what stands in the place of a mechanism"
 
 
 def decode(line: bytes) -> bytes | None:
