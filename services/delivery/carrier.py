@@ -30,7 +30,7 @@ from shared.contract.envelope import FINAL, Envelope, RecipientState, Undecodabl
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
 from shared.contract.subjects import Place
-from shared.runtime import clock
+from shared.runtime import clock, logs
 
 log = logging.getLogger("delivery")
 
@@ -349,11 +349,11 @@ class Carrier:
         for tried in attempted.tried:
             tls = "verified" if tried.tls_verified else "unverified" if tried.tls else "none"
             self._metrics.connections.labels(tried.phase, tls).inc()
-        log.info(
-            "attempt %d: %s",
-            event.attempt,
-            event.status,
-            extra={"queue_id": envelope.queue_id, "configuration": envelope.configuration},
+        logs.tell(
+            log,
+            f"attempt {event.attempt}: {event.status}",
+            queue_id=envelope.queue_id,
+            configuration=envelope.configuration,
         )
 
     async def _quarantine(self, held: InHand, why: str) -> None:

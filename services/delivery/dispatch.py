@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -25,6 +26,8 @@ from shared.contract.events import ExchangerTried
 log = logging.getLogger("delivery")
 
 T = TypeVar("T")
+
+HOSTS_KEPT = 4096
 
 
 class Demands(Protocol):
@@ -72,7 +75,15 @@ class Dispatch:
         self._courier = courier
         self._allowed = reach.networks(settings.allowed_networks)
         self._refused = reach.networks((*settings.refused_networks, *settings.egress_addresses))
-        self._dice = random.SystemRandom()
+        self._found = lru_cache(HOSTS_KEPT)(
+            partial(
+                route.doors,
+                allowed=self._allowed,
+                refused_networks=self._refused,
+                prefer_ipv6=settings.prefer_ipv6,
+            )
+        )
+        """The doors of a host, by what the DNS says of it."""
         self._destinations = destinations or Destinations(settings)
 
     async def attempt(self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: MayFinish) -> Attempted:
@@ -125,7 +136,7 @@ class Dispatch:
                 return await self._exchangers.mx(domain), await self._demands.of(domain)
 
         answers = await _all([look(domain) for domain in by_domain])
-        chances = [self._dice.random() for _ in range(route.EXCHANGERS_LIMIT)]
+        chances = [random.random() for _ in range(route.EXCHANGERS_LIMIT)]  # noqa: S311 - spreads load, guards nothing
         groups: dict[Path, list[Recipient]] = {}
         for (domain, members), (answer, demand) in zip(by_domain.items(), answers, strict=True):
             found = route.exchangers(domain, answer, chances)
@@ -173,14 +184,7 @@ class Dispatch:
                 problems.append(outcome.lost(said, "policy", "4.7.5", host=host))
                 continue
             six, four = await self._exchangers.addresses(host)
-            found = route.doors(
-                host,
-                six,
-                four,
-                allowed=self._allowed,
-                refused_networks=self._refused,
-                prefer_ipv6=self._settings.prefer_ipv6,
-            )
+            found = self._found(host, six, four)
             if found.problem is not None:
                 problems.append(found.problem)
             for door in found.doors:

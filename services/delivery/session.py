@@ -249,15 +249,19 @@ class Session(aiosmtplib.SMTP):
         return await self._reply(future, self.limits.command)
 
     async def _reply(self, future: asyncio.Future[SMTPResponse], seconds: float) -> Reply:
+        # Most replies to commands sent together are here at once. asyncio.timeout costs several times a bare timer.
+        timer = None if future.done() else asyncio.get_running_loop().call_later(seconds, _give_up, future)
         try:
-            async with asyncio.timeout(seconds):
-                response = await future
+            response = await future
         except TimeoutError as fault:
             self.abort()  # a late reply must not be taken for that of another command
             raise aiosmtplib.SMTPTimeoutError("Timed out waiting for server response") from fault
         except aiosmtplib.SMTPResponseException as fault:
             self.abort()
             return Reply(-1, str(fault.message))
+        finally:
+            if timer is not None:
+                timer.cancel()
         if response.code == 421:  # RFC 5321 §3.8: the server is closing
             self.abort()
         self.refusals += response.code >= 400
@@ -289,14 +293,15 @@ class Session(aiosmtplib.SMTP):
         protocol = self._line()
         stuffed = stuff(mail)
         try:
-            for start in range(0, len(stuffed), CHUNK_BYTES):
+            last = max(0, len(stuffed) - 1) // CHUNK_BYTES * CHUNK_BYTES
+            for start in range(0, last, CHUNK_BYTES):
                 protocol.write(stuffed[start : start + CHUNK_BYTES])
                 await self._drained(protocol)
             if not await may_finish():
                 raise Stopped("the hold on the message ran out before the final dot")
             on_dot()
             (future,) = protocol.expect(1)
-            protocol.write(b".\r\n")
+            protocol.write(stuffed[last:] + b".\r\n")  # one write, and for most mails the only one
             reply = await self._reply(future, self.limits.final)
         except aiosmtplib.SMTPException as fault:
             self.abort()
@@ -334,6 +339,8 @@ class Session(aiosmtplib.SMTP):
         self.close()
 
     async def _drained(self, protocol: SMTPProtocol) -> None:
+        if not protocol._paused and self.is_connected:
+            return
         try:
             async with asyncio.timeout(self.limits.write):
                 await protocol._drain_helper()
@@ -348,6 +355,11 @@ class Session(aiosmtplib.SMTP):
         if abort is not None:
             abort()
         self.close()
+
+
+def _give_up(future: asyncio.Future[SMTPResponse]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 def command(*words: bytes) -> bytes:
@@ -369,5 +381,4 @@ def stuff(mail: bytes) -> bytes:
 
 def stray_line_end(mail: bytes) -> bool:
     """Return whether a CR or LF stands alone: such a mail must not be sent, it could smuggle another one."""
-    pairs = mail.count(b"\r\n")
-    return mail.count(b"\n") != pairs or mail.count(b"\r") != pairs
+    return len(mail) - len(mail.translate(None, b"\r\n")) != 2 * mail.count(b"\r\n")

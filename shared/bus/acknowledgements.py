@@ -1,4 +1,4 @@
-"""Publishing into streams, and the PubAcks that come back: one inbox for all of a connection, a number for each.
+"""Questions and publishing into streams: one inbox for all answers to a connection, a number for each.
 
 `Client.request` makes an unguessable inbox and a guarded wait for every message, which cost more than publishing it.
 Here a number tells the answers apart: only the server may publish into a room's inboxes.
@@ -49,15 +49,18 @@ class Pending:
 
         Errors: `BusUnavailable` if the outcome is unknown; `StoreFull`, `WrongSequence`: not stored.
         """
-        if self._answer.done():
-            message = self._answer.result()
-        else:
-            message = await self._awaited(timeout_seconds)
+        message = await self.answered(timeout_seconds)
         if message.headers and message.headers.get("Status") == NO_RESPONDERS:
             raise BusUnavailable(f"no stream takes {self._subject}; run `postlane provision`")
         return acknowledged(message.data, self._stream, self._subject)
 
-    async def _awaited(self, timeout_seconds: float) -> Msg:
+    async def answered(self, timeout_seconds: float) -> Msg:
+        """Return the answer as it is; it may say that nobody listens.
+
+        Errors: `BusUnavailable` if none comes in time.
+        """
+        if self._answer.done():
+            return self._answer.result()
         # asyncio.timeout does the same at several times the price, and this is done for every message.
         timer = asyncio.get_running_loop().call_later(timeout_seconds, _give_up, self._answer)
         try:
@@ -80,8 +83,10 @@ class Acknowledgements:
         self._opening = asyncio.Lock()
         self._last = 0
 
-    async def publish(self, subject: str, payload: bytes, stream: str, headers: dict[str, str]) -> Pending:
-        """Hand a message to the connection.
+    async def publish(
+        self, subject: str, payload: bytes, stream: str, headers: dict[str, str] | None = None
+    ) -> Pending:
+        """Hand a message to the connection; `stream` is whose PubAck is waited for, "" for another answer.
 
         Errors: `BusUnavailable` if the connection does not take it.
         """

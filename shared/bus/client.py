@@ -23,7 +23,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from shared.bus.acknowledgements import Acknowledgements, Pending
+from shared.bus.acknowledgements import NO_RESPONDERS, Acknowledgements, Pending
 from shared.bus.origin import diverted
 from shared.bus.settings import BusSettings
 from shared.contract.errors import BusUnavailable
@@ -154,12 +154,10 @@ class Bus:
     async def _ask(
         self, subject: str, body: bytes, timeout_seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
-        try:
-            return await self.nc.request(subject, body, timeout=timeout_seconds, headers=headers)
-        except nats.errors.NoRespondersError as fault:
-            raise BusUnavailable(f"nobody answers on {subject}: is that service running?") from fault
-        except (nats.errors.Error, OSError) as fault:  # nats.errors.TimeoutError is one of them
-            raise BusUnavailable(f"no answer on {subject}: {fault}") from fault
+        answer = await (await self._acks.publish(subject, body, "", headers)).answered(timeout_seconds)
+        if answer.headers and answer.headers.get("Status") == NO_RESPONDERS and not answer.data:
+            raise BusUnavailable(f"nobody answers on {subject}: is that service running?")
+        return answer
 
     async def api(self, call: str, body: dict[str, Any] | None = None, timeout_seconds: float = 5) -> dict[str, Any]:
         """Call the JetStream API; the answer may hold `error`.

@@ -174,11 +174,12 @@ async def test_nats_killed_between_delivery_and_commit(world: World) -> None:
     down = asyncio.Event()
 
     def crash(_message: object) -> None:
-        if not down.is_set():
+        if len(world.exchanger.seen) == len(envelopes):  # all of them wait for the reply to their dot
             down.set()
             world.server.kill()
 
     world.exchanger.on_final = crash
+    world.exchanger.script = {"FINAL": [(3.0, b"250 2.0.0 stored\r\n")]}
     async with delivering(world.server, world.settings()):
         await down.wait()
         await world.exchanger.until(lambda: len(world.exchanger.received) == 5)
