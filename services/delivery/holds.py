@@ -17,7 +17,7 @@ from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus, Stored
 from shared.contract.envelope import Carriage, Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull
-from shared.contract.events import MessageReleased
+from shared.contract.events import MessageHeld, MessageReleased
 from shared.contract.subjects import Place, parse_place
 from shared.runtime import clock
 
@@ -88,7 +88,8 @@ class Holds:
 
         async def one(place: Place) -> None:
             async with gate:
-                await self.release(place)
+                if not await self._operators(place):
+                    await self.release(place)
 
         for shard in range(self._shards):
             wanted = f"postlane.retry.{shard}.held.*.*.{configuration}.*"
@@ -101,6 +102,14 @@ class Holds:
                     raise result
                 if isinstance(result, BaseException):
                     log.error("not released: %s", result, extra={"queue_id": place.queue_id})
+
+    async def _operators(self, place: Place) -> bool:
+        """Return whether an operator holds a message; its mail, which may be large, need not be looked at for that."""
+        configuration = self._gates.configuration(place.configuration)
+        if configuration is None:
+            return False
+        last, _ = await self._commits.last_of(configuration.instance, place.configuration, place.queue_id)
+        return isinstance(last, MessageHeld) and last.reason == BY_OPERATOR
 
     async def release(self, place: Place, by: str = "", why: str = "") -> bool:
         """Let a held message go on: at once if somebody asked for it (`by`, `why`), else spread over a time.

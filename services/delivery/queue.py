@@ -133,7 +133,7 @@ class Queue:
 
     async def _hold(self, found: _Found, wish: QueueAction) -> QueueActed:
         envelope, queue_id, now = found.carriage.envelope, found.place.queue_id, clock.now()
-        if found.where == "held" and found.carriage.progress.hold:
+        if found.where == "held" and found.carriage.progress.hold == BY_OPERATOR:
             return QueueActed(sentence=f"Message {queue_id} is held already.")
         last, sequence = await self._commits.last(envelope)
         state = step.known(found.carriage, last, sequence)

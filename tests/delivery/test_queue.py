@@ -1,10 +1,13 @@
 """Queue operations, as control asks for them over the bus."""
 
+import asyncio
+
 import pytest
 
 from services.delivery.commit import Commits
 from services.delivery.core import record, step
 from shared.bus import service
+from shared.bus.client import Bus, Stored
 from shared.contract import errors
 from shared.contract.envelope import Carriage, Envelope
 from shared.contract.errors import RequestFailed
@@ -129,6 +132,38 @@ async def test_release_obeys_the_gate(world: World) -> None:
         with pytest.raises(RequestFailed) as failure:
             await act(world, envelope, "release")
     assert failure.value.code == errors.ACTION_NOT_POSSIBLE
+
+
+async def test_an_operators_hold_outlives_the_gates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held for DNS and then by an operator as well: the records return, and the message waits for the operator.
+
+    While it does, its mail is not read over and over.
+    """
+    await world.tenant.stand("suspended", "the SPF record is gone")
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test")
+        await world.watcher.until(envelope, "held")
+        while (envelope.queue_id, "held") not in await listed(world):
+            pass
+        assert "is held until" in await act(world, envelope, "hold")
+        assert "held already" in await act(world, envelope, "hold")
+        reads, real = list[str](), Bus.last
+
+        async def last(bus: Bus, stream: str, subject: str) -> Stored | None:
+            reads.append(subject)
+            return await real(bus, stream, subject)
+
+        monkeypatch.setattr(Bus, "last", last)
+        await world.tenant.stand("verified")
+        async with asyncio.timeout(20):
+            while len(reads) < 3:
+                await asyncio.sleep(0.02)
+        assert {subject.split(".")[1] for subject in reads} == {"status"}
+        assert await listed(world) == [(envelope.queue_id, "held")]
+        await act(world, envelope, "release")
+        await world.watcher.until(envelope, "delivered")
+        await world.watcher.until_empty()
+    assert len(world.exchanger.received) == 1
 
 
 async def test_unknown_and_foreign(world: World) -> None:
