@@ -37,9 +37,13 @@ message_size_limit = 40M
 accept_8bitmime = true
 smtputf8_advertise_hosts = *
 allow_utf8_domains = true
-acl_smtp_rcpt = all
+acl_smtp_rcpt = recipients
 acl_smtp_data = all
 begin acl
+recipients:
+  deny domains = foreign.example
+       message = we do not relay
+  accept
 all:
   accept
 begin routers
@@ -65,6 +69,7 @@ smtp max-message-size 40M
 listen on {address} port {port} {tls} hostname mx.opensmtpd.example
 table everybody {{ "@" = "{owner}" }}
 action keep maildir "{here}/Maildir" virtual <everybody>
+match from any for domain "foreign.example" reject
 match from any for any action keep
 """
 # Its paths and users are built into it: it gets a root of its own, mounted where only it and its children see it.
@@ -84,7 +89,7 @@ exec chroot "$new" /usr/sbin/smtpd -d -f "$HERE/smtpd.conf"
 
 
 class Receiver(SmartHost):
-    """A mail server that takes mail for everybody and keeps it."""
+    """A mail server that takes mail for everybody, but not for `foreign.example`, and keeps it."""
 
     def __init__(self, name: str, address: str, port: int) -> None:
         """Prepare one that will listen on `address`:`port`."""
@@ -141,7 +146,7 @@ def postfix(address: str, port: int) -> Receiver:
         "export_environment": "LD_LIBRARY_PATH TZ LANG=C",
         "maillog_file": host.here / "log", "maillog_file_prefixes": host.here, "inet_interfaces": "127.0.0.1",
         "inet_protocols": "ipv4", "myhostname": "mx.postfix.example", "mydestination": "", "alias_maps": "",
-        "mynetworks": "127.0.0.0/8", "smtpd_relay_restrictions": "permit_mynetworks, reject", "smtputf8_enable": "yes",
+        "mynetworks": "127.0.0.0/8", "smtpd_relay_restrictions": "reject_unauth_destination", "smtputf8_enable": "yes",
         "virtual_mailbox_domains": "postfix.example", "virtual_mailbox_base": host.here,
         "virtual_mailbox_maps": "static:Maildir/", "virtual_uid_maps": f"static:{owner.pw_uid}",
         "virtual_gid_maps": f"static:{owner.pw_gid}", "virtual_minimum_uid": "1", "virtual_mailbox_limit": "0",
