@@ -55,8 +55,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     last_sequence: int
     subjects: dict[str, int]
     max_bytes: int
-    config: dict[str, Any]
-    """As the server tells it."""
+    config: dict[str, Any]  # as the server tells it
     created: str
     """When this stream was made, as the server writes it: another value is another life, with sequences from 1."""
 
@@ -67,8 +66,7 @@ class Bus:
     def __init__(self, room: str, replicas: int = 1) -> None:
         self.room = room
         self.replicas = replicas
-        self.epoch = 0
-        """Changes whenever the connection goes or comes."""
+        self.epoch = 0  # changes whenever the connection goes or comes
         self.nc: Client = Client()
         self._acks = Acknowledgements(self.nc)
         self._closing = False
@@ -268,9 +266,7 @@ class Bus:
                 subscription = await self.nc.subscribe(inbox)
             except (nats.errors.Error, OSError) as fault:  # the connection was closed meanwhile
                 raise BusUnavailable(f"the scan of {stream} could not begin: {fault}") from fault
-            request = {
-                "batch": batch, "max_bytes": SCAN_BYTES, "seq": start, "next_by_subj": subject_filter,
-            }  # fmt: skip
+            request = {"batch": batch, "max_bytes": SCAN_BYTES, "seq": start, "next_by_subj": subject_filter}
             try:
                 await self.nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
                 pending, found = 0, False
