@@ -31,6 +31,9 @@ from tests.delivery.world import World
 ROOT = Path(__file__).parents[2]
 SHOWN: dict[str, tuple[str, ...]] = {
     "L01 odd replies": ("delivery/test_courier.py::test_replies", "delivery/test_courier.py::test_next_exchanger"),
+    "L01 a refusal in the middle of a message": (
+        "delivery/test_reuse.py::test_what_is_said_in_the_middle_of_a_message",
+    ),
     "L01 late final reply": ("delivery/test_cases.py::test_l01_a_late_reply_to_the_dot_is_waited_for",),
     "L02 kills at random": ("faults/test_delivery_ledger.py::test_nothing_is_lost",),
     "L02 killed before the dot": ("delivery/test_cases.py::test_l02_killed_before_the_dot",),
@@ -48,6 +51,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "L05 nobody accepted, DATA accepted": (
         "delivery/test_courier.py::test_no_body_without_recipients",
         "delivery/test_courier.py::test_pipelining",
+        "delivery/test_reuse.py::test_a_server_that_waits_for_a_message_is_cut",
     ),
     "L06 internal addresses": (
         "delivery/test_cases.py::test_l06_no_packet_to_internal_addresses",
@@ -61,10 +65,12 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "delivery/test_courier.py::test_dns_shapes",
         "delivery/test_courier.py::test_dns_faults",
         "delivery/test_courier.py::test_family_falls_back",
+        "delivery/test_exchangers.py::test_not_knowing_is_not_kept",
     ),
     "L10 bad TLS": (
         "delivery/test_courier.py::test_bad_certificates_are_tolerated",
         "delivery/test_courier.py::test_clear_only_if_tls_cannot_be_had",
+        "delivery/test_courier.py::test_names_of_certificates",
     ),
     "L10 MTA-STS": (
         "delivery/test_policies.py::test_enforced_and_not_met",
@@ -91,6 +97,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "L16 suppression": (
         "delivery/test_worker.py::test_hard_bounce_suppresses",
         "delivery/test_worker.py::test_other_failures_do_not_suppress",
+        "unit/delivery/test_wording.py::test_replies",
     ),
     "L17 tarpits": ("delivery/test_fairness.py::test_flood_at_a_silent_destination",),
     "L18 a shared provider": ("delivery/test_cases.py::test_l18_domains_of_one_provider_pause_together",),
