@@ -18,6 +18,7 @@ from shared.mail.address import Fault
 _TOKEN = rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
 _TYPE = re.compile(rb"(" + _TOKEN + rb")/(" + _TOKEN + rb")")
 _VALUE = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb")=(?:(" + _TOKEN + rb')|"((?:[^"\\\x00]|\\[\x01-\x7f])*)")')
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _DISPOSITION = re.compile(_TOKEN)
 _TRAILER = re.compile(rb"[ \t]*;?[ \t]*")
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 §5.1.1
@@ -60,6 +61,8 @@ class _Type(msgspec.Struct, frozen=True):
 
     name: str
     parameters: dict[str, bytes]
+    doubtful: bool = False
+    """It has a comment, or a quoted separator or backslash: some readers see a parameter there, a file name perhaps."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -107,13 +110,16 @@ def _judge(part: Part, limits: MimeLimits) -> list[Part] | Attachment | Fault | 
     if any(name.partition("*")[0] in ("name", "filename") for name in content.parameters):
         return Attachment(f"a part of type {content.name} has a file name")
     encoding = single["content-transfer-encoding"].value.lower() if "content-transfer-encoding" in single else b"7bit"
-    if content.name.startswith("multipart/"):
+    composite = content.name.startswith("multipart/")
+    if not composite and content.name not in ("text/plain", "text/html"):
+        return Attachment(f"a part of type {content.name}")
+    if content.doubtful:
+        return _doubtful("content-type")
+    if composite:
         # RFC 2045 §6.4: an encoding on a composite type must not be; readers differ on decoding it.
         if encoding not in (b"7bit", b"8bit", b"binary"):
             return Fault("a multipart has a transfer encoding")
         return children_of(part, content, limits)
-    if content.name not in ("text/plain", "text/html"):
-        return Attachment(f"a part of type {content.name}")
     return _leaf(part.body, encoding)
 
 
@@ -127,7 +133,11 @@ def _disposition(field: Field | None) -> Attachment | Fault | None:
         return Attachment("a part has a file name")
     if parsed.name != "inline":
         return Attachment(f"a part has the disposition {parsed.name}")  # RFC 2183 §2.8: unknown is attachment
-    return None
+    return _doubtful("content-disposition") if parsed.doubtful else None
+
+
+def _doubtful(name: str) -> Fault:
+    return Fault(f"a comment or a quoted character in {name} can be read in two ways")
 
 
 def content_type(field: Field | None, digest: bool) -> _Type | Fault:
@@ -148,11 +158,12 @@ def _known(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
 
 
 def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
-    value = without_comments(field.value)
+    written = field.value
+    value = without_comments(written)
     if value is None:
         return Fault(f"a comment in {field.name} is malformed")
-    value = value.strip(b" \t")
-    match = head.match(value)
+    start = len(value) - len(value.lstrip(b" \t"))  # of the space a comment leaves
+    match = head.match(value, start)
     if match is None:
         return Fault(f"the header {field.name} cannot be read")
     name = match[0].decode("ascii").lower()
@@ -169,7 +180,8 @@ def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
         position = found.end()
     if not _TRAILER.fullmatch(value, position):
         return Fault(f"the parameters of {field.name} cannot be read")
-    return _Type(name, parameters)
+    quoted = any(b";" in each or b"\\" in each for each in _QUOTED.findall(value))
+    return _Type(name, parameters, doubtful=quoted or value != written)
 
 
 def without_comments(value: bytes) -> bytes | None:
@@ -257,7 +269,9 @@ def _split(body: bytes, boundary: bytes, most: int) -> list[bytes] | Fault:
         return Fault("a multipart hides content before its first or after its last boundary")
     pieces = []
     for (_, start, _), (stop, _, _) in pairwise(cuts):
-        pieces.append(body[start : max(start, stop - 2)])  # the CRLF before a delimiter belongs to it
+        if start == stop:  # RFC 2046 §5.1.1: a delimiter has a CRLF of its own; some readers skip one without
+            return Fault("one MIME boundary follows another at once")
+        pieces.append(body[start : stop - 2])  # the CRLF before a delimiter belongs to it
     return pieces
 
 

@@ -282,6 +282,15 @@ def test_attachments(message: bytes) -> None:
         part('Content-Type: text/plain; charset="utf-8'),
         part("Content-Type: text"),
         part("Content-Type: text/plain; =?utf-8?q?name=3Dx?="),
+        part("Content-Type: text/plain (plain text)"),
+        part('Content-Type: text/plain (; name="x.exe")'),
+        part("Content-Disposition: inline (; filename=x.exe)"),
+        part("Content-Disposition: (; filename=x.exe) inline"),
+        part('Content-Type: text/plain; charset="utf-8; name=x.exe"'),
+        part('Content-Type: text/plain; charset="\\"; x=\\""'),
+        part(MIXED, "--b\n--b--"),
+        part(MIXED, "--b\n--b--\nContent-Type: application/pdf\n\nx"),
+        part(MIXED, "--b\n--b\n\ntext\n--b--"),
         part("Content-Transfer-Encoding: x-uuencode"),
         part("Content-Transfer-Encoding: base64", "not base64!"),
         part("Content-Type: multipart/mixed"),
@@ -325,7 +334,8 @@ def test_ambiguous_structure(message: bytes) -> None:
             "Content-Type: text/html\n\n<p>\n--=_x y--\n",
         ),
         part(MIXED, "--b\nContent-Type: multipart/alternative; boundary=c\n\n--c\n\nx\n--c--\n--b\n\ny\n--b--"),
-        part(MIXED, "--b\n--b--"),
+        part(MIXED, "--b\n\n--b--"),
+        part('Content-Type: multipart/mixed; boundary="(b)"', "--(b)\n\ntext\n--(b)--"),
     ],
 )
 def test_plain_mail(message: bytes) -> None:
@@ -354,7 +364,9 @@ words = st.sampled_from(
         "Content-Type: multipart/mixed; boundary=b", "Content-Type: multipart/alternative; boundary=\"c\"",
         "Content-Type: text/plain; name=x", "Content-Type: message/rfc822", "Content-Disposition: attachment",
         "Content-Disposition: inline; filename=x", "Content-Transfer-Encoding: base64", "--b", "--c", "--b--", "--c--",
-        "", "text", " folded", "; name=x", "begin 644 x", "aGVsbG8=", "Subject: x", "--bc", "(", '"', "filename=x",
+        "Content-Type: text/plain (; name=x)", "Content-Disposition: inline (; filename=x)", " (c)",
+        ' ; a="', "b; name=x", "", "text", " folded", "; name=x", "begin 644 x", "aGVsbG8=", "Subject: x",
+        "--bc", "(", '"', "filename=x",
     ]
 )  # fmt: skip
 
