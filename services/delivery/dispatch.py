@@ -11,13 +11,14 @@ import msgspec
 
 from services.delivery import own_address
 from services.delivery.core import outcome, reach, route
+from services.delivery.core.lines import stray_line_end
 from services.delivery.core.outcome import Outcome
 from services.delivery.core.route import Door
 from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from services.delivery.courier import Courier, Visits
 from services.delivery.destinations import Destinations
 from services.delivery.exchangers import Exchangers
-from services.delivery.session import MayFinish, stray_line_end
+from services.delivery.session import MayFinish
 from services.delivery.settings import DeliverySettings
 from services.delivery.visit import Parcel
 from shared.contract.envelope import Recipient

@@ -18,13 +18,15 @@ import aiosmtplib
 from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
+from services.delivery.core.lines import stuff
+from services.delivery.core.offer import Offer
+
 CHUNK_BYTES = 1 << 16
 SOON_SECONDS = 5.0
 """How long the rest of the replies to a transaction without recipients is waited for."""
 UNASKED_BYTES = 200
 NAMELESS = "localhost"
 """What a server without a usable name is called in a handshake that verifies nothing."""
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _REPLY_LINE = re.compile(rb"[0-9]{3}[- \t\r\n]")  # RFC 5321 §4.2; a tab for what some write
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §3
@@ -157,6 +159,8 @@ class Session(aiosmtplib.SMTP):
     def __init__(self, ehlo_name: str, limits: Limits) -> None:
         super().__init__(local_hostname=ehlo_name, timeout=limits.command, start_tls=False)
         self.limits = limits
+        self.offer = Offer()
+        """What the server said it offers, last."""
         self.tls = ""
         self.tls_verified = False
         self.tls_problem = ""
@@ -205,6 +209,9 @@ class Session(aiosmtplib.SMTP):
             if fault.code not in (500, 501, 502, 504, 550) or not self.is_connected:
                 raise
             await self.helo()
+        size = self.esmtp_extensions.get("size", "").strip()
+        limit = int(size) or None if _SIZE.fullmatch(size) else None  # RFC 1870 §4: 0 is no limit
+        self.offer = Offer(frozenset(self.esmtp_extensions), limit)
 
     async def encrypt(self, host: str, context: ssl.SSLContext) -> None:
         """Start TLS and say EHLO again (RFC 3207 §4.2)."""
@@ -217,12 +224,6 @@ class Session(aiosmtplib.SMTP):
         cipher = tls.cipher() if tls is not None else None
         self.tls = f"{tls.version()} {cipher[0]}" if tls is not None and cipher else "TLS"
         await self.hello()
-
-    @property
-    def size_limit(self) -> int | None:
-        """The largest message the server takes, if it says so (RFC 1870 §4); None: unknown or unlimited."""
-        value = self.esmtp_extensions.get("size", "").strip()
-        return int(value) or None if _SIZE.fullmatch(value) else None
 
     @property
     def reusable(self) -> bool:
@@ -360,25 +361,3 @@ class Session(aiosmtplib.SMTP):
 def _give_up(future: asyncio.Future[SMTPResponse]) -> None:
     if not future.done():
         future.set_exception(TimeoutError())
-
-
-def command(*words: bytes) -> bytes:
-    """Join the words of a command. Errors: `ValueError` for a control character, which could start another command."""
-    line = b" ".join(words)
-    if _CONTROL.search(line):
-        raise ValueError("a command must not contain control characters")
-    return line
-
-
-def stuff(mail: bytes) -> bytes:
-    """Double dots at line starts and end the last line (RFC 5321 §4.5.2). Every line of the mail ends in CRLF."""
-    if not mail.endswith(b"\r\n"):
-        mail += b"\r\n"
-    if mail.startswith(b"."):
-        mail = b"." + mail
-    return mail.replace(b"\r\n.", b"\r\n..")
-
-
-def stray_line_end(mail: bytes) -> bool:
-    """Return whether a CR or LF stands alone: such a mail must not be sent, it could smuggle another one."""
-    return len(mail) - len(mail.translate(None, b"\r\n")) != 2 * mail.count(b"\r\n")

@@ -8,15 +8,15 @@ from typing import Protocol
 import aiosmtplib
 import msgspec
 
-from services.delivery.core import outcome
+from services.delivery.core import offer, outcome
+from services.delivery.core.lines import command
 from services.delivery.core.outcome import Deferred, Delivered, Outcome, Phase
 from services.delivery.core.route import Door
 from services.delivery.encryption import Encryption
 from services.delivery.pool import Pool, Spot
-from services.delivery.session import MayFinish, Reply, Session, Stopped, command
+from services.delivery.session import MayFinish, Reply, Session, Stopped
 from shared.contract.envelope import Envelope, Recipient
 from shared.contract.events import ExchangerTried
-from shared.mail.address import Address, parse_address
 
 ACCEPTED = range(250, 260)
 """Of a server that does what was asked, with whatever third digit (RFC 5321 §4.2.1)."""
@@ -220,12 +220,14 @@ class Visit:
     async def _transaction(self, session: Session, decided: dict[int, Outcome]) -> None:
         envelope = self._parcel.envelope
         self._phase = "mail"
-        self._dsn = session.supports_extension("dsn")
-        recipients = self._suitable(session, decided)
+        octets, server = len(self._parcel.mail), session.offer
+        self._dsn = "dsn" in server.extensions
+        recipients, unsuitable = offer.suitable(server, envelope, octets, self._recipients, self._door.host)
+        decided.update(unsuitable)
         if not recipients:
             return
-        words = [command(b"MAIL", b"FROM:" + _path(envelope.sender), *self._mail_parameters(session))]
-        words += [command(b"RCPT", b"TO:" + path, *_rcpt_parameters(session, r)) for r, path in recipients]
+        words = [command(b"MAIL", *offer.mail_words(server, envelope, octets, self._recipients))]
+        words += [command(b"RCPT", *offer.rcpt_words(server, recipient, path)) for recipient, path in recipients]
         leads = [b"RSET"] if session.spoilt else []
         replies = session.send([*leads, *words, b"DATA"])
         mail, *rcpts, data = replies[len(leads) :]
@@ -267,51 +269,6 @@ class Visit:
         reply = await session.content(self._parcel.mail, self._may_finish, self._on_dot)
         decided.update(dict.fromkeys(accepted, self._judged(reply)))
 
-    def _suitable(self, session: Session, decided: dict[int, Outcome]) -> list[tuple[Recipient, bytes]]:
-        """Return the recipients this session can serve with their paths, and decide the others."""
-        envelope, host = self._parcel.envelope, self._door.host
-        size = len(self._parcel.mail)
-        refusal: Outcome | None = None
-        if session.size_limit is not None and size > session.size_limit:
-            said = f"the message has {size} octets, {host} takes at most {session.size_limit}"
-            refusal = outcome.refused("5.3.4", said, "mail", "size", host=host)
-        elif envelope.eight_bit and not session.supports_extension("8bitmime"):
-            said = f"{host} does not take 8-bit content and converting it would break its signature"
-            refusal = outcome.refused("5.6.3", said, "mail", "content", host=host)  # RFC 6152 §3
-        elif (envelope.smtputf8 or not envelope.sender.isascii()) and not session.supports_extension("smtputf8"):
-            said = f"{host} does not support internationalised mail (SMTPUTF8)"
-            refusal = outcome.refused("5.6.7", said, "mail", "content", host=host)  # RFC 6531 §3.2
-        suitable: list[tuple[Recipient, bytes]] = []
-        for recipient in self._recipients:
-            path = None if refusal is not None else _recipient_path(recipient, session.supports_extension("smtputf8"))
-            if path is not None:
-                suitable.append((recipient, path))
-            else:
-                said = f"{host} does not support internationalised addresses (SMTPUTF8)"
-                decided[recipient.number] = refusal or outcome.refused("5.6.7", said, "rcpt", "content", host=host)
-        return suitable
-
-    def _mail_parameters(self, session: Session) -> list[bytes]:
-        envelope = self._parcel.envelope
-        words: list[bytes] = []
-        if session.supports_extension("size"):
-            words.append(b"SIZE=%d" % len(self._parcel.mail))
-        if envelope.eight_bit and session.supports_extension("8bitmime"):
-            words.append(b"BODY=8BITMIME")
-        if session.supports_extension("smtputf8") and (
-            envelope.smtputf8
-            or not envelope.sender.isascii()
-            or not all(recipient.address.isascii() for recipient in self._recipients)
-        ):
-            words.append(b"SMTPUTF8")
-        if session.supports_extension("dsn"):
-            words += [
-                name + value.encode("ascii")
-                for name, value in ((b"RET=", envelope.ret), (b"ENVID=", envelope.envid))
-                if value and value.isascii()
-            ]
-        return words
-
     def _on_dot(self) -> None:
         """From here on the server may have the message: only its own time limit ends the wait for its reply."""
         self._phase = "final"
@@ -341,30 +298,6 @@ class Visit:
             address=self._door.address,
             ambiguous=self._phase == "final",
         )
-
-
-def _path(address: str) -> bytes:
-    return b"<" + address.encode() + b">"
-
-
-def _recipient_path(recipient: Recipient, utf8: bool) -> bytes | None:
-    """Return the path for RCPT, in A-labels where only the domain is not ASCII; None if SMTPUTF8 would be needed."""
-    if utf8 or recipient.address.isascii():
-        return _path(recipient.address)
-    parsed = parse_address(recipient.address)
-    if isinstance(parsed, Address) and parsed.local.isascii():
-        return _path(f"{parsed.local}@{parsed.domain}")
-    return None
-
-
-def _rcpt_parameters(session: Session, recipient: Recipient) -> list[bytes]:
-    if not session.supports_extension("dsn"):
-        return []
-    return [
-        name + value.encode("ascii")
-        for name, value in ((b"NOTIFY=", recipient.notify), (b"ORCPT=", recipient.orcpt))
-        if value and value.isascii()
-    ]
 
 
 def _said(fault: Exception) -> str:
