@@ -46,7 +46,9 @@ def _version1(received: bytes) -> Reading:
     if match is None or int(match[4]) > 65_535 or int(match[5]) > 65_535:
         return "invalid"
     source, destination = (peer_address(text.decode("ascii")) for text in match.group(2, 3))
-    if source is None or destination is None or (match[1] == b"TCP4") != (b":" not in match[2]):
+    if source is None or destination is None:
+        return "invalid"
+    if any((match[1] == b"TCP6") != (b":" in text) for text in match.group(2, 3)):
         return "invalid"
     return Proxied(len(line), source)
 

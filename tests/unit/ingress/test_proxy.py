@@ -46,6 +46,8 @@ def test_valid_headers(header: bytes, address: str | None) -> None:
         b"PROXY TCP4 192.0.2.256 192.0.2.2 1000 25\r\n",
         b"PROXY TCP4 2001:db8::1 2001:db8::2 1000 25\r\n",
         b"PROXY TCP6 192.0.2.1 192.0.2.2 1000 25\r\n",
+        b"PROXY TCP4 192.0.2.1 2001:db8::2 1000 25\r\n",
+        b"PROXY TCP6 2001:db8::1 192.0.2.2 1000 25\r\n",
         b"PROXY  TCP4 192.0.2.1 192.0.2.2 1000 25\r\n",
         b"PROXY UDP4 192.0.2.1 192.0.2.2 1000 25\r\n",
         b"PROXY TCP4 " + b"1" * 200,
