@@ -335,7 +335,8 @@ class Worker:
                 ring.rotate(-1)
                 if slot >= self._calm and not crowds:
                     continue
-                held = self._first_allowed(self._queues[lane, slot])
+                queue = self._queues[lane, slot]
+                held = self._first_allowed(queue) if queue else None
                 if held is not None:
                     self._started_at[lane, slot] = self.now()
                     return held
