@@ -10,9 +10,10 @@ from email.utils import format_datetime
 import msgspec
 
 from services.ingress.core import deadline, repeats
+from services.ingress.core.attachment import Attachment, find_attachment
 from services.ingress.core.headers import Field, parse_fields, split_header
 from services.ingress.core.mailbox import parse_mailbox
-from services.ingress.core.mime import Attachment, MimeLimits, find_attachment, without_comments
+from services.ingress.core.mime import MimeLimits, find_ambiguity, without_comments
 from services.ingress.core.received import Trace, is_own, received_field
 from services.ingress.core.refusal import Refusal
 from services.ingress.core.transparency import LINE_LIMIT
@@ -114,12 +115,12 @@ def check(
                 return _bad(f"the header {field.name} cannot be used: {other.reason}")
             if other.domain != domain:
                 return _foreign(reply.HEADER_SENDER_NOT_ALLOWED, other.domain, field.name, domain)
-    if not attachments_allowed:
-        found = find_attachment(parsed.fields, parsed.body, limits.mime)
-        if isinstance(found, Attachment):
-            return Refusal(reply.ATTACHMENT_REFUSED.with_(part=found.part), f"attachment: {found.part}")
-        if isinstance(found, Fault):
-            return _bad(found.reason)
+    look = find_ambiguity if attachments_allowed else find_attachment
+    found = look(parsed.fields, parsed.body, limits.mime)
+    if isinstance(found, Attachment):
+        return Refusal(reply.ATTACHMENT_REFUSED.with_(part=found.part), f"attachment: {found.part}")
+    if isinstance(found, Fault):
+        return _bad(found.reason)
     return None
 
 

@@ -1,25 +1,24 @@
-"""Does a message carry anything but text? A walk over its MIME structure that guesses nothing (RFC 2045, 2046, 2183).
+"""The MIME structure of a message, read without guessing (RFC 2045, 2046, 2183).
 
 Readers of mail differ in what they make of a malformed structure, and attachments hide in the difference. So every
 structure that could be read in two ways is refused as malformed, and what is left can be judged.
 """
 
-import binascii
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from quopri import decodestring
+from typing import TypeVar
 
 import msgspec
 
 from services.ingress.core.headers import Field, parse_fields, split_header
 from shared.mail.address import Fault
 
-_TOKEN = rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
-_TYPE = re.compile(rb"(" + _TOKEN + rb")/(" + _TOKEN + rb")")
-_VALUE = re.compile(rb"[ \t]*;[ \t]*(" + _TOKEN + rb")=(?:(" + _TOKEN + rb')|"((?:[^"\\\x00]|\\[\x01-\x7f])*)")')
+TOKEN = rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
+_TYPE = re.compile(rb"(" + TOKEN + rb")/(" + TOKEN + rb")")
+_VALUE = re.compile(rb"[ \t]*;[ \t]*(" + TOKEN + rb")=(?:(" + TOKEN + rb')|"((?:[^"\\\x00]|\\[\x01-\x7f])*)")')
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_DISPOSITION = re.compile(_TOKEN)
 _TRAILER = re.compile(rb"[ \t]*;?[ \t]*")
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 §5.1.1
 _ENCODED_FILE = re.compile(
@@ -31,9 +30,6 @@ _ENCODED_FILE = re.compile(
     rb"|=ybegin |\(This file must be converted with BinHex)"
 )
 """Where readers see a file in text: uuencode, yEnc, BinHex (RFC 1741). Possessive, so that no text takes long."""
-SINGLETONS = frozenset(
-    {"content-type", "content-transfer-encoding", "content-disposition", "content-id", "mime-version"}
-)
 KNOWN_BYTES = 200
 """A field up to this size is remembered with what it says: most messages have the same few."""
 OUTSIDE_LIMIT = 512
@@ -49,14 +45,10 @@ class MimeLimits(msgspec.Struct, frozen=True):
     header_lines: int = 1_000
 
 
-class Attachment(msgspec.Struct, frozen=True):
-    """A part that is not plain text or HTML."""
-
-    part: str
-    """What it is, for the reply."""
+R = TypeVar("R")
 
 
-class _Type(msgspec.Struct, frozen=True):
+class ContentType(msgspec.Struct, frozen=True):
     """A parsed Content-Type or Content-Disposition."""
 
     name: str
@@ -75,8 +67,10 @@ class Part(msgspec.Struct, frozen=True):
     digest: bool
 
 
-def find_attachment(fields: list[Field], body: bytes, limits: MimeLimits) -> Attachment | Fault | None:
-    """Walk a message; None if every leaf is text/plain or text/html and nothing has a file name."""
+def walk(
+    fields: list[Field], body: bytes, limits: MimeLimits, judge: Callable[[Part, MimeLimits], list[Part] | R | None]
+) -> R | Fault | None:
+    """Judge a message and its parts: `judge` returns the parts of a part, or what ends the walk, or None."""
     waiting = [Part(fields, body, 0, (), False)]
     seen = 0
     while waiting:
@@ -86,7 +80,7 @@ def find_attachment(fields: list[Field], body: bytes, limits: MimeLimits) -> Att
             return Fault(f"it has more than {limits.parts} MIME parts")
         if part.depth > limits.depth:
             return Fault(f"its MIME parts are nested deeper than {limits.depth}")
-        found = _judge(part, limits)
+        found = judge(part, limits)
         if isinstance(found, list):
             waiting += found
         elif found is not None:
@@ -94,70 +88,57 @@ def find_attachment(fields: list[Field], body: bytes, limits: MimeLimits) -> Att
     return None
 
 
-def _judge(part: Part, limits: MimeLimits) -> list[Part] | Attachment | Fault | None:
-    single: dict[str, Field] = {}
-    for field in part.fields:
-        if field.name in SINGLETONS:
-            if field.name in single:
-                return Fault(f"a part has two {field.name} headers")
-            single[field.name] = field
-    disposition = _disposition(single.get("content-disposition"))
-    if isinstance(disposition, Fault | Attachment):
-        return disposition
-    content = content_type(single.get("content-type"), part.digest)
+def find_ambiguity(fields: list[Field], body: bytes, limits: MimeLimits) -> Fault | None:
+    """Walk a message that may carry anything: only its multiparts must be read by everybody in the same way."""
+    return walk(fields, body, limits, _taken_apart)
+
+
+def _taken_apart(part: Part, limits: MimeLimits) -> list[Part] | Fault | None:
+    types = [field for field in part.fields if field.name == "content-type"]
+    if len(types) > 1:
+        return Fault("a part has two content-type headers")
+    content = content_type(types[0] if types else None, part.digest)
     if isinstance(content, Fault):
-        return content
-    if any(name.partition("*")[0] in ("name", "filename") for name in content.parameters):
-        return Attachment(f"a part of type {content.name} has a file name")
-    encoding = single["content-transfer-encoding"].value.lower() if "content-transfer-encoding" in single else b"7bit"
-    composite = content.name.startswith("multipart/")
-    if not composite and content.name not in ("text/plain", "text/html"):
-        return Attachment(f"a part of type {content.name}")
+        # A file name that is written oddly is no danger where files are allowed; a boundary is.
+        return content if b"multipart" in types[0].value.lower() else None
+    return composite_parts(part, content, limits) if content.name.startswith("multipart/") else None
+
+
+def composite_parts(part: Part, content: ContentType, limits: MimeLimits) -> list[Part] | Fault:
+    """Return the parts of a part whose type is multipart."""
     if content.doubtful:
-        return _doubtful("content-type")
-    if composite:
-        # RFC 2045 §6.4: an encoding on a composite type must not be; readers differ on decoding it.
-        if encoding not in (b"7bit", b"8bit", b"binary"):
-            return Fault("a multipart has a transfer encoding")
-        return children_of(part, content, limits)
-    return _leaf(part.body, encoding)
+        return doubtful("content-type")
+    encodings = [field.value.lower() for field in part.fields if field.name == "content-transfer-encoding"]
+    # RFC 2045 §6.4: an encoding on a composite type must not be; readers differ on decoding it.
+    if any(encoding not in (b"7bit", b"8bit", b"binary") for encoding in encodings):
+        return Fault("a multipart has a transfer encoding")
+    return children_of(part, content, limits)
 
 
-def _disposition(field: Field | None) -> Attachment | Fault | None:
-    if field is None:
-        return None
-    parsed = _parse(field, _DISPOSITION)
-    if isinstance(parsed, Fault):
-        return parsed
-    if any(name.partition("*")[0] in ("filename", "name") for name in parsed.parameters):
-        return Attachment("a part has a file name")
-    if parsed.name != "inline":
-        return Attachment(f"a part has the disposition {parsed.name}")  # RFC 2183 §2.8: unknown is attachment
-    return _doubtful("content-disposition") if parsed.doubtful else None
-
-
-def _doubtful(name: str) -> Fault:
+def doubtful(name: str) -> Fault:
+    """Return the fault of a field that has what some readers take for something else."""
     return Fault(f"a comment or a quoted character in {name} can be read in two ways")
 
 
-def content_type(field: Field | None, digest: bool) -> _Type | Fault:
+def content_type(field: Field | None, digest: bool) -> ContentType | Fault:
     """Return what a part says it is; `digest`: it stands in a multipart/digest."""
     if field is None:
-        return _Type("message/rfc822" if digest else "text/plain", {})  # RFC 2046 §5.1.5, RFC 2045 §5.2
-    return _parse(field, _TYPE)
+        return ContentType("message/rfc822" if digest else "text/plain", {})  # RFC 2046 §5.1.5, RFC 2045 §5.2
+    return parse_value(field, _TYPE)
 
 
-def _parse(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
+def parse_value(field: Field, head: re.Pattern[bytes]) -> ContentType | Fault:
+    """Read a field that has a value, which `head` matches, and parameters (RFC 2045 §5.1)."""
     return _known(field, head) if len(field.raw) <= KNOWN_BYTES else _read(field, head)
 
 
 @lru_cache(maxsize=1024)
-def _known(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
+def _known(field: Field, head: re.Pattern[bytes]) -> ContentType | Fault:
     """Read each of the usual fields once."""
     return _read(field, head)
 
 
-def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
+def _read(field: Field, head: re.Pattern[bytes]) -> ContentType | Fault:
     written = field.value
     value = without_comments(written)
     if value is None:
@@ -181,7 +162,7 @@ def _read(field: Field, head: re.Pattern[bytes]) -> _Type | Fault:
     if not _TRAILER.fullmatch(value, position):
         return Fault(f"the parameters of {field.name} cannot be read")
     quoted = any(b";" in each or b"\\" in each for each in _QUOTED.findall(value))
-    return _Type(name, parameters, doubtful=quoted or value != written)
+    return ContentType(name, parameters, doubtful=quoted or value != written)
 
 
 def without_comments(value: bytes) -> bytes | None:
@@ -214,7 +195,7 @@ def without_comments(value: bytes) -> bytes | None:
     return None if depth or quoted else bytes(kept)
 
 
-def children_of(part: Part, content: _Type, limits: MimeLimits) -> list[Part] | Fault:
+def children_of(part: Part, content: ContentType, limits: MimeLimits) -> list[Part] | Fault:
     """Return the parts of a multipart."""
     boundary = content.parameters.get("boundary", b"")
     if any(name.startswith("boundary*") for name in content.parameters) or not _BOUNDARY.fullmatch(boundary):
@@ -265,7 +246,7 @@ def _split(body: bytes, boundary: bytes, most: int) -> list[bytes] | Fault:
     if len(cuts) == 1:
         return Fault("a multipart has no parts")
     outside = body[: cuts[0][0]], body[cuts[-1][1] :]
-    if any(len(text) > OUTSIDE_LIMIT or _holds_encoded_file(text) for text in outside):
+    if any(len(text) > OUTSIDE_LIMIT or holds_encoded_file(text) for text in outside):
         return Fault("a multipart hides content before its first or after its last boundary")
     pieces = []
     for (_, start, _), (stop, _, _) in pairwise(cuts):
@@ -280,24 +261,7 @@ def _next(body: bytes, delimiter: bytes, start: int) -> int:
     return found + 2 if found >= 0 else -1
 
 
-def _leaf(body: bytes, encoding: bytes) -> Attachment | Fault | None:
-    text = body
-    if encoding == b"base64":
-        try:
-            text = binascii.a2b_base64(body.translate(None, b"\r\n \t"), strict_mode=True)
-        except binascii.Error:
-            return Fault("the base64 of a part is damaged")
-    elif encoding == b"quoted-printable":
-        text = decodestring(body)
-    elif encoding not in (b"7bit", b"8bit"):
-        return Fault(f"the transfer encoding {encoding[:20].decode('ascii', 'replace')} is not known")
-    if b"\0" in text:
-        return Attachment("a text part holds binary data")
-    if _holds_encoded_file(body) or (text is not body and _holds_encoded_file(text)):
-        return Attachment("a text part holds an encoded file")
-    return None
-
-
-def _holds_encoded_file(text: bytes) -> bool:
+def holds_encoded_file(text: bytes) -> bool:
+    """Return whether readers see a file in a text."""
     # The plain searches first: they are a hundred times faster, and few texts say one of these words.
     return (b"begin" in text or b"BinHex" in text) and _ENCODED_FILE.search(text) is not None

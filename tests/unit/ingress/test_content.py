@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingress.core import content
+from services.ingress.core.attachment import Attachment, find_attachment
 from services.ingress.core.content import ContentLimits, Parsed
 from services.ingress.core.headers import parse_fields, read_lines, split_header
 from services.ingress.core.mailbox import parse_mailbox, read_words
-from services.ingress.core.mime import Attachment, MimeLimits, find_attachment
+from services.ingress.core.mime import MimeLimits
 from services.ingress.core.received import Trace, masked
 from services.ingress.core.refusal import Refusal
 from shared.mail.address import Address, Fault
@@ -270,6 +271,32 @@ def test_attachments(message: bytes) -> None:
     assert refusal is not None
     assert (refusal.reply.code, refusal.reply.enhanced) == (554, "5.6.1"), refusal
     assert judged(message, attachments_allowed=True) is None
+
+
+FILES = "--b\n\ntext\n--b\nContent-Type: application/pdf{name}\n\nx\n--b--"
+DEEP = "".join(f"--b{n}\nContent-Type: multipart/mixed; boundary=b{n + 1}\n\n" for n in range(11))
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        (part(MIXED, FILES.format(name="; name=my file (1).pdf")), ""),
+        (part(MIXED, FILES.format(name="; name*0=a; name*1=b")), ""),
+        (part("Content-Type: text/plain; charset=x; charset=y"), ""),
+        (part("Content-Type: multipart/mixed; boundary=b; x", FILES.format(name="")), "parameters of content-type"),
+        (part("Content-Type: multipart/mixed", FILES.format(name="")), "no usable boundary"),
+        (part(f"{MIXED}\nContent-Transfer-Encoding: base64", FILES.format(name="")), "has a transfer encoding"),
+        (part(MIXED, FILES.format(name="")[:-2]), "no final boundary"),
+        (part(MIXED, FILES.format(name="\nContent-Type: text/plain")), "two content-type"),
+        (part(MIXED, "--b\n\nx\n" * 200 + "--b--"), "more than 100 MIME parts"),
+        (part("Content-Type: multipart/mixed; boundary=b0", DEEP), "no final boundary"),
+    ],
+)
+def test_structure_where_files_are_allowed(message: bytes, fault: str) -> None:
+    """Files may be named however they are; the parts of a multipart must be the same for every reader."""
+    refusal = judged(message, attachments_allowed=True)
+    assert (refusal is None) is (not fault)
+    assert refusal is None or (refusal.reply.enhanced == "5.6.0" and fault in refusal.reason), refusal
 
 
 @pytest.mark.parametrize(
