@@ -17,6 +17,9 @@ from shared.runtime.settings import load
 
 T = TypeVar("T")
 
+INSIST_SECONDS = 5.0
+"""Time for a cancelled task to end before it is cancelled again."""
+
 
 class Room:
     """A running room: what its main is given.
@@ -115,5 +118,17 @@ async def _in_group(name: str, main: Callable[[Room], Awaitable[None]], health: 
         try:
             await main(room)
         finally:
+            loop.call_later(INSIST_SECONDS, _insist, asyncio.current_task())
             await server.close()
         raise _Finished  # ends the group and whatever still runs in it
+
+
+def _insist(root: asyncio.Task[None] | None) -> None:
+    """Cancel again what still runs, or the process would wait for ever for a task that does not know that it is over.
+
+    Before Python 3.12 `asyncio.wait_for` may swallow a cancellation.
+    """
+    for task in asyncio.all_tasks():
+        if task is not root:
+            task.cancel()
+    asyncio.get_running_loop().call_later(INSIST_SECONDS, _insist, root)

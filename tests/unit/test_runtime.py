@@ -1,5 +1,6 @@
 """Settings, secrets, sealing, certificates, health conditions."""
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime
@@ -10,8 +11,9 @@ import pytest
 from msgspec import Meta
 
 from shared.contract.errors import SettingsFault
+from shared.runtime import lifecycle
 from shared.runtime.certificates import ensure_certificates
-from shared.runtime.health import Conditions
+from shared.runtime.health import Conditions, HealthSettings
 from shared.runtime.logs import JsonLines, Terminal
 from shared.runtime.sealing import SealBroken, new_master_key, read_master_key, seal, unseal
 from shared.runtime.secret import Secret
@@ -129,3 +131,25 @@ def test_a_record_is_one_line_whatever_is_in_it(form: logging.Formatter) -> None
     if isinstance(form, JsonLines):
         told = json.loads(line)
         assert (told["text"], told["user"]) == (f"Grüße {HOSTILE}", HOSTILE)
+
+
+def test_a_room_ends_although_a_cancellation_was_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that misses its cancellation once does not keep the process from ending."""
+    monkeypatch.setattr(lifecycle, "INSIST_SECONDS", 0.05)
+    monkeypatch.setattr("shared.runtime.logs.configure", lambda _level: None)
+    swallowed = 0
+
+    async def deaf() -> None:
+        nonlocal swallowed
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed += 1
+        await asyncio.Event().wait()
+
+    async def main(here: lifecycle.Room) -> None:
+        here.tasks.create_task(deaf())
+        await asyncio.sleep(0)
+
+    assert lifecycle.run("room", main, HealthSettings(listen="")) == 0
+    assert swallowed == 1
