@@ -283,6 +283,12 @@ class Conversation(smtp.SMTP):
         self._said = (envelope, phase, refusal, reference)
         return reference
 
+    def _wrong_arguments(self, syntax: str) -> None:
+        self._refuse(Refusal(reply.BAD_ARGUMENTS.with_(syntax=syntax), "wrong arguments"))
+
+    def _out_of_sequence(self, advice: str) -> None:
+        self._refuse(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice))
+
     def _end(self, refusal: Refusal) -> NoReturn:
         """Refuse and end the session."""
         self._refuse(refusal)
