@@ -17,6 +17,8 @@ log = logging.getLogger("provision")
 NANOSECONDS = 1_000_000_000
 _NOT_FOUND = {10059, 10014}
 AT_ONCE = 32
+FORGETTING_SHARE = 8
+"""What may be forgotten gets so small a part of what a mail stream gets."""
 
 
 class ProvisionFailed(PostlaneError):
@@ -42,6 +44,7 @@ def stream_configurations(topology: Topology, replicas: int) -> list[dict[str, A
 
 
 def _stream(stream: Stream, name: str, shard: str, topology: Topology, replicas: int) -> dict[str, Any]:
+    limit = topology.mail_bytes if stream.bounded else -1
     made: dict[str, Any] = {
         "name": name,
         "description": stream.description,
@@ -52,7 +55,8 @@ def _stream(stream: Stream, name: str, shard: str, topology: Topology, replicas:
         "discard": "old" if stream.schedules or stream.forgets else "new",
         "num_replicas": replicas,
         "max_msgs": -1,
-        "max_bytes": topology.mail_bytes if stream.bounded or stream.forgets else -1,
+        # The server sets these octets aside, whether they are used or not.
+        "max_bytes": topology.mail_bytes // FORGETTING_SHARE if stream.forgets else limit,
         "max_age": (topology.status_hours if stream.aged else stream.max_age_hours) * 3600 * NANOSECONDS,
         "duplicate_window": 120 * NANOSECONDS,
         "allow_direct": True,

@@ -30,6 +30,6 @@ class Topology(Settings, frozen=True, kw_only=True):
         16
     )
     mail_bytes: Annotated[
-        int, Meta(description="most octets in one mail stream, then clients are told 452; and of refusals")
+        int, Meta(description="most octets in one mail stream, then clients are told 452; an eighth of it for refusals")
     ] = 1 << 30
     status_hours: Annotated[int, Meta(description="hours that status, accepted and refused events are kept", ge=1)] = 48
