@@ -28,7 +28,7 @@ async def test_refusals_forget_the_oldest(bus_server: BusServer) -> None:
     """They do not fill the store mail lies in, and a stream that had no such bound is given it."""
     bus = await bus_server.connect("provision")
     declared = (await bus.api("STREAM.INFO.REFUSALS"))["config"]
-    assert (declared["max_bytes"], declared["discard"]) == (bus_server.topology.mail_bytes, "old")
+    assert (declared["max_bytes"], declared["discard"]) == (bus_server.topology.mail_bytes // 8, "old")
     await bus.api("STREAM.UPDATE.REFUSALS", {**declared, "max_bytes": -1, "discard": "new"})
     done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
     assert (done.created, done.updated) == (0, 1)
