@@ -141,7 +141,7 @@ class Visit:
         return "" if self._verified else self._problem
 
     async def _continued(self, session: Session, decided: dict[int, Outcome]) -> bool:
-        """Use a session that was open; False if it turned out to be dead before anything was decided on it."""
+        """Use a session that was open; False if it was of no more use before anything was decided on it."""
         self._tls, self._verified, self._problem = session.tls, session.tls_verified, session.tls_problem
         try:
             await self._transaction(session, decided)
@@ -152,7 +152,11 @@ class Visit:
             if self._phase != "mail" or not (isinstance(ended.result, Deferred) and ended.result.elsewhere):
                 raise
         else:
-            return True
+            # Many servers say so, without 421, when they have had enough messages in one session.
+            if self._phase != "mail" or not all(isinstance(result, Deferred) for result in decided.values()):
+                return True
+            decided.clear()
+            session.leave()
         session.abort()
         self._tls, self._verified = "", False
         return False

@@ -499,6 +499,23 @@ async def test_dead_connection_is_replaced(death: str, tmp_path: Path) -> None:
     assert len(exchanger.received) == 2
 
 
+async def test_enough_messages_in_a_session(tmp_path: Path) -> None:
+    """A server that refuses the next sender for now is asked again on a connection of its own, and once only."""
+    exchanger = Exchanger()
+    exchanger.script["MAIL"] = [
+        (OK,),
+        (b"450 4.7.0 too many messages in this session\r\n",),
+        (OK,),
+        (b"450 4.7.0 no\r\n",),
+    ]
+    async with field(tmp_path, exchanger) as made:
+        for expected, connections in ((Delivered, 1), (Delivered, 2), (Deferred, 3), (Deferred, 4)):
+            attempted = await made.send("r@rcpt.test")
+            assert isinstance(only(attempted), expected)
+            assert exchanger.connections == connections
+    assert len(exchanger.received) == 2
+
+
 async def test_idle_connections_are_closed(tmp_path: Path) -> None:
     """A connection nobody needs is ended with QUIT."""
     exchanger = await Exchanger().start()

@@ -4,6 +4,7 @@ Values keep their case. What is wrong comes back as the reply to give.
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -23,6 +24,7 @@ _ORCPT = re.compile(r"[A-Za-z0-9-]+;(?:[!-*,-<>-~\u0080-\U0010ffff]|\+[0-9A-F]{2
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §4
 ENVID_LIMIT = 100  # RFC 3461 §4.4
 ORCPT_LIMIT = 500  # RFC 3461 §4.2
+COMMANDS_KEPT = 1024
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -44,6 +46,7 @@ class Destination(msgspec.Struct, frozen=True):
     orcpt: str = ""
 
 
+@lru_cache(maxsize=COMMANDS_KEPT)  # a session says the same MAIL again and again
 def parse_mail(argument: str) -> Sender | Reply:
     """Read what follows `MAIL `."""
     split = _split(argument, "FROM:")
@@ -83,6 +86,7 @@ def parse_mail(argument: str) -> Sender | Reply:
     return Sender(address, size, smtputf8, eight_bit, ret, envid)
 
 
+@lru_cache(maxsize=COMMANDS_KEPT)
 def parse_rcpt(argument: str, smtputf8: bool) -> Destination | Reply:
     """Read what follows `RCPT `; `smtputf8` says whether the MAIL command asked for it."""
     split = _split(argument, "TO:")
