@@ -219,8 +219,8 @@ async def run(
         (Path(place) / "nats").mkdir()
         server = BusServer(Path(place) / "nats", TOPOLOGY)
         await asyncio.to_thread(server.start)
-        await server.provision()
         try:
+            await server.provision()
             async with made(server, Path(place)) as world:
                 return await _fought(world, messages, workers, pauses, lose, seed, seconds, progress)
         finally:
