@@ -29,6 +29,8 @@ from shared.bus.settings import BusSettings, Topology
 from shared.runtime.secret import Secret
 from shared.runtime.settings import load
 
+QUEUE_SECONDS = 5.0
+"""How long `up` asks what waits, before it goes on without saying."""
 READY_SECONDS = 60.0
 OPERATOR_KEY = "operator-key"
 
@@ -202,12 +204,18 @@ async def _bring_up(
 
 
 async def _waiting(plan: Plan, operator_key: str) -> int:
-    """Return how many messages lie in the queue, 0 if that cannot be told at once."""
+    """Return how many messages lie in the queue, 0 if that cannot be told soon."""
     customer = Customer(f"http://{LOOPBACK}:{plan.ports.http}", operator_key)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + QUEUE_SECONDS
     try:
-        return int((await customer.call("GET", "/v1/postlane/queue", params={"limit": 1}))["total"])
-    except ApiRefused:
-        return 0
+        while True:
+            try:
+                return int((await customer.call("GET", "/v1/postlane/queue", params={"limit": 1}))["total"])
+            except ApiRefused:  # a room can be ready a moment before the bus knows that it answers
+                if loop.time() >= deadline:
+                    return 0
+            await asyncio.sleep(0.1)
     finally:
         await customer.close()
 
