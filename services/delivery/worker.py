@@ -27,6 +27,8 @@ POLL_SECONDS = 20.0
 PULLS_AT_ONCE = 8
 FRESH_SECONDS = 1.0
 """A pull that took longer may have got its messages at any time in between."""
+GONE_SECONDS = 1.0
+"""What a stopping worker gives back is offered again after that: at once, a pull of its own could still get it."""
 TURN_SECONDS = 0.002
 """No mail of crowds is begun while a turn of the loop takes longer."""
 PAUSE_SECONDS = 5.0
@@ -305,14 +307,14 @@ class Worker:
     async def _return_queued(self) -> None:
         for queue in (*self._queues.values(), self._aside):
             while queue:
-                await queue.popleft().give_back(0)
+                await queue.popleft().give_back(GONE_SECONDS)
 
     async def _carry(self, held: Held) -> None:
         try:
             await self._carrier.carry(held)
         except asyncio.CancelledError:
             if self._draining and not held.past_dot:
-                await held.give_back(0)  # nobody has it: another worker may begin at once
+                await held.give_back(GONE_SECONDS)  # nobody has it: another worker may begin
                 return
             raise
         finally:
