@@ -15,6 +15,8 @@ import msgspec
 from services.ingress.core.headers import Field, parse_fields, split_header
 from shared.mail.address import Fault
 
+R = TypeVar("R")
+
 TOKEN = rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
 _TYPE = re.compile(rb"(" + TOKEN + rb")/(" + TOKEN + rb")")
 _VALUE = re.compile(rb"[ \t]*;[ \t]*(" + TOKEN + rb")=(?:(" + TOKEN + rb')|"((?:[^"\\\x00]|\\[\x01-\x7f])*)")')
@@ -43,9 +45,6 @@ class MimeLimits(msgspec.Struct, frozen=True):
     parts: int = 100
     header_bytes: int = 65_536
     header_lines: int = 1_000
-
-
-R = TypeVar("R")
 
 
 class ContentType(msgspec.Struct, frozen=True):
