@@ -24,7 +24,9 @@ CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 LONGEST_BYTES = 2_048
 INSTRUMENTED = ("services", "shared", "tests.fuzz")
 CHILD = "POSTLANE_FUZZ_TARGET"
+SEED = 5321
 _DONE = re.compile(r"Done (\d+) runs in (\d+) second")
+_FAULT = "Uncaught Python exception"
 _COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
 
 
@@ -53,18 +55,20 @@ def child(target: str, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def fuzz(target: str, seconds: float, keep: bool) -> Run:
-    """Run one target for some time."""
+def fuzz(target: str, seconds: float, keep: bool, cases: int = -1) -> Run:
+    """Run one target for some time, at random; with a number of cases always the same ones, within that time."""
     kept = CORPUS / target
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as found:
         options = [f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST_BYTES}", f"-artifact_prefix={kept}/"]
+        if cases >= 0:
+            options += [f"-runs={cases}", f"-seed={SEED}"]
         said = _child(target, [*options, "-print_final_stats=1", found, str(kept)])
         if keep:
             _keep(target, kept, Path(found))
     done, coverage = _DONE.search(said), _COVERAGE.findall(said)
     edges, corpus = (int(coverage[-1][0]), int(coverage[-1][2])) if coverage else (0, 0)
-    crash = "" if done else said[-3000:]
+    crash = "" if done else said[max(0, said.find(_FAULT)) :][:3000]
     return Run(target, int(done[1]) if done else 0, int(done[2]) if done else 0, edges, corpus, crash)
 
 
@@ -136,7 +140,7 @@ def _lines(code: CodeType, top: bool = False) -> set[int]:
 
 def _child(target: str, arguments: list[str]) -> str:
     command = [sys.executable, "-m", "benchmarks.fuzz_parsers", *arguments]
-    environment = {**os.environ, CHILD: target}
+    environment = {**os.environ, CHILD: target, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 

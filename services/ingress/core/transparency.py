@@ -64,7 +64,9 @@ class DataDecoder:
             return bytes(view[2:])
 
     def _size(self) -> int:
-        return len(self._raw) - 2 - self._raw.count(b"\r\n.")
+        # A dot and CR at the end may be the end of the message cut in two: no octet of it counts yet.
+        undecided = self._raw.endswith(b"\r\n.\r")
+        return len(self._raw) - 2 - self._raw.count(b"\r\n.") - undecided
 
     def _lines_fit(self) -> bool:
         # Hop from line end to line end in steps of a whole line: cheap also for long messages.

@@ -62,6 +62,22 @@ def test_size_counts_without_dots() -> None:
     assert decoder.trouble == "too large"
 
 
+@pytest.mark.parametrize("ending", [b"", b"..\r\n", b"..\r\r\n"])
+def test_a_message_of_exactly_the_limit_fits_at_every_cut(ending: bytes) -> None:
+    """The octets that end a message are none of its own, also while half of them are still on their way."""
+    content = b"x" * 10 + b"\r\n" + ending
+    limit = len(content) - content.count(b"\r\n.")
+    for cut in range(len(content) + 3):
+        decoder = DataDecoder(limit)
+        rest = [decoder.feed(piece) for piece in ((content + b".\r\n")[:cut], (content + b".\r\n")[cut:])]
+        assert rest == [None, b""]
+        assert decoder.trouble == ""
+        tight = DataDecoder(limit - 1)
+        for piece in ((content + b".\r\n")[:cut], (content + b".\r\n")[cut:]):
+            tight.feed(piece)
+        assert tight.trouble == "too large"
+
+
 def test_endless_line_is_not_held() -> None:
     """A line without an end is given up after 1001 octets, and the end is still found."""
     decoder = DataDecoder(1 << 20)
