@@ -12,7 +12,7 @@ from services.ingress.journal import Posting
 from services.ingress.session import SubmissionSession, Transaction
 from shared.contract import subjects
 from shared.contract.envelope import Carriage, Envelope, Recipient, pack
-from shared.contract.events import MessageAccepted
+from shared.contract.events import acceptance
 from shared.contract.records import Lane
 from shared.mail.ids import QueueId
 
@@ -75,28 +75,13 @@ def seal(
 
 def announcement(session: SubmissionSession, envelope: Envelope, findings: tuple[str, ...]) -> Posting:
     """Return the event of a message that is stored."""
-    event = MessageAccepted(
-        id=envelope.queue_id,
-        at=envelope.received_at,
-        queue_id=envelope.queue_id,
-        instance=envelope.instance,
-        configuration=envelope.configuration,
-        lane=envelope.lane,
-        sender=envelope.sender,
-        recipients=tuple([each.address for each in envelope.recipients]),
-        size=envelope.size,
-        sha256=envelope.sha256,
-        message_id=envelope.message_id,
-        subject=envelope.subject,
-        header_from=envelope.header_from,
-        user=envelope.user,
+    event = acceptance(
+        envelope,
         username=session.login.username if session.login else "",
         client_address=session.client_address,
         client_name=session.client_name,
         endpoint=session.endpoint,
         tls=session.tls,
-        expires_at=envelope.expires_at,
-        staging=envelope.staging.mode if envelope.staging else "",
         findings=findings,
     )
     subject = subjects.accepted(envelope.instance, envelope.configuration, envelope.queue_id)

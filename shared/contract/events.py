@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from shared.contract.envelope import RecipientState, RecipientStatus
+from shared.contract.envelope import Envelope, RecipientState, RecipientStatus
 from shared.contract.standing import StandingState
 
 
@@ -49,6 +49,43 @@ class MessageAccepted(Event, frozen=True, kw_only=True, tag="message.accepted.v1
     """What the content policy remarked on, one sentence each."""
     staging: str = ""
     """How the user's mail is staged, "" if it is delivered."""
+
+
+def acceptance(
+    envelope: Envelope,
+    *,
+    username: str = "",
+    client_address: str = "",
+    client_name: str = "",
+    endpoint: str = "",
+    tls: str = "",
+    findings: tuple[str, ...] = (),
+) -> MessageAccepted:
+    """Return the acceptance an envelope stands for, and what only ingress knows: the client and the findings."""
+    return MessageAccepted(
+        id=envelope.queue_id,
+        at=envelope.received_at,
+        queue_id=envelope.queue_id,
+        instance=envelope.instance,
+        configuration=envelope.configuration,
+        lane=envelope.lane,
+        sender=envelope.sender,
+        recipients=tuple([each.address for each in envelope.recipients]),
+        size=envelope.size,
+        sha256=envelope.sha256,
+        message_id=envelope.message_id,
+        subject=envelope.subject,
+        header_from=envelope.header_from,
+        user=envelope.user,
+        username=username,
+        client_address=client_address,
+        client_name=client_name,
+        endpoint=endpoint,
+        tls=tls,
+        expires_at=envelope.expires_at,
+        findings=findings,
+        staging=envelope.staging.mode if envelope.staging else "",
+    )
 
 
 class StatusEvent(Event, frozen=True, kw_only=True):
