@@ -7,7 +7,7 @@ Writes: those, and the quarantine of MAIL; nobody else writes them.
 Reads: MAIL, RETRY and NOTICES by their consumers, the buckets `directory`, `standing` and `keys`.
 Never: decides who may send, accepts mail, sends unsigned mail, or loses a message it cannot read.
 
-The way of a message: `worker` pulls it, `carrier` reads its last STATUS and asks `core.step` what is next, `attempts`
-makes an attempt through `dispatch` and `courier`, `commit` records it in STATUS and only then moves or releases the
-message.
+The way of a message: `worker` pulls it and holds a lease on it (`leases`), `core.fair_queue` says when its turn is,
+`carrier` reads its last STATUS and asks `core.step` what is next, `attempts` makes an attempt through `dispatch` and
+`courier`, `commit` records it in STATUS and only then moves or releases the message.
 """

@@ -92,7 +92,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     worker: Worker | None = None
 
     def patient() -> bool:
-        return not bus.closed and (worker is None or not worker.cut)
+        return not bus.closed and (worker is None or not worker.leases.cut)
 
     commits = Commits(bus, patient)
     name = uuid4().hex

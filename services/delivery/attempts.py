@@ -111,14 +111,14 @@ class Attempts:
 
         async def may_finish() -> bool:
             nonlocal refused
-            certain = (announced or await self._intents.declare(envelope, attempt)) and message.held.may_finish()
+            certain = (announced or await self._intents.declare(envelope, attempt)) and message.lease.may_finish()
             refused = refused or not certain
             return certain
 
         parcel = Parcel(envelope=envelope, mail=signed, pool=pool)
         attempted = await self._dispatch.attempt(parcel, recipients, may_finish)
         message.dots += attempted.dots
-        if attempted.dots == 0 and (refused or not message.held.may_finish()) and _all_open(attempted):
+        if attempted.dots == 0 and (refused or not message.lease.may_finish()) and _all_open(attempted):
             return None
         return attempted
 

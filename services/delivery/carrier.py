@@ -20,7 +20,8 @@ from services.delivery.core.outcome import Deferred
 from services.delivery.dispatch import Attempted
 from services.delivery.gates import Gates
 from services.delivery.intents import Intents
-from services.delivery.message import InHand, Message, opened
+from services.delivery.leases import Lease
+from services.delivery.message import Message, opened
 from services.delivery.metrics import Metrics
 from services.delivery.reports import Reports
 from services.delivery.settings import DeliverySettings
@@ -67,16 +68,16 @@ class Carrier:
         self._reports = Reports(settings, commits, gates, shards)
         self._active: set[str] = set()
 
-    async def carry(self, held: InHand) -> None:
+    async def carry(self, lease: Lease) -> None:
         """Take the next step of a message. Never raises but for cancellation; on any doubt the message comes back."""
         try:
-            message = opened(held)
+            message = opened(lease)
         except Undecodable as fault:
-            await self._quarantine(held, str(fault))
+            await self._quarantine(lease, str(fault))
             return
         queue_id = message.carriage.envelope.queue_id
         if queue_id in self._active:
-            await held.give_back(AWAY_SECONDS)  # another copy of it is in delivery in this very process
+            await lease.give_back(AWAY_SECONDS)  # another copy of it is in delivery in this very process
             return
         self._active.add(queue_id)
         try:
@@ -87,7 +88,7 @@ class Carrier:
             await self._put_aside(message, clock.now() + timedelta(seconds=UNREADABLE_SECONDS))
         except (BusUnavailable, StoreFull) as fault:
             log.warning("the bus is away or full, the message will come back: %s", fault, extra={"queue_id": queue_id})
-            await message.held.give_back(AWAY_SECONDS)
+            await message.lease.give_back(AWAY_SECONDS)
         except Exception:
             self._metrics.alarms.labels("fault").inc()
             log.exception("a fault of ours, the message will come back", extra={"queue_id": queue_id})
@@ -95,12 +96,12 @@ class Carrier:
         finally:
             self._active.discard(queue_id)
 
-    async def park(self, held: InHand) -> None:
+    async def park(self, lease: Lease) -> None:
         """Put a message aside for a while, untried, because its tenant has no place. Never raises."""
         try:
-            message = opened(held)
+            message = opened(lease)
         except Undecodable as fault:
-            await self._quarantine(held, str(fault))
+            await self._quarantine(lease, str(fault))
             return
         chance = random.random()  # noqa: S311 - spreads load
         until = retry.parked_until(message.carriage.envelope.received_at, clock.now(), chance)
@@ -113,9 +114,9 @@ class Carrier:
         try:
             await self._commits.put_later(message.place, message.carriage.envelope, progress, message.mail, until)
         except (BusUnavailable, StoreFull):
-            await message.held.give_back(AWAY_SECONDS)
+            await message.lease.give_back(AWAY_SECONDS)
             return False
-        await message.held.ack()
+        await message.lease.ack()
         return True
 
     async def _steps(self, message: Message) -> None:
@@ -125,7 +126,7 @@ class Carrier:
                 return
             except Overtaken:
                 continue  # read again and decide again
-        await message.held.give_back(AWAY_SECONDS)
+        await message.lease.give_back(AWAY_SECONDS)
 
     async def _step(self, message: Message) -> None:
         envelope, now = message.carriage.envelope, clock.now()
@@ -135,7 +136,7 @@ class Carrier:
             # A crash may have come between that commit and its consequences: take them again, they are idempotent.
             await self._consequences(message, message.carriage.progress.recipients, last)
         if await self._lies_elsewhere(message, state):
-            await message.held.ack()
+            await message.lease.ack()
             return
         if not state.sequence and (withdrawal := self._gates.withdrawn.get(envelope.queue_id)):
             await self._withdraw(message, state, withdrawal.reason)
@@ -145,11 +146,11 @@ class Carrier:
         explicit = envelope.expires_at is not None
         match step.next_step(state, now, expires_at, hold, explicit_expiry=explicit):
             case step.Finish():
-                await message.held.ack()
+                await message.lease.ack()
             case step.Wait(until):
                 progress = step.progress(state.recipients, state.attempt, state.sequence, until)
                 await self._commits.put_later(message.place, envelope, progress, message.mail, until)
-                await message.held.ack()
+                await message.lease.ack()
             case step.Keep(reason, until, committed):
                 await self._keep(message, state, reason, until, committed)
             case step.Expire():
@@ -164,16 +165,16 @@ class Carrier:
         always remains.
         """
         place, stream = message.place, f"RETRY_{message.place.shard}"
-        from_due = message.held.subject == place.due
+        from_due = message.lease.subject == place.due
         # A message that was only put aside has a second copy and no newer record: redelivery is the sign of that.
-        doubtful = state.outdated or message.held.deliveries > 1
+        doubtful = state.outdated or message.lease.deliveries > 1
         if doubtful:
             for subject in (place.later, place.held):
                 if await self._bus.last(stream, subject) is not None:
                     return True
         if doubtful or from_due:
             other = await self._bus.last(stream, place.due)
-            return other is not None and (not from_due or other.sequence > message.held.sequence)
+            return other is not None and (not from_due or other.sequence > message.lease.sequence)
         return False
 
     async def _keep(self, message: Message, state: step.Known, hold: Hold, until: datetime, committed: bool) -> None:
@@ -196,7 +197,7 @@ class Carrier:
         progress = step.progress(recipients, state.attempt, sequence, until)
         progress = msgspec.structs.replace(progress, hold=hold.reason)
         await self._commits.put_held(message.place, envelope, progress, message.mail, until)
-        await message.held.ack()
+        await message.lease.ack()
 
     async def _withdraw(self, message: Message, state: step.Known, reason: str) -> None:
         """Let go of an untried message whose client was told 451 and sends it again."""
@@ -204,7 +205,7 @@ class Carrier:
         event = record.dropped(envelope, state, event_id=str(uuid4()), now=now, by="Ingress", reason=reason)
         await self._commits.record(envelope, event, state.sequence)
         log.info("withdrawn: %s", reason, extra={"queue_id": envelope.queue_id})
-        await message.held.ack()
+        await message.lease.ack()
 
     async def _expire(self, message: Message, state: step.Known) -> None:
         envelope, now = message.carriage.envelope, clock.now()
@@ -213,14 +214,14 @@ class Carrier:
         self._metrics.recipients.labels("expired").inc(len(state.open))
         log.info("expired", extra={"queue_id": envelope.queue_id})
         await self._consequences(message, state.recipients, event)
-        await message.held.ack()
+        await message.lease.ack()
 
     async def _attempt(self, message: Message, state: step.Known, expires_at: datetime) -> None:
         envelope, started = message.carriage.envelope, clock.now()
         configuration = self._gates.configuration(envelope.configuration)
         at_most_once = configuration is not None and configuration.at_most_once
         # A worker that died may have come past the final dot with this very attempt.
-        doubtful = await self._intents.doubtful(envelope, state.attempt + 1, message.held.received_at)
+        doubtful = await self._intents.doubtful(envelope, state.attempt + 1, message.lease.received_at)
         untouched = state
         broken_off = once.broken_off(state) if at_most_once else {}
         if at_most_once and len(broken_off) < len(state.open):
@@ -229,7 +230,7 @@ class Carrier:
             attempted = await self._attempts.make(message, untouched, broken_off)
         except (asyncio.CancelledError, Exception):
             # A drain cancels only what has not come to the final dot; the end of a process that fails cancels all.
-            if not message.dots and not message.held.past_dot:
+            if not message.dots and not message.lease.past_dot:
                 self._forget(envelope, doubtful)
                 if at_most_once:
                     await self._call_off(envelope, untouched, state.sequence)
@@ -238,7 +239,7 @@ class Carrier:
             self._forget(envelope, doubtful)
             if at_most_once:
                 await self._call_off(envelope, untouched, state.sequence)
-            await message.held.give_back(AWAY_SECONDS)
+            await message.lease.give_back(AWAY_SECONDS)
             return
         if at_most_once:
             attempted = msgspec.structs.replace(attempted, outcomes=once.settled(attempted.outcomes))
@@ -279,7 +280,7 @@ class Carrier:
         if event.next_attempt_at is not None:
             progress = step.progress(event.recipients, event.attempt, sequence, event.next_attempt_at)
             await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
-        await message.held.ack()
+        await message.lease.ack()
 
     def _forget(self, envelope: Envelope, doubtful: bool) -> None:
         """Take back the intent of an attempt that came to no dot, unless an earlier one may have."""
@@ -356,14 +357,14 @@ class Carrier:
             configuration=envelope.configuration,
         )
 
-    async def _quarantine(self, held: InHand, why: str) -> None:
-        parts = held.subject.split(".")
+    async def _quarantine(self, lease: Lease, why: str) -> None:
+        parts = lease.subject.split(".")
         place = Place(int(parts[2]) if parts[2].isdigit() else 0, "", 0, "", parts[-1])
         self._metrics.alarms.labels("quarantine").inc()
-        log.error("a message cannot be read and goes to quarantine: %s", why, extra={"subject": held.subject})
+        log.error("a message cannot be read and goes to quarantine: %s", why, extra={"subject": lease.subject})
         try:
-            await self._commits.quarantine(place, held.payload)
+            await self._commits.quarantine(place, lease.payload)
         except (BusUnavailable, StoreFull):
-            await held.give_back(AWAY_SECONDS)
+            await lease.give_back(AWAY_SECONDS)
             return
-        await held.ack()
+        await lease.ack()

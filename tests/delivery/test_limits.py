@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from services.delivery.commit import Commits
 from services.delivery.core.outcome import Deferred, Delivered
+from services.delivery.leases import Lease
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from services.delivery.sweep import Sweep
-from services.delivery.worker import Held, Worker
+from services.delivery.worker import Worker
 from shared.bus.client import Bus
 from shared.contract.catalog import CONSUMERS
 from shared.contract.envelope import Carriage, Progress, pack
@@ -140,22 +141,22 @@ class Patient:
     """Takes what the worker hands it and keeps it until it is told to let go."""
 
     def __init__(self) -> None:
-        self.kept: dict[Held, asyncio.Event] = {}
+        self.kept: dict[Lease, asyncio.Event] = {}
         self.most = 0
         """Octets kept at a time, at most."""
         self.parked = 0
 
-    async def carry(self, held: Held) -> None:
+    async def carry(self, lease: Lease) -> None:
         """Keep a message until it is let go."""
-        self.kept[held] = asyncio.Event()
+        self.kept[lease] = asyncio.Event()
         self.most = max(self.most, sum(len(each.payload) for each in self.kept))
-        await self.kept[held].wait()
-        await held.ack()
+        await self.kept[lease].wait()
+        await lease.ack()
 
-    async def park(self, held: Held) -> None:
+    async def park(self, lease: Lease) -> None:
         """Count what is parked."""
         self.parked += 1
-        await held.ack()
+        await lease.ack()
 
     async def until(self, count: int) -> None:
         """Wait until so many are kept."""
@@ -268,10 +269,10 @@ async def test_hold_seconds(limit: float, certain: bool, world: World, monkeypat
     await store(world, 1)
     async with working(world, hold_seconds=limit) as (worker, patient):
         await patient.until(1)
-        (held,) = patient.kept
-        real = worker.now
-        monkeypatch.setattr(worker, "now", lambda: real() + 4)
-        assert held.may_finish() is certain
+        (lease,) = patient.kept
+        real = worker.leases.now
+        monkeypatch.setattr(worker.leases, "now", lambda: real() + 4)
+        assert lease.may_finish() is certain
         patient.let_go()
 
 
@@ -280,7 +281,7 @@ async def test_an_extension_on_a_lost_connection_does_not_count(world: World, mo
     await store(world, 1)
     async with working(world) as (worker, patient):
         await patient.until(1)
-        (held,) = patient.kept
+        (lease,) = patient.kept
         real, extended, crashed = Bus.reached, list[float](), False
 
         async def reached(bus: Bus, timeout_seconds: float = 5) -> bool:
@@ -295,13 +296,13 @@ async def test_an_extension_on_a_lost_connection_does_not_count(world: World, mo
             return await real(bus, timeout_seconds)
 
         monkeypatch.setattr(Bus, "reached", reached)
-        monkeypatch.setattr(Held, "extended", lambda _held, at: extended.append(at))
-        await worker._extend([held])
+        monkeypatch.setattr(Lease, "extended", lambda _lease, at: extended.append(at))
+        await worker.leases.extend([lease])
         assert (crashed, extended) == (True, [])
         async with asyncio.timeout(LONG):
             while not extended:
                 await asyncio.sleep(0.05)
-                await worker._extend([held])
+                await worker.leases.extend([lease])
         patient.let_go()
 
 
