@@ -1,4 +1,4 @@
-"""An SMTP session with an exchanger: aiosmtplib for connection, TLS and capabilities, extended in this one file.
+"""An SMTP session with an exchanger: aiosmtplib for connection, TLS and capabilities, extended here and in `line`.
 
 What is added: the connection goes to a validated address, time limits per phase, commands in one write where the
 server allows it (RFC 2920), reuse, and a DATA that knows whether the final dot has been sent, stops before it when told
@@ -10,24 +10,22 @@ import contextlib
 import re
 import socket
 import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import NamedTuple
 
 import aiosmtplib
-from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
+from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from services.delivery.core.lines import stuff
 from services.delivery.core.offer import Offer
+from services.delivery.line import Line
 
 CHUNK_BYTES = 1 << 16
 SOON_SECONDS = 5.0
 """How long the rest of the replies to a transaction without recipients is waited for."""
-UNASKED_BYTES = 200
 NAMELESS = "localhost"
 """What a server without a usable name is called in a handshake that verifies nothing."""
-_REPLY_LINE = re.compile(rb"[0-9]{3}[- \t\r\n]")  # RFC 5321 §4.2; a tab for what some write
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §3
 
@@ -54,103 +52,6 @@ class Limits(NamedTuple):
 
 MayFinish = Callable[[], Awaitable[bool]]
 """Asked just before a final dot: whether it may be sent."""
-
-
-class Line(SMTPProtocol):
-    """The protocol of a session: as aiosmtplib's until `expect` is used, then any number of replies may be due."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection_lost_callback: Callable[[SMTPProtocol], None]
-    ) -> None:
-        super().__init__(loop=loop, connection_lost_callback=connection_lost_callback)
-        self._due: deque[asyncio.Future[SMTPResponse]] = deque()
-        self._looked = 0
-        """Octets of the buffer that are complete lines, none of which ends a reply."""
-        self._code = b""
-        """The code of those lines."""
-        self.disturbed = False
-        """Something came that nobody asked for: this session is not used again."""
-        self.unasked = b""
-        """The beginning of that."""
-
-    def expect(self, replies: int) -> list[asyncio.Future[SMTPResponse]]:
-        """Return futures of the next replies; call it before the commands are written."""
-        if self._buffer and not self._due:
-            self.disturbed = True  # it came behind the last reply and belongs to nothing
-            self._discard()
-        futures = [self._loop.create_future() for _ in range(replies)]
-        self._due.extend(futures)
-        return futures
-
-    def data_received(self, data: bytes) -> None:
-        """Pair replies with what is due, in order; what is not due is discarded and remembered as a disturbance."""
-        if not self._waiting():
-            self.disturbed = True
-            self.unasked = (self.unasked + data)[:UNASKED_BYTES]
-            return
-        self._buffer.extend(data)
-        try:
-            while self._waiting() and self._complete():
-                self._looked, self._code = 0, b""
-                if (response := self._read_response_from_buffer()) is not None:
-                    self._settle(response)
-            if len(self._buffer) > MAX_RESPONSE_LENGTH:
-                raise aiosmtplib.SMTPResponseException(-1, "Response too long")
-        except aiosmtplib.SMTPResponseException as fault:
-            if self._response_waiter is not None and not self._due:
-                self._set_response_exception(self._response_waiter, fault)
-            self._fail(fault)
-        if self._buffer and not self._waiting():
-            self.disturbed = True
-            self._discard()
-
-    def _discard(self) -> None:
-        self.unasked = (self.unasked + self._buffer)[:UNASKED_BYTES]
-        del self._buffer[:]
-        self._looked, self._code = 0, b""
-
-    def _waiting(self) -> bool:
-        """Whether a reply is due, to what `expect` announced or to a command of aiosmtplib's own."""
-        waiter = self._response_waiter
-        return bool(self._due) or (self._response_pending and waiter is not None and not waiter.done())
-
-    def _complete(self) -> bool:
-        """Return whether the buffer begins with a whole reply. Each line is looked at once, in however many pieces.
-
-        Errors: `aiosmtplib.SMTPResponseException` for a line without a code, or with another than those before it.
-        """
-        while (end := self._buffer.find(b"\n", self._looked)) >= 0:
-            line, self._looked = bytes(self._buffer[self._looked : end + 1]), end + 1
-            if not _REPLY_LINE.match(line) or self._code not in (b"", line[:3]):  # RFC 5321 §4.2.1
-                said = line.decode("utf-8", "ignore").strip()
-                raise aiosmtplib.SMTPResponseException(-1, f"Malformed SMTP response line: {said}")
-            if line[3:4] != b"-":
-                return True
-            self._code = line[:3]
-        return False
-
-    def eof_received(self) -> bool:
-        """Fail what is still due."""
-        self._fail(aiosmtplib.SMTPServerDisconnected("Unexpected EOF received"))
-        return super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail what is still due."""
-        self._fail(aiosmtplib.SMTPServerDisconnected("Connection lost"))
-        super().connection_lost(exc)
-
-    def _settle(self, response: SMTPResponse) -> None:
-        future = self._due.popleft() if self._due else self._response_waiter
-        if future is not None and not future.done():
-            future.set_result(response)
-
-    def _fail(self, fault: Exception) -> None:
-        self.disturbed = True
-        while self._due:
-            future = self._due.popleft()
-            if not future.done():
-                future.set_exception(fault)
-                future.exception()  # perhaps nobody waits for it any more: that is no fault
 
 
 class Session(aiosmtplib.SMTP):

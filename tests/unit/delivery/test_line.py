@@ -1,4 +1,4 @@
-"""The protocol of a session: replies are paired with what asked for them, at a bounded price."""
+"""The line to an exchanger: replies are paired with what asked for them, at a bounded price."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import aiosmtplib
 import pytest
 from aiosmtplib.response import SMTPResponse
 
-from services.delivery.session import Line
+from services.delivery.line import Line
 
 
 class Transport(asyncio.Transport):
