@@ -20,6 +20,7 @@ from aiosmtplib.response import SMTPResponse
 from services.delivery.core.lines import stuff
 from services.delivery.core.offer import Offer
 from services.delivery.line import Line
+from shared.runtime import clock
 
 CHUNK_BYTES = 1 << 16
 SOON_SECONDS = 5.0
@@ -151,8 +152,8 @@ class Session(aiosmtplib.SMTP):
         return await self._reply(future, self.limits.command)
 
     async def _reply(self, future: asyncio.Future[SMTPResponse], seconds: float) -> Reply:
-        # Most replies to commands sent together are here at once. asyncio.timeout costs several times a bare timer.
-        timer = None if future.done() else asyncio.get_running_loop().call_later(seconds, _give_up, future)
+        # Most replies to commands sent together are here at once.
+        timer = None if future.done() else clock.limit(future, seconds)
         try:
             response = await future
         except TimeoutError as fault:
@@ -257,8 +258,3 @@ class Session(aiosmtplib.SMTP):
         if abort is not None:
             abort()
         self.close()
-
-
-def _give_up(future: asyncio.Future[SMTPResponse]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())

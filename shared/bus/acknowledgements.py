@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
+from shared.runtime import clock
 
 NO_RESPONDERS = "503"
 _WRONG_SEQUENCE = {10071, 10164}  # wrong last sequence; the same for a schedule in a replicated stream
@@ -61,8 +62,7 @@ class Pending:
         """
         if self._answer.done():
             return self._answer.result()
-        # asyncio.timeout does the same at several times the price, and this is done for every message.
-        timer = asyncio.get_running_loop().call_later(timeout_seconds, _give_up, self._answer)
+        timer = clock.limit(self._answer, timeout_seconds)
         try:
             return await self._answer
         except TimeoutError:
@@ -117,11 +117,6 @@ class Acknowledgements:
         answer = self._waiting.pop(message.subject.rpartition(".")[2], None)
         if answer is not None and not answer.done():
             answer.set_result(message)
-
-
-def _give_up(answer: "asyncio.Future[Msg]") -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError())
 
 
 def acknowledged(data: bytes, stream: str, subject: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Meta
 
 from shared.contract.errors import SettingsFault
-from shared.runtime import lifecycle
+from shared.runtime import clock, lifecycle
 from shared.runtime.certificates import ensure_certificates
 from shared.runtime.health import Conditions, HealthSettings
 from shared.runtime.logs import JsonLines, Terminal
@@ -153,3 +153,14 @@ def test_a_room_ends_although_a_cancellation_was_swallowed(monkeypatch: pytest.M
 
     assert lifecycle.run("room", main, HealthSettings(listen="")) == 0
     assert swallowed == 1
+
+
+async def test_a_future_is_given_a_limit_and_keeps_what_came_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    late, done = loop.create_future(), loop.create_future()
+    done.set_result("in time")
+    clock.limit(done, 0)
+    clock.limit(late, 0)
+    with pytest.raises(TimeoutError):
+        await late
+    assert await done == "in time"
