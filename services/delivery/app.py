@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from uuid import uuid4
 
+from services.delivery.announcements import Announcements
 from services.delivery.attempts import Attempts
 from services.delivery.captures import Captures
 from services.delivery.carrier import Carrier
 from services.delivery.commit import Commits
+from services.delivery.consequences import Consequences
 from services.delivery.courier import Courier
 from services.delivery.destinations import Destinations
 from services.delivery.dispatch import Dispatch
@@ -22,6 +24,7 @@ from services.delivery.metrics import Metrics
 from services.delivery.notices import Notices
 from services.delivery.policies import Policies
 from services.delivery.queue import Queue
+from services.delivery.reports import Reports
 from services.delivery.settings import DeliverySettings
 from services.delivery.signer import Signer
 from services.delivery.suppressions import Suppressions
@@ -113,11 +116,10 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
             Captures(bus),
             intents,
         ),
-        suppressions=suppressions,
+        consequences=Consequences(suppressions, Reports(settings, commits, gates, topology.shards)),
         metrics=metrics,
         commits=commits,
-        intents=intents,
-        shards=topology.shards,
+        announcements=Announcements(gates, commits, intents),
     )
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
     for replica in (gates.directory, gates.standing, gates.withdrawn, keys, suppressions.replica, policies.replica):

@@ -12,24 +12,23 @@ from uuid import uuid4
 
 import msgspec
 
+from services.delivery import copies
+from services.delivery.announcements import Announcements
 from services.delivery.attempts import Attempts
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
-from services.delivery.core import once, record, reporting, retry, staging, step
+from services.delivery.consequences import Consequences
+from services.delivery.core import record, retry, step
 from services.delivery.core.gate import Hold
-from services.delivery.core.outcome import Deferred
-from services.delivery.dispatch import Attempted
+from services.delivery.core.outcome import Outcome
 from services.delivery.gates import Gates
-from services.delivery.intents import Intents
 from services.delivery.leases import Lease
 from services.delivery.message import Message, opened
 from services.delivery.metrics import Metrics
-from services.delivery.reports import Reports
 from services.delivery.settings import DeliverySettings
-from services.delivery.suppressions import Suppressions
 from shared.bus.client import Bus
-from shared.contract.envelope import FINAL, Envelope, RecipientState, Undecodable
+from shared.contract.envelope import Envelope, RecipientState, Undecodable
 from shared.contract.errors import BusUnavailable, StoreFull
-from shared.contract.events import AnyStatus, MessageAttempted, MessageHeld
+from shared.contract.events import MessageHeld
 from shared.contract.subjects import Place
 from shared.runtime import clock, logs
 
@@ -51,21 +50,19 @@ class Carrier:
         bus: Bus,
         gates: Gates,
         attempts: Attempts,
-        suppressions: Suppressions,
+        consequences: Consequences,
         metrics: Metrics,
         commits: Commits,
-        intents: Intents,
-        shards: int,
+        announcements: Announcements,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._gates = gates
         self._attempts = attempts
-        self._suppressions = suppressions
+        self._consequences = consequences
         self._metrics = metrics
         self._commits = commits
-        self._intents = intents
-        self._reports = Reports(settings, commits, gates, shards)
+        self._announcements = announcements
         self._active: set[str] = set()
 
     async def carry(self, lease: Lease) -> None:
@@ -131,17 +128,17 @@ class Carrier:
     async def _step(self, message: Message) -> None:
         envelope, now = message.carriage.envelope, clock.now()
         last, sequence = await self._commits.last(envelope)
+        expires_at = self._expires_at(envelope)
         state = step.known(message.carriage, last, sequence)
         if state.outdated and last is not None:
             # A crash may have come between that commit and its consequences: take them again, they are idempotent.
-            await self._consequences(message, message.carriage.progress.recipients, last)
-        if await self._lies_elsewhere(message, state):
+            await self._consequences.take(message, message.carriage.progress.recipients, last, expires_at)
+        if await copies.superseded(self._bus, message, state):
             await message.lease.ack()
             return
         if not state.sequence and (withdrawal := self._gates.withdrawn.get(envelope.queue_id)):
             await self._withdraw(message, state, withdrawal.reason)
             return
-        expires_at = self._expires_at(envelope)
         hold = self._gates.hold(envelope.configuration)
         explicit = envelope.expires_at is not None
         match step.next_step(state, now, expires_at, hold, explicit_expiry=explicit):
@@ -154,28 +151,9 @@ class Carrier:
             case step.Keep(reason, until, committed):
                 await self._keep(message, state, reason, until, committed)
             case step.Expire():
-                await self._expire(message, state)
+                await self._expire(message, state, expires_at)
             case step.Attempt():
                 await self._attempt(message, state, expires_at)
-
-    async def _lies_elsewhere(self, message: Message, state: step.Known) -> bool:
-        """Return whether another copy of this message will go on instead of this one.
-
-        Copies yield in one direction only: ready to due, older due to newer due, both to scheduled and held; so one
-        always remains.
-        """
-        place, stream = message.place, f"RETRY_{message.place.shard}"
-        from_due = message.lease.subject == place.due
-        # A message that was only put aside has a second copy and no newer record: redelivery is the sign of that.
-        doubtful = state.outdated or message.lease.deliveries > 1
-        if doubtful:
-            for subject in (place.later, place.held):
-                if await self._bus.last(stream, subject) is not None:
-                    return True
-        if doubtful or from_due:
-            other = await self._bus.last(stream, place.due)
-            return other is not None and (not from_due or other.sequence > message.lease.sequence)
-        return False
 
     async def _keep(self, message: Message, state: step.Known, hold: Hold, until: datetime, committed: bool) -> None:
         envelope, now = message.carriage.envelope, clock.now()
@@ -194,8 +172,7 @@ class Carrier:
             sequence = await self._commits.record(envelope, event, state.sequence)
             self._metrics.moves.labels("held").inc()
             log.info("held: %s", hold.sentence, extra={"queue_id": envelope.queue_id})
-        progress = step.progress(recipients, state.attempt, sequence, until)
-        progress = msgspec.structs.replace(progress, hold=hold.reason)
+        progress = step.progress(recipients, state.attempt, sequence, until, hold=hold.reason)
         await self._commits.put_held(message.place, envelope, progress, message.mail, until)
         await message.lease.ack()
 
@@ -207,44 +184,33 @@ class Carrier:
         log.info("withdrawn: %s", reason, extra={"queue_id": envelope.queue_id})
         await message.lease.ack()
 
-    async def _expire(self, message: Message, state: step.Known) -> None:
+    async def _expire(self, message: Message, state: step.Known, expires_at: datetime) -> None:
         envelope, now = message.carriage.envelope, clock.now()
         event = record.expired(envelope, state, event_id=str(uuid4()), now=now)
         await self._commits.record(envelope, event, state.sequence)
         self._metrics.recipients.labels("expired").inc(len(state.open))
         log.info("expired", extra={"queue_id": envelope.queue_id})
-        await self._consequences(message, state.recipients, event)
+        await self._consequences.take(message, state.recipients, event, expires_at)
         await message.lease.ack()
 
     async def _attempt(self, message: Message, state: step.Known, expires_at: datetime) -> None:
         envelope, started = message.carriage.envelope, clock.now()
-        configuration = self._gates.configuration(envelope.configuration)
-        at_most_once = configuration is not None and configuration.at_most_once
-        # A worker that died may have come past the final dot with this very attempt.
-        doubtful = await self._intents.doubtful(envelope, state.attempt + 1, message.lease.received_at)
-        untouched = state
-        broken_off = once.broken_off(state) if at_most_once else {}
-        if at_most_once and len(broken_off) < len(state.open):
-            state = await self._begun(message, state)
+        announcement = await self._announcements.announce(message, state)
         try:
-            attempted = await self._attempts.make(message, untouched, broken_off)
+            attempted = await self._attempts.make(message, state, announcement.broken_off)
         except (asyncio.CancelledError, Exception):
             # A drain cancels only what has not come to the final dot; the end of a process that fails cancels all.
             if not message.dots and not message.lease.past_dot:
-                self._forget(envelope, doubtful)
-                if at_most_once:
-                    await self._call_off(envelope, untouched, state.sequence)
+                await self._announcements.take_back(envelope, announcement)
             raise
         if attempted is None:
-            self._forget(envelope, doubtful)
-            if at_most_once:
-                await self._call_off(envelope, untouched, state.sequence)
+            await self._announcements.take_back(envelope, announcement)
             await message.lease.give_back(AWAY_SECONDS)
             return
-        if at_most_once:
-            attempted = msgspec.structs.replace(attempted, outcomes=once.settled(attempted.outcomes))
+        state = msgspec.structs.replace(state, sequence=announcement.sequence)
+        outcomes = announcement.settled(attempted.outcomes)
         now, before, held_meanwhile = clock.now(), state.recipients, None
-        recipients = step.apply(state, attempted.outcomes, now, repeated=doubtful)
+        recipients = step.apply(state, outcomes, now, repeated=announcement.doubtful)
         while True:
             event = record.attempted(
                 envelope,
@@ -253,12 +219,12 @@ class Carrier:
                 event_id=str(uuid4()),
                 now=now,
                 started=started,
-                next_at=self._next_at(recipients, state.attempt + 1, attempted, now, expires_at),
+                next_at=self._next_at(state.attempt + 1, recipients, outcomes, now, expires_at),
                 tried=attempted.tried,
             )
             try:
                 sequence = await self._commits.record(envelope, event, state.sequence)
-                self._intents.settle(envelope)
+                self._announcements.settle(envelope)
                 break
             except Overtaken as fault:
                 # Another worker had a copy of it. What we did is done: add it to the record, marked.
@@ -269,8 +235,14 @@ class Carrier:
                 now, state = clock.now(), step.known(message.carriage, fault.last, fault.sequence)
                 recipients = step.merged(recipients, state.recipients, before, now)
                 before = state.recipients
-        self._count(message, before, event, attempted, (now - started).total_seconds())
-        await self._consequences(message, before, event)
+        self._metrics.attempted(envelope.lane, before, event, (now - started).total_seconds())
+        logs.tell(
+            log,
+            f"attempt {event.attempt}: {event.status}",
+            queue_id=envelope.queue_id,
+            configuration=envelope.configuration,
+        )
+        await self._consequences.take(message, before, event, expires_at)
         if held_meanwhile is not None and event.next_attempt_at is not None:
             after = msgspec.structs.replace(
                 state, recipients=event.recipients, attempt=event.attempt, sequence=sequence
@@ -282,80 +254,21 @@ class Carrier:
             await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
         await message.lease.ack()
 
-    def _forget(self, envelope: Envelope, doubtful: bool) -> None:
-        """Take back the intent of an attempt that came to no dot, unless an earlier one may have."""
-        if not doubtful:
-            self._intents.settle(envelope)
-
-    async def _begun(self, message: Message, state: step.Known) -> step.Known:
-        """Record that an attempt begins; return the state with the sequence of that record."""
-        envelope, now = message.carriage.envelope, clock.now()
-        event = record.begun(envelope, state, once.begun(state, now), event_id=str(uuid4()), now=now)
-        return msgspec.structs.replace(state, sequence=await self._commits.record(envelope, event, state.sequence))
-
-    async def _call_off(self, envelope: Envelope, state: step.Known, begun: int) -> None:
-        """Take back the record at sequence `begun`: nothing was sent."""
-        event = record.called_off(envelope, state, event_id=str(uuid4()), now=clock.now())
-        await self._commits.record(envelope, event, begun)
-
     def _next_at(
         self,
-        recipients: tuple[RecipientState, ...],
         attempt: int,
-        attempted: Attempted,
+        recipients: tuple[RecipientState, ...],
+        outcomes: dict[int, Outcome],
         now: datetime,
         expires_at: datetime,
     ) -> datetime | None:
-        """Return when the open recipients are tried again, None if there are none."""
-        if all(r.status in FINAL for r in recipients):
-            return None
-        deferred = [o for o in attempted.outcomes.values() if isinstance(o, Deferred)]
-        hint = max((o.wait_seconds for o in deferred), default=0)
-        greylisted = any(o.greylisted for o in deferred)
         chance = random.random()  # noqa: S311 - spreads load, guards nothing
-        next_at = retry.next_attempt(attempt, self._settings.schedule, now, chance, hint, greylisted=greylisted)
-        return min(next_at, expires_at) if expires_at > now else next_at  # later only for one that came late
-
-    async def _consequences(self, message: Message, before: tuple[RecipientState, ...], event: AnyStatus) -> None:
-        """Do what a committed record entails: suppressions and reports. Repeating it changes nothing."""
-        envelope = message.carriage.envelope
-        for recipient in reporting.failed(before, event) if staging.tries_real_mailboxes(envelope.staging) else ():
-            if recipient.last is not None and reporting.mailbox_gone(recipient, event.recipients):
-                reason = f"{recipient.last.code} {recipient.last.enhanced} {recipient.last.text}".strip()
-                at = recipient.at or event.at
-                await self._suppressions.add(envelope.configuration, recipient.address, reason, envelope.queue_id, at)
-        if not staging.leaves_nothing(envelope.staging):
-            await self._reports.send(message, before, event, self._expires_at(envelope))
+        schedule = self._settings.schedule
+        return retry.after_attempt(attempt, recipients, outcomes.values(), schedule, now, chance, expires_at)
 
     def _expires_at(self, envelope: Envelope) -> datetime:
         configuration = self._gates.configuration(envelope.configuration)
-        lifetime = (configuration.lifetime_seconds if configuration else None) or self._settings.lifetime_seconds
-        return retry.expiry(envelope.received_at, envelope.expires_at, lifetime)
-
-    def _count(
-        self,
-        message: Message,
-        before: tuple[RecipientState, ...],
-        event: MessageAttempted,
-        attempted: Attempted,
-        seconds: float,
-    ) -> None:
-        envelope = message.carriage.envelope
-        self._metrics.attempts.labels(envelope.lane).inc()
-        self._metrics.seconds.observe(seconds)
-        was = {r.number: r.status for r in before}
-        for recipient in event.recipients:
-            if was.get(recipient.number) not in FINAL:
-                self._metrics.recipients.labels(recipient.status).inc()
-        for tried in attempted.tried:
-            tls = "verified" if tried.tls_verified else "unverified" if tried.tls else "none"
-            self._metrics.connections.labels(tried.phase, tls).inc()
-        logs.tell(
-            log,
-            f"attempt {event.attempt}: {event.status}",
-            queue_id=envelope.queue_id,
-            configuration=envelope.configuration,
-        )
+        return retry.expiry(envelope, configuration, self._settings.lifetime_seconds)
 
     async def _quarantine(self, lease: Lease, why: str) -> None:
         parts = lease.subject.split(".")

@@ -2,6 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shared.contract.envelope import FINAL, RecipientState
+from shared.contract.events import MessageAttempted
+
 
 class Metrics:
     """The room's collectors, registered once."""
@@ -28,3 +31,15 @@ class Metrics:
         self.notices = Counter(
             "postlane_delivery_notices", "Notices by what became of them", ["end"], registry=registry
         )
+
+    def attempted(self, lane: str, before: tuple[RecipientState, ...], event: MessageAttempted, seconds: float) -> None:
+        """Count a committed attempt at a message whose recipients were as in `before`."""
+        self.attempts.labels(lane).inc()
+        self.seconds.observe(seconds)
+        was = {r.number: r.status for r in before}
+        for recipient in event.recipients:
+            if was.get(recipient.number) not in FINAL:
+                self.recipients.labels(recipient.status).inc()
+        for tried in event.exchangers:
+            tls = "verified" if tried.tls_verified else "unverified" if tried.tls else "none"
+            self.connections.labels(tried.phase, tls).inc()

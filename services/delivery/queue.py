@@ -139,13 +139,11 @@ class Queue:
         state = step.known(found.carriage, last, sequence)
         self._must_be_open(state, queue_id)
         configuration = self._gates.configuration(envelope.configuration)
-        lifetime = (configuration.lifetime_seconds if configuration else None) or self._settings.lifetime_seconds
-        until = retry.expiry(envelope.received_at, envelope.expires_at, lifetime)
+        until = retry.expiry(envelope, configuration, self._settings.lifetime_seconds)
         hold = Hold(BY_OPERATOR, f"{wish.by} holds the message: {wish.reason or 'no reason given'}.")
         event = record.held(envelope, state, hold, until, event_id=str(uuid4()), now=now)
         sequence = await self._commits.record(envelope, event, sequence)
-        progress = step.progress(event.recipients, state.attempt, sequence, until)
-        progress = msgspec.structs.replace(progress, hold=BY_OPERATOR)
+        progress = step.progress(event.recipients, state.attempt, sequence, until, hold=BY_OPERATOR)
         await self._commits.put_held(found.place, envelope, progress, found.mail, until)
         return QueueActed(sentence=f"Message {queue_id} is held until {until:%Y-%m-%d %H:%M} UTC or until released.")
 

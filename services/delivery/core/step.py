@@ -206,9 +206,11 @@ def merged(
     return tuple(result)
 
 
-def progress(recipients: tuple[RecipientState, ...], attempt: int, committed: int, due_at: datetime | None) -> Progress:
+def progress(
+    recipients: tuple[RecipientState, ...], attempt: int, committed: int, due_at: datetime | None, hold: str = ""
+) -> Progress:
     """Return the progress a moved copy carries."""
-    return Progress(attempt=attempt, recipients=recipients, due_at=due_at, committed=committed)
+    return Progress(attempt=attempt, recipients=recipients, due_at=due_at, committed=committed, hold=hold)
 
 
 _SINGLE: dict[str, str] = {

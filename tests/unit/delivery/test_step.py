@@ -16,6 +16,7 @@ from shared.contract.records import Authorization, Configuration, Questionnaire,
 from shared.contract.standing import Standing, StandingState
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=1)
 LATER = NOW + timedelta(hours=1)
 FAR = NOW + timedelta(days=5)
 HOLD = Hold("suspended-for-dns", "Sending is suspended.")
@@ -204,9 +205,26 @@ def test_retry_schedule() -> None:
     assert next_attempt(1, schedule, NOW, 0.0) == NOW + timedelta(seconds=30)
     assert next_attempt(2, schedule, NOW, 0.999) > NOW + timedelta(seconds=899)
     assert next_attempt(1, schedule, NOW, 0.5, 300) == NOW + timedelta(seconds=300)
-    assert expiry(NOW, None, 3600) == LATER
-    assert expiry(NOW, FAR, 3600) == LATER  # a sender may shorten the lifetime, not lengthen it
-    assert expiry(NOW, LATER, 1e7) == LATER
+
+
+def test_after_attempt() -> None:
+    """Only what is open is tried again: when the most patient server wishes it, but within the lifetime."""
+    schedule = Schedule(waits_seconds=(60,), jitter=0.5)
+    greylisted, lasting = lost("no answer", "connect"), lost("busy", "data")
+    greylisted = msgspec.structs.replace(greylisted, greylisted=True)
+    lasting = msgspec.structs.replace(lasting, wait_seconds=900)
+    open_one = (state(1, "delivered"), state(2, "deferred"))
+
+    def after(*outcomes: Outcome, expires_at: datetime = FAR) -> timedelta | None:
+        at = retry.after_attempt(1, open_one, outcomes, schedule, NOW, 0.0, expires_at)
+        return at - NOW if at is not None else None
+
+    assert retry.after_attempt(1, open_one[:1], (), schedule, NOW, 0.0, FAR) is None
+    assert after() == timedelta(seconds=30)
+    assert after(greylisted) == timedelta(seconds=60)
+    assert after(greylisted, lasting) == timedelta(seconds=900)
+    assert after(lasting, expires_at=NOW + timedelta(seconds=45)) == timedelta(seconds=45)
+    assert after(expires_at=NOW - timedelta(seconds=1)) == timedelta(seconds=30)  # it came late: once more
 
 
 CONFIGURATION = Configuration(
@@ -218,6 +236,17 @@ QUESTIONS = Questionnaire(
     list_cleaning="", contacts=(), reply_to="", only_to_requesters=True, unsubscribe_link=True,
 )  # fmt: skip
 APPROVED = Authorization(configuration="c", instance="i", status="approved", questionnaire=QUESTIONS, submitted_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("own", "lifetime", "end"), [(None, None, LATER), (FAR, None, LATER), (LATER, 10_000_000, LATER), (FAR, 60, SOON)]
+)
+def test_the_end_of_a_lifetime(own: datetime | None, lifetime: int | None, end: datetime) -> None:
+    """A sender may shorten the lifetime, not lengthen it; a configuration has its own or that of all."""
+    configuration = msgspec.structs.replace(CONFIGURATION, lifetime_seconds=lifetime)
+    envelope = msgspec.structs.replace(ENVELOPE, expires_at=own)
+    assert expiry(envelope, configuration, 3600) == end
+    assert expiry(ENVELOPE, None, 3600) == LATER
 
 
 def standing(state: StandingState) -> Standing:
