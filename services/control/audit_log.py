@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from services.control.directory import AUDIT
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
+from shared.bus.stored import Stored
 from shared.contract import subjects
 
 FIRST_SPAN = 1_000

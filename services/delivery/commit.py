@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import msgspec
 
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
+from shared.bus.stored import Stored
 from shared.contract import subjects
 from shared.contract.envelope import Carriage, Envelope, Progress, Undecodable, pack, unpack
 from shared.contract.errors import UNREADABLE, BusUnavailable, StoreFull, WrongSequence

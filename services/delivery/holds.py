@@ -14,7 +14,8 @@ from services.delivery.core.gate import BY_OPERATOR
 from services.delivery.gates import Gates
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
+from shared.bus.stored import Stored
 from shared.contract.envelope import Carriage, Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import MessageHeld, MessageReleased

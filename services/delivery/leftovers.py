@@ -11,9 +11,10 @@ import logging
 from services.delivery.commit import Commits
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
 from shared.bus.permissions import consumer_names
 from shared.bus.settings import Topology
+from shared.bus.stored import Stored
 from shared.bus.streams import PullConsumer
 from shared.contract.catalog import CONSUMERS
 from shared.contract.envelope import Undecodable, unpack

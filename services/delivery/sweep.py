@@ -12,8 +12,9 @@ from services.delivery.commit import Commits
 from services.delivery.core import retry
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
 from shared.bus.drift import drift
+from shared.bus.stored import Stored
 from shared.contract.envelope import Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.subjects import parse_place

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from services.tracker.core.projection import SOURCES, Fact, Source, read
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Position, Store
-from shared.bus.client import Bus, StreamState
+from shared.bus.client import Bus
+from shared.bus.stored import StreamState
 from shared.bus.streams import PullConsumer, Taken
 from shared.contract.errors import BusUnavailable
 from shared.runtime import clock

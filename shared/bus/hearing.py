@@ -9,6 +9,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from shared.bus.client import Bus
+from shared.bus.connection import unsubscribe
 from shared.bus.origin import diverted
 from shared.contract.errors import BusUnavailable
 
@@ -57,5 +58,4 @@ async def hearing(bus: Bus, subjects: Sequence[str]) -> AsyncIterator[Hearing]:
         yield found
     finally:
         for subscription in subscriptions:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
+            await unsubscribe(subscription)

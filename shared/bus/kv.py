@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
+from shared.bus.stored import Stored
 from shared.contract import subjects
 from shared.contract.errors import UNREADABLE, BusUnavailable, WrongSequence
 from shared.contract.records import Record

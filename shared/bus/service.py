@@ -97,7 +97,7 @@ async def ask(bus: Bus, subject: str, request: msgspec.Struct, reply_type: type[
 
     Errors: `RequestFailed` with the code it answered, `BusUnavailable` if it does not answer.
     """
-    answer = await bus._ask(subject, msgspec.json.encode(request), timeout_seconds)
+    answer = await bus.ask(subject, msgspec.json.encode(request), timeout_seconds)
     head = answer.headers or {}
     if code := head.get("Nats-Service-Error-Code"):
         raise RequestFailed(int(code), head.get("Nats-Service-Error", "the request failed"))

@@ -10,7 +10,8 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from shared.bus.acknowledgements import NO_RESPONDERS
-from shared.bus.client import Bus, _unsubscribe
+from shared.bus.client import Bus
+from shared.bus.connection import unsubscribe
 from shared.contract.errors import BusUnavailable
 
 ABSENT_SECONDS = 1.0
@@ -123,7 +124,7 @@ class PullConsumer:
         except (nats.errors.Error, OSError):
             pass  # what was taken comes back after its ack wait
         finally:
-            await _unsubscribe(subscription)
+            await unsubscribe(subscription)
         while not queue.empty():  # came in between the last look and the end of the subscription
             message = queue.get_nowait()
             if message is not None and not (message.headers or {}).get("Status"):

@@ -7,7 +7,8 @@ import pytest
 
 from services.control.audit_log import WINDOW_RECORDS, AuditLog, Page
 from services.control.directory import AUDIT
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
+from shared.bus.stored import Stored
 from shared.contract import subjects
 from tests.bus_server import BusServer
 

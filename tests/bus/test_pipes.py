@@ -112,14 +112,13 @@ async def test_an_answer_from_another_stream_is_not_a_puback(bus_server: BusServ
     await ingress.close()
 
 
-async def test_scan_pages_through_more_than_one_batch(bus_server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scan_pages_through_more_than_one_batch(bus_server: BusServer) -> None:
     """A scan returns every message exactly once across batches."""
-    monkeypatch.setattr("shared.bus.client.SCAN_BATCH", 3)
     ingress = await bus_server.connect("ingress")
     for n in range(8):
         await ingress.store(PLACE._replace(queue_id=f"Q{n}").ready, b"%d" % n, stream="MAIL_0")
 
-    found = [item.payload async for item in ingress.scan("MAIL_0", "postlane.mail.0.>")]
+    found = [item.payload async for item in ingress.scan("MAIL_0", "postlane.mail.0.>", batch=3)]
 
     assert found == [b"%d" % n for n in range(8)]
     await ingress.close()

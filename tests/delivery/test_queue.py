@@ -7,7 +7,8 @@ import pytest
 from services.delivery.commit import Commits
 from services.delivery.core import record, step
 from shared.bus import service
-from shared.bus.client import Bus, Stored
+from shared.bus.client import Bus
+from shared.bus.stored import Stored
 from shared.contract import errors
 from shared.contract.envelope import Carriage, Envelope
 from shared.contract.errors import RequestFailed
