@@ -16,7 +16,7 @@ from services.control.api.configurations import Http
 from services.control.api.desk import Desk
 from services.control.api.masks import event_shown_to
 from services.control.api.messages import BEAT_SECONDS
-from services.control.api.tenants import ONE
+from services.control.api.onboarding import ONE
 from services.control.caller import Caller, configuration_of
 from services.control.core.watching import Said, Watched, concerns, listening
 from services.control.refusal import unavailable

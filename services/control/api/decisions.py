@@ -1,0 +1,94 @@
+"""Decisions: the questionnaire on what is to be sent, an operator's decision on it, and an operator's suspension."""
+
+from typing import Any
+
+import msgspec
+from litestar import get, post, put
+from msgspec import UNSET, UnsetType
+
+from services.control.api.authentication import caller_of
+from services.control.api.configurations import Http
+from services.control.api.desk import Desk
+from services.control.api.onboarding import ONE, Overview, overview
+from services.control.caller import configuration_of
+from services.control.decisions import Quota
+from services.control.refusal import unknown
+from shared.contract.records import Authorization, Lane, Suspension
+
+
+class Approve(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's approval, with the quota it comes with."""
+
+    reason: str = ""
+    lane: Lane | UnsetType = UNSET
+    """Left out: as the customer described the mail."""
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why; the customer reads it."""
+
+    reason: str
+
+
+@put(ONE + "/authorization", tags=["authorization"])
+async def submit_authorization(
+    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: dict[str, Any]
+) -> Authorization:
+    """Submit the questionnaire; every fault is listed at once."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
+    submitted = await desk.decisions.submit(caller, found, data)
+    await desk.mail_confirmation(found)
+    return submitted
+
+
+@get(ONE + "/authorization", tags=["authorization"])
+async def get_authorization(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Authorization:
+    """Return the questionnaire and the decision on it."""
+    found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
+    authorization = desk.directory.get(f"authorization.{found.id}", Authorization)
+    if authorization is None:
+        raise unknown("authorization", configuration_id)
+    return authorization
+
+
+@post(ONE + "/authorization/approve", status_code=200, tags=["authorization"])
+async def approve(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Approve) -> Authorization:
+    """Approve sending. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("decide on authorizations")
+    lane: Lane | None = None if data.lane is UNSET else data.lane
+    quota = Quota(**{name: getattr(data, name) for name in Quota.__struct_fields__})
+    return await desk.decisions.approve(caller, found, lane, quota, data.reason)
+
+
+@post(ONE + "/authorization/reject", status_code=200, tags=["authorization"])
+async def reject(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Reason) -> Authorization:
+    """Reject, or withdraw an approval. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("decide on authorizations")
+    return await desk.decisions.reject(caller, found, data.reason)
+
+
+@post(ONE + "/suspend", status_code=200, tags=["suspension"])
+async def suspend(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Reason) -> Suspension:
+    """Suspend sending at once: new mail is refused, queued mail held. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("suspend sending")
+    return await desk.decisions.suspend(caller, found, data.reason)
+
+
+@post(ONE + "/resume", status_code=200, tags=["suspension"])
+async def resume(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Overview:
+    """End an operator's suspension; held mail is released. Operators only."""
+    caller = caller_of(request)
+    found = configuration_of(desk.directory, caller, instance_id, configuration_id)
+    caller.needs_operator("resume sending")
+    await desk.decisions.resume(caller, found)
+    return overview(desk, found)
+
+
+HANDLERS = [submit_authorization, get_authorization, approve, reject, suspend, resume]
