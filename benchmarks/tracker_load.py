@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.tracker.core.projection import SOURCES, Fact, Source
+from services.tracker.core.fact import SOURCES, Fact, Source
 from services.tracker.reading import Reading
 from services.tracker.store import Store
 from shared.contract import subjects

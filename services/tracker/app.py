@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import Gauge
 
 from services.tracker.auditor import Auditor
-from services.tracker.core.projection import SOURCES
+from services.tracker.core.fact import SOURCES
 from services.tracker.examination import examination
 from services.tracker.projector import Projector, condition
 from services.tracker.queries import Queries

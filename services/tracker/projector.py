@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.tracker.core.projection import SOURCES, Fact, Source, read
+from services.tracker.core.fact import SOURCES, Fact, Source, read
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Position, Store
 from shared.bus.client import Bus

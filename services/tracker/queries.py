@@ -8,7 +8,7 @@ import msgspec
 
 from services.tracker.core import explain, rollup
 from services.tracker.core.explain import Situation
-from services.tracker.core.projection import recipient_state
+from services.tracker.core.rows import recipient_state
 from services.tracker.core.timeline import timeline
 from services.tracker.reading import Known, Reading
 from services.tracker.shape import shape

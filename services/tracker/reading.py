@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.tracker.core import rollup
 from services.tracker.core.audit import OpenMessage
-from services.tracker.core.projection import EventRow, RecipientRow, Source, address_key, clean
+from services.tracker.core.fact import Source
 from services.tracker.core.rollup import Measure, Tally
+from services.tracker.core.rows import EventRow, RecipientRow, address_key, clean
 from services.tracker.store import DatabaseAway, Store, _short
 from services.tracker.tables import events, messages, recipients, refusals
 from shared.contract.envelope import Diagnosis

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter
 
 from services.tracker.core import audit, reconstruction
-from services.tracker.core.projection import Fact
+from services.tracker.core.fact import Fact
 from services.tracker.mail_path import MailPath
 from services.tracker.store import Store
 from shared.bus.client import Bus

@@ -20,7 +20,9 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError, SQLAlchemyError
 
 from services.tracker import tables
-from services.tracker.core.projection import SOURCES, EventRow, Fact, Rows, Source, clean, project
+from services.tracker.core.fact import SOURCES, Fact, Source
+from services.tracker.core.projection import project
+from services.tracker.core.rows import EventRow, Rows, clean
 from services.tracker.tables import events, messages, positions, recipients, refusals
 from shared.contract.errors import PostlaneError, SettingsFault
 

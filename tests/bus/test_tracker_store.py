@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.tracker import tables
-from services.tracker.core.projection import SOURCES, Fact, Source
+from services.tracker.core.fact import SOURCES, Fact, Source
 from services.tracker.reading import Reading
 from services.tracker.store import DatabaseAway, Position, Store
 from shared.contract import subjects

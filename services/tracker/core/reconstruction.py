@@ -6,7 +6,7 @@ never have one. The envelope tells all of it but the client: address, name, logi
 
 import msgspec
 
-from services.tracker.core.projection import Fact
+from services.tracker.core.fact import Fact
 from shared.contract import subjects
 from shared.contract.envelope import Envelope
 from shared.contract.events import acceptance

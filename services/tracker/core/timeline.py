@@ -6,7 +6,8 @@ import msgspec
 
 from services.tracker.core import reconstruction
 from services.tracker.core.explain import diagnosis, moment
-from services.tracker.core.projection import EventRow, Fact, read
+from services.tracker.core.fact import Fact, read
+from services.tracker.core.rows import EventRow
 from shared.contract.events import (
     AnyStatus,
     ExchangerTried,

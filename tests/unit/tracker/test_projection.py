@@ -6,16 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tracker.core.projection import (
-    UNREADABLE,
-    Fact,
-    Source,
-    accepted_time,
-    address_key,
-    project,
-    read,
-    recipient_state,
-)
+from services.tracker.core.fact import Fact, Source, read
+from services.tracker.core.projection import UNREADABLE, accepted_time, project
+from services.tracker.core.rows import recipient_state
 from shared.contract import subjects
 from shared.contract.envelope import Diagnosis, RecipientState
 from shared.contract.events import Event, MessageAccepted, MessageAttempted, MessageDropped, SubmissionRefused
@@ -112,14 +105,6 @@ def test_a_recipient_row_goes_back_into_the_words_of_the_contract() -> None:
     event = attempted(1, "bounced", "delivered")
     rows = project([fact("STATUS", 1, event)], BASES)
     assert tuple(recipient_state(row) for row in rows.status_recipients) == event.recipients
-
-
-def test_addresses_are_compared_without_case_and_in_a_labels() -> None:
-    """A search finds an address however it was written."""
-    assert address_key("Ann@BÜCHER.example") == ("ann@xn--bcher-kva.example", "xn--bcher-kva.example")
-    assert address_key('"a@b"@X.example')[1] == "x.example"
-    assert address_key("") == ("", "")
-    assert address_key("postmaster") == ("postmaster", "")
 
 
 def test_the_time_of_acceptance_is_in_the_queue_id() -> None:

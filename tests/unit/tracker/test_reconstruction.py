@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from services.tracker.core import reconstruction
-from services.tracker.core.projection import read
+from services.tracker.core.fact import read
 from shared.contract.envelope import Envelope, Recipient, Staging
 from shared.contract.events import acceptance
 

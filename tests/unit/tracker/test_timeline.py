@@ -7,8 +7,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tracker.core.projection import EventRow, Source
+from services.tracker.core.fact import Source
 from services.tracker.core.rollup import Tally, bucket_start, buckets
+from services.tracker.core.rows import EventRow
 from services.tracker.core.timeline import timeline
 from shared.contract.envelope import Diagnosis, RecipientState
 from shared.contract.events import (
