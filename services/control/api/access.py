@@ -13,8 +13,8 @@ from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
 from services.control.caller import instance_of
-from services.control.core import access_rules, allow_list
-from services.control.core.access_rules import RuleVerdict
+from services.control.core import access, allow_list
+from services.control.core.access import RuleVerdict
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request
 from shared.bus.kv import Bucket
@@ -62,7 +62,7 @@ async def explain_access(
     except ValueError:
         raise bad_request(Fault("invalid_address", f"{address!r} is not an IP address", "address")) from None
     admitted, sentence, verdicts = await asyncio.to_thread(  # 500 zones of 1,000 networks take seconds to read
-        access_rules.explain,
+        access.explain,
         desk.networks.rules(instance_id),
         desk.networks.zones(instance_id),
         parsed,
@@ -89,7 +89,7 @@ def _lists(desk: Desk, instance: str, address: IPv4Address | IPv6Address) -> tup
         for each in desk.directory.all("configuration.", Configuration)
         if each.instance == instance
         and each.allowed_until is not None
-        and access_rules.holds(map(allow_list.zone_address, each.allowed_addresses), address)
+        and access.holds(map(allow_list.zone_address, each.allowed_addresses), address)
     )
 
 

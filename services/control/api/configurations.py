@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from services.control.api.authentication import caller_of
 from services.control.api.desk import Desk
 from services.control.caller import configuration_of, instance_of
-from services.control.core import access_rules, allow_list, onboarding, paging, record_advice
+from services.control.core import access, allow_list, onboarding, paging, record_advice
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request
 from shared.contract import requests
@@ -260,7 +260,7 @@ async def get_allowed_ips(request: Http, desk: Desk, instance_id: str, configura
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     rules, zones = desk.networks.rules(instance_id), desk.networks.zones(instance_id)
     times = [found.created_at, *(rule.updated_at for rule in rules), *(zone.updated_at for zone in zones.values())]
-    subnets = await asyncio.to_thread(access_rules.allowed_subnets, rules, zones)
+    subnets = await asyncio.to_thread(access.allowed_subnets, rules, zones)
     listed = allow_list.in_force(found, now())
     if listed:
         times.append(found.updated_at)

@@ -1,4 +1,4 @@
-"""Zones and rules as IBM's context-based restrictions write them: checked, and turned into what ingress evaluates.
+"""Zones and rules as IBM's context-based restrictions write them: checked, and made into records.
 
 What Postlane cannot enforce is refused rather than stored and ignored. Semantics: `ibm-smtp-api`, context-based
 restrictions: contexts are alternatives, attributes of a context must all match, no rule means no access.
@@ -6,21 +6,12 @@ restrictions: contexts are alternatives, attributes of a context must all match,
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-    summarize_address_range,
-)
+from ipaddress import ip_network
 from typing import Literal
 
-import msgspec
-
+from services.control.core.address_spans import spans
 from services.control.core.fault import Fault
-from shared.contract.records import Rule, RuleAttribute, RuleContext, Zone, ZoneAddress
+from shared.contract.records import RuleAttribute, RuleContext, Zone, ZoneAddress
 
 ADDRESSES_PER_ZONE = 1000
 CONTEXTS_PER_RULE = 1000
@@ -37,9 +28,6 @@ ENFORCEMENT = ("enabled", "report", "disabled")
 _ZONE_NAME = re.compile(r"[a-zA-Z0-9 _-]+")
 _ACCOUNT = re.compile(r"[a-zA-Z0-9-]{1,128}")
 _KINDS = ("ipAddress", "ipRange", "subnet")
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 
 def is_account(text: str) -> bool:
@@ -83,7 +71,7 @@ def address_problem(kind: str, value: str) -> str:
     if kind not in _KINDS:
         return f"type {kind!r} cannot be enforced here; use one of {', '.join(_KINDS)}"
     try:
-        _spans((ZoneAddress(type=_kind(kind), value=value),))
+        spans((ZoneAddress(type=_kind(kind), value=value),))
     except ValueError as fault:
         return _advice(kind, value, str(fault))
     return ""
@@ -202,154 +190,3 @@ def rule_faults(description: str, enforcement: str, api_types: Sequence[str]) ->
                   "restrict the SMTP interface and nothing else", "operations")
         )  # fmt: skip
     return tuple(faults)
-
-
-def zone_size(addresses: Iterable[ZoneAddress]) -> int:
-    """Return the number of entries, as IBM counts them."""
-    return sum(1 for _ in addresses)
-
-
-Span = tuple[int, int, int]
-"""IP version, first and last address as numbers."""
-
-
-def _spans(entries: Iterable[ZoneAddress]) -> list[Span]:
-    found: list[Span] = []
-    for entry in entries:
-        first: Address
-        last: Address
-        if entry.type == "subnet":
-            network = ip_network(entry.value, strict=True)
-            first, last = network.network_address, network.broadcast_address
-        elif entry.type == "ipRange":
-            low, separator, high = entry.value.partition("-")
-            if not separator:
-                raise ValueError("the - is missing")
-            first, last = ip_address(low.strip()), ip_address(high.strip())
-            if first.version != last.version:
-                raise ValueError("both ends must be of one IP version")
-            if int(first) > int(last):
-                raise ValueError("the first address must not be above the last")
-        else:
-            first = last = ip_address(entry.value)
-        if "%" in entry.value:
-            raise ValueError("a scope cannot be part of an address")
-        first, last = _unmapped(first), _unmapped(last)
-        if first.version != last.version:
-            raise ValueError("it reaches beyond the IPv4-mapped addresses")
-        found.append((first.version, int(first), int(last)))
-    return _merged(found)
-
-
-def _unmapped(address: Address) -> Address:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped  # RFC 4291 §2.5.5.2
-    return address
-
-
-def _merged(spans: Iterable[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for version, first, last in sorted(spans):
-        if merged and merged[-1][0] == version and first <= merged[-1][2] + 1:
-            merged[-1] = (version, merged[-1][1], max(merged[-1][2], last))
-        else:
-            merged.append((version, first, last))
-    return merged
-
-
-def _without(spans: Iterable[Span], holes: Sequence[Span]) -> list[Span]:
-    left: list[Span] = []
-    for version, first, last in spans:
-        start = first
-        for _, hole_first, hole_last in (h for h in holes if h[0] == version and h[2] >= first and h[1] <= last):
-            if hole_first > start:
-                left.append((version, start, hole_first - 1))
-            start = max(start, hole_last + 1)
-        if start <= last:
-            left.append((version, start, last))
-    return left
-
-
-def _common(left: Iterable[Span], right: Sequence[Span]) -> list[Span]:
-    return [
-        (version, max(first, other_first), min(last, other_last))
-        for version, first, last in left
-        for other_version, other_first, other_last in right
-        if version == other_version and max(first, other_first) <= min(last, other_last)
-    ]
-
-
-def allowed_subnets(rules: Iterable[Rule], zones: Mapping[str, Zone]) -> tuple[str, ...]:
-    """Return the networks an instance's enabled rules admit at any endpoint, as addresses and subnets.
-
-    Of several rules every one must admit an address; no enabled rule admits nobody.
-    """
-    admitted: list[Span] | None = None
-    for rule in rules:
-        if rule.enforcement != "enabled":
-            continue
-        named = [zones[name] for context in rule.contexts for name in context.zones if name in zones]
-        opened = _merged(span for zone in named for span in _without(_spans(zone.addresses), _spans(zone.excluded)))
-        admitted = opened if admitted is None else _merged(_common(admitted, opened))
-    return tuple(text for span in admitted or () for text in _networks(span))
-
-
-class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rule says of an address."""
-
-    rule: str
-    enforcement: Literal["enabled", "report", "disabled"]
-    admits: bool
-    zones: tuple[str, ...]
-    """IDs of the rule's zones that hold the address and may come in by the endpoint."""
-
-
-def explain(
-    rules: Iterable[Rule], zones: Mapping[str, Zone], address: Address, endpoint: Literal["public", "private"]
-) -> tuple[bool, str, tuple[RuleVerdict, ...]]:
-    """Say whether an address may reach SMTP by an endpoint, why in one sentence, and what each rule says."""
-    address = _unmapped(address)
-    holding = {name for name, zone in zones.items() if _holds(zone, address)}
-    verdicts = []
-    for rule in rules:
-        fitting = [context for context in rule.contexts if not context.endpoints or endpoint in context.endpoints]
-        matched = tuple(dict.fromkeys(name for context in fitting for name in context.zones if name in holding))
-        verdicts.append(
-            RuleVerdict(rule=rule.id, enforcement=rule.enforcement, admits=bool(matched), zones=matched)
-        )  # fmt: skip
-    enforced = [verdict for verdict in verdicts if verdict.enforcement == "enabled"]
-    refusing = [verdict.rule for verdict in enforced if not verdict.admits]
-    if not enforced:
-        sentence = "no rule is enabled, so nobody is admitted: add a rule with a zone that holds the address"
-    elif refusing:
-        sentence = (
-            f"refused by rule {', '.join(refusing)}: none of its zones holds {address} at the {endpoint} endpoint"
-            f"{', and every enabled rule must admit' if len(enforced) > 1 else ''}"
-        )
-    else:
-        sentence = f"admitted: every enabled rule has a zone that holds {address} at the {endpoint} endpoint"
-    return bool(enforced) and not refusing, sentence, tuple(verdicts)
-
-
-def _holds(zone: Zone, address: Address) -> bool:
-    return holds(zone.addresses, address, zone.excluded)
-
-
-def holds(addresses: Iterable[ZoneAddress], address: Address, excluded: Iterable[ZoneAddress] = ()) -> bool:
-    """Whether an address is one of the addresses and none of the excluded ones."""
-    address = _unmapped(address)
-    number = int(address)
-    return any(
-        version == address.version and first <= number <= last
-        for version, first, last in _without(_spans(addresses), _spans(excluded))
-    )
-
-
-def _networks(span: Span) -> list[str]:
-    version, first, last = span
-    networks: Iterable[Network]
-    if version == 4:
-        networks = summarize_address_range(IPv4Address(first), IPv4Address(last))
-    else:
-        networks = summarize_address_range(IPv6Address(first), IPv6Address(last))
-    return [str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n) for n in networks]
