@@ -8,8 +8,6 @@ a generator: small, due in two hours, stored as delivery stores them. Fresh mail
 import argparse
 import asyncio
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +25,6 @@ from shared.contract.envelope import Carriage, Progress, RecipientState, pack
 from tests.bus_server import BusServer
 from tests.delivery.world import World, made
 
-PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
 STORING = 64
 
 
@@ -57,18 +54,7 @@ async def _fresh(world: World, count: int) -> dict[str, Any]:
     done = len(world.exchanger.received)
     for number in range(count):
         await world.tenant.accept(f"f{number}@rcpt.test")
-    settings = world.settings()
-    environ = world.server.environment("delivery") | {
-        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
-        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
-        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
-        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "POSTLANE_DELIVERY_MTA_STS": "false",
-        "POSTLANE_DELIVERY_SWEEP_SECONDS": "2",
-    }
-    worker = await asyncio.to_thread(
-        lambda: subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=subprocess.DEVNULL)
-    )
+    worker = await asyncio.to_thread(world.process, quiet=True, mta_sts="false", sweep_seconds="2")
     try:
         await world.exchanger.until(lambda: len(world.exchanger.received) > done, 120)
         began, first = time.monotonic(), len(world.exchanger.received)

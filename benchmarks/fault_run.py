@@ -9,7 +9,6 @@ so many messages are acked without being delivered, and the ledger must name exa
 import argparse
 import asyncio
 import json
-import os
 import random
 import signal
 import subprocess
@@ -31,7 +30,6 @@ from tests.bus_server import BusServer
 from tests.delivery.exchanger import Received
 from tests.delivery.world import World, made
 
-PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
 TOPOLOGY = Topology(shards=2, slots=2, mail_bytes=1 << 30)
 DEFERRED_SHARE = 5
 """Every so many recipients are deferred at first."""
@@ -68,19 +66,13 @@ class Run:
 
     def worker(self) -> subprocess.Popen[bytes]:
         """Start a delivery of its own process."""
-        settings = self.world.settings()
-        environ = self.world.server.environment("delivery") | {
-            "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
-            "POSTLANE_DELIVERY_RESOLVERS": self.world.dns.where,
-            "POSTLANE_DELIVERY_MX_PORT": str(self.world.exchanger.port),
-            "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-            "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
-            "POSTLANE_DELIVERY_RETRY_WAITS_SECONDS": "2",
-            "POSTLANE_DELIVERY_CONCURRENCY": str(CONCURRENCY),
-            "POSTLANE_DELIVERY_DOMAIN_CONCURRENCY": str(CONCURRENCY),
-            "POSTLANE_DELIVERY_MTA_STS": "false",
-        }
-        return subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=subprocess.DEVNULL)
+        return self.world.process(
+            quiet=True,
+            retry_waits_seconds="2",
+            concurrency=str(CONCURRENCY),
+            domain_concurrency=str(CONCURRENCY),
+            mta_sts="false",
+        )
 
     async def accept(self, count: int) -> None:
         """Store messages as ingress does: the same queue ID again until the PubAck has come."""

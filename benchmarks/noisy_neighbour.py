@@ -9,8 +9,6 @@ healthy one. Tells how far it is on stderr and prints one JSON object; times in 
 import argparse
 import asyncio
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +28,6 @@ from tests.delivery.exchanger import Exchanger, Received
 from tests.delivery.house import Tenant
 from tests.delivery.world import World, made
 
-PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
 TOPOLOGY = Topology(mail_bytes=1 << 28)
 STORING = 32
 SLOW_SECONDS = 1.0
@@ -85,15 +82,7 @@ async def _bad_destinations(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _worker(world: World) -> AsyncIterator[None]:
-    environ = world.server.environment("delivery") | {
-        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(world.settings().master_key_file),
-        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
-        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
-        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-    }
-    worker = await asyncio.to_thread(
-        lambda: subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=subprocess.DEVNULL)
-    )
+    worker = await asyncio.to_thread(world.process, quiet=True)
     try:
         yield
     finally:

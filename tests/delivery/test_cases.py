@@ -5,9 +5,7 @@ A tap sees every connection this process tries to make, so "not contacted" means
 
 import ast
 import asyncio
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,11 +155,6 @@ async def test_l01_a_late_reply_to_the_dot_is_waited_for(tmp_path: Path) -> None
     assert DeliverySettings(master_key_file=tmp_path).final_reply_timeout_seconds >= 600  # RFC 5321 §4.5.3.2.6
 
 
-def _started(environ: dict[str, str]) -> subprocess.Popen[bytes]:
-    program = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
-    return subprocess.Popen([sys.executable, "-c", program], env=os.environ | environ, stderr=subprocess.DEVNULL)
-
-
 def _heard(exchanger: Exchanger, verb: str) -> bool:
     return exchanger.uses(verb.encode()) != []
 
@@ -171,14 +164,7 @@ async def test_l02_killed_before_the_dot(world: World) -> None:
     steps = {"EHLO": "127.0.0.11", "MAIL": "127.0.0.12", "RCPT": "127.0.0.13", "DATA": "127.0.0.14"}
     exchangers = {verb: await Exchanger().start(address, world.exchanger.port) for verb, address in steps.items()}
     settings = world.settings()
-    environ = world.server.environment("delivery") | {
-        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
-        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
-        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
-        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "POSTLANE_DELIVERY_MTA_STS": "false",
-    }
-    victim = await asyncio.to_thread(_started, environ)
+    victim = await asyncio.to_thread(world.process, quiet=True, mta_sts="false")
     try:
         envelopes = []
         for verb, exchanger in exchangers.items():

@@ -1,10 +1,8 @@
 """Before a final dot it is on record that it may be sent: what died there is marked, and nothing else is."""
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,20 +20,11 @@ from tests.delivery.house import delivering
 from tests.delivery.test_resume import attempted, commit
 from tests.delivery.world import World
 
-PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
-
 
 @contextmanager
 def worker(world: World) -> Iterator[subprocess.Popen[bytes]]:
     """Run a delivery of its own process, which a test may kill."""
-    environ = world.server.environment("delivery") | {
-        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(world.settings().master_key_file),
-        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
-        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
-        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
-    }
-    child = subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ)
+    child = world.process()
     try:
         yield child
     finally:

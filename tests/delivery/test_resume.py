@@ -1,10 +1,7 @@
 """A crash at any point repeats or resumes the step: nothing is lost, nothing committed is sent again."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -143,17 +140,9 @@ async def test_overdue_schedule_is_swept(world: World) -> None:
 async def test_killed_after_the_dot(world: World) -> None:
     """A worker killed between the final dot and its commit: the next one delivers again and marks the duplicate."""
     settings = world.settings()
-    environ = world.server.environment("delivery") | {
-        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
-        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
-        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
-        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
-    }
-    program = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
     envelope = await world.tenant.accept("a@rcpt.test")
     world.exchanger.script["FINAL"] = [(30.0, b"250 too late\r\n"), (b"250 ok\r\n",)]
-    child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | environ)  # noqa: ASYNC220 - to be killed
+    child = await asyncio.to_thread(world.process)
     try:
         await world.exchanger.until(lambda: len(world.exchanger.seen) == 1)
         child.send_signal(signal.SIGKILL)

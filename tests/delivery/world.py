@@ -1,5 +1,8 @@
 """Everything around a delivery: bus, tenant, DNS, one exchanger for `rcpt.test`."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +12,8 @@ from tests.bus_server import BusServer
 from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import Tenant, Watcher, delivery_settings
 from tests.dns_server import DnsServer
+
+PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
 
 
 class World:
@@ -27,6 +32,19 @@ class World:
     def settings(self, **more: object) -> DeliverySettings:
         """Return settings that lead to this world."""
         return delivery_settings(self.directory, resolvers=(self.dns.where,), mx_port=self.exchanger.port, **more)
+
+    def process(self, *, quiet: bool = False, **more: str) -> subprocess.Popen[bytes]:
+        """Start a delivery of its own process that leads to this world; `more` are settings. Its caller ends it."""
+        environ = self.server.environment("delivery") | {
+            "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(self.settings().master_key_file),
+            "POSTLANE_DELIVERY_RESOLVERS": self.dns.where,
+            "POSTLANE_DELIVERY_MX_PORT": str(self.exchanger.port),
+            "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
+            **{f"POSTLANE_DELIVERY_{name.upper()}": value for name, value in more.items()},
+        }
+        said = subprocess.DEVNULL if quiet else None
+        return subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=said)
 
 
 @asynccontextmanager

@@ -4,11 +4,9 @@ What was accepted must arrive; a second copy may arrive only where the design al
 """
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,6 @@ from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import Watcher
 from tests.delivery.world import World, made
 
-PROGRAM = "import os, sys; from services.delivery.app import main; sys.exit(main(os.environ))"
 MESSAGES = 150
 KILLS = 3
 
@@ -54,17 +51,7 @@ class Ledger:
 
 def worker(world: World) -> subprocess.Popen[bytes]:
     """Start a delivery of its own process."""
-    settings = world.settings()
-    environ = world.server.environment("delivery") | {
-        "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(settings.master_key_file),
-        "POSTLANE_DELIVERY_RESOLVERS": world.dns.where,
-        "POSTLANE_DELIVERY_MX_PORT": str(world.exchanger.port),
-        "POSTLANE_DELIVERY_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "POSTLANE_DELIVERY_EHLO_NAME": "relay.test",
-        "POSTLANE_DELIVERY_RETRY_WAITS_SECONDS": "1",
-        "POSTLANE_DELIVERY_CONCURRENCY": "8",
-    }
-    return subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=subprocess.DEVNULL)
+    return world.process(quiet=True, retry_waits_seconds="1", concurrency="8")
 
 
 def _arrived(exchanger: Exchanger, number: int) -> bool:
