@@ -1,7 +1,7 @@
 """`postlane apply`: a file becomes instances, zones, rules, domains and users; a second run has nothing to do."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,6 @@ from tests.control_world import World
 
 Run = Callable[..., typer.testing.Result]
 PASSWORD = re.compile(r"password (\S{32}), shown this once")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module a control."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -1,25 +1,15 @@
 """Captured mail by API: listed, shown and handed out to its own tenant, and to nobody else."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import msgspec
-import pytest
 
 from shared.contract import subjects
 from shared.contract.events import MessageCaptured
 from tests.control_world import Tenant, World
 
 MAIL = b"DKIM-Signature: x\r\nFrom: a@d.example\r\nSubject: reset\r\n\r\nlink \xff\r\n"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
 
 
 def keep(world: World, tenant: Tenant, queue_id: str) -> None:

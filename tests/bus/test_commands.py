@@ -1,7 +1,7 @@
 """Verbs of credentials, guard rails, lists and reports, as a person types them, against a real control."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,6 @@ from services.command.admin.exits import CONFLICT, DONE, INVALID, NEGATIVE, NOT_
 from tests.control_world import ANSWERS, Tenant, World
 
 Run = Callable[..., typer.testing.Result]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control on one bus."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def tenant(world: World) -> Tenant:
-    """Give a test a tenant of its own."""
-    return world.tenant()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,6 @@ from shared.runtime.sealing import read_master_key, unseal
 from tests.bus_server import BusServer
 from tests.control_process import SPF_INCLUDE, Control
 from tests.control_world import ANSWERS, SMTP_API_TYPE, Tenant, World
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control on one bus."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def tenant(world: World) -> Tenant:
-    """Give a test a tenant of its own."""
-    return world.tenant()
 
 
 def refused(answer: httpx.Response, status: int, code: str = "") -> list[str]:

@@ -1,10 +1,7 @@
 """The deprecated allow list over the API: imported by operators, shown as IBM shows it, migrated; rule reports."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-
-import pytest
 
 from shared.bus.kv import Bucket
 from shared.contract.records import Configuration
@@ -13,20 +10,6 @@ from tests.bus.test_control import refused
 from tests.control_world import Tenant, World
 
 AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control on one bus."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def tenant(world: World) -> Tenant:
-    """Give a test a tenant of its own."""
-    return world.tenant()
 
 
 def explained(tenant: Tenant, address: str) -> dict[str, object]:

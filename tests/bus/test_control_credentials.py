@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from argon2 import PasswordHasher
 
 from shared.bus.kv import Bucket
@@ -18,20 +17,6 @@ from tests.control_process import Control
 from tests.control_world import ANSWERS, Tenant, World
 
 AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control on one bus."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def tenant(world: World) -> Tenant:
-    """Give a test a tenant of its own."""
-    return world.tenant()
 
 
 def user_path(tenant: Tenant) -> str:

@@ -2,12 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 import msgspec
-import pytest
 
 from shared.bus.kv import Bucket
 from shared.contract.events import NoticeRequested
@@ -15,14 +13,6 @@ from shared.contract.records import DirectoryRecord, Suspension
 from tests.control_process import Control
 from tests.control_world import ANSWERS, Tenant, World
 from tests.system import eventually
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control on one bus."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
 
 
 def told(world: World, tenant: Tenant) -> list[NoticeRequested]:

@@ -1,19 +1,7 @@
 """How mail of a domain is treated, as the management API sets it."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from shared.contract.records import Configuration
 from tests.control_world import World
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module two replicas of control."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
 
 
 def test_policies_are_set_read_back_and_kept_in_the_directory(world: World) -> None:

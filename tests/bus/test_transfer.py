@@ -13,14 +13,6 @@ from shared.runtime.sealing import new_master_key
 from tests.control_world import World
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give the module a Postlane to export."""
-    found = World(tmp_path_factory.mktemp("control"))
-    yield found
-    found.close()
-
-
 @pytest.fixture
 def elsewhere(world: World, tmp_path: Path) -> Iterator[World]:
     """Give a test an empty Postlane with the same master key."""
