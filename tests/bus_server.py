@@ -13,7 +13,7 @@ from shared.bus.client import Bus, connect
 from shared.bus.permissions import ADMINISTRATOR, users
 from shared.bus.provision import provision
 from shared.bus.server import find_binary
-from shared.bus.server_config import ServerPlan, write
+from shared.bus.server_config import ServerPlan, render
 from shared.bus.settings import BusSettings, Topology
 from shared.runtime.secret import Secret
 
@@ -28,14 +28,25 @@ class BusServer:
         self.topology = topology
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
+        self.replicas = 1
         self._passwords = {name: f"{name}-secret" for name in users()}
         self.file_store = "4GB"
         """How much the server may store in all, as it is at the next start."""
+        self.sync = "always"
+        """Its `sync_interval` at the next start."""
+        self.wrapper: tuple[str, ...] = ()
+        """A program and its options that the server runs under."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def settings(self, room: str) -> BusSettings:
         """Return the settings with which a room (or `status`, `provision`) connects."""
-        return BusSettings(url=self.url, user=room, password=Secret(self._passwords[room]), ping_seconds=1)
+        return BusSettings(
+            url=self.url,
+            user=room,
+            password=Secret(self._passwords[room]),
+            ping_seconds=1,
+            replicas=self.replicas,
+        )
 
     @property
     def pid(self) -> int:
@@ -49,6 +60,7 @@ class BusServer:
             "POSTLANE_BUS_URL": self.url,
             "POSTLANE_BUS_USER": room,
             "POSTLANE_BUS_PASSWORD": self._passwords[room],
+            "POSTLANE_BUS_REPLICAS": str(self.replicas),
             "POSTLANE_TOPOLOGY_SHARDS": str(self.topology.shards),
             "POSTLANE_TOPOLOGY_MAIL_BYTES": str(self.topology.mail_bytes),
             "POSTLANE_TOPOLOGY_SLOTS": str(self.topology.slots),
@@ -57,16 +69,9 @@ class BusServer:
     def start(self) -> None:
         """Start the server and wait until it listens."""
         config = self.directory / "nats.conf"
-        plan = ServerPlan(
-            host="127.0.0.1",
-            port=self.port,
-            store=str(self.directory / "store"),
-            passwords=self._passwords,
-            max_file_store=self.file_store,
-        )
-        write(plan, self.topology, config)
+        config.write_text(self._configuration())
         log = (self.directory / "nats.log").open("ab")
-        self._process = subprocess.Popen([find_binary(), "-c", config], stdout=log, stderr=log)
+        self._process = subprocess.Popen([*self.wrapper, find_binary(), "-c", config], stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.directory / "nats.log").read_text()
@@ -77,6 +82,16 @@ class BusServer:
             else:
                 return
         raise AssertionError("nats-server did not start listening")
+
+    def _configuration(self) -> str:
+        plan = ServerPlan(
+            host="127.0.0.1",
+            port=self.port,
+            store=str(self.directory / "store"),
+            passwords=self._passwords,
+            max_file_store=self.file_store,
+        )
+        return render(plan, self.topology).replace("sync_interval: always", f"sync_interval: {self.sync}")
 
     async def provision(self) -> None:
         """Make streams, consumers and buckets."""

@@ -17,8 +17,11 @@ from shared.contract.subjects import SYNC_PROOF
 
 log = logging.getLogger("ingress")
 
+PROMPT_SECONDS = 0.5
+"""How long a server that is down is waited for before a majority is taken at its word; the rest is heard afterwards."""
 ASK_SECONDS = 3.0
-AGAIN_SECONDS = 2.0
+STREAM_SECONDS = 2.0
+AGAIN_SECONDS = 1.0
 
 
 class Proof:
@@ -72,11 +75,23 @@ class Proof:
 
     async def check(self) -> None:
         """Ask every server once and draw the conclusion."""
+        if not self._proven.is_set():  # clients wait, and one of three servers that is down must not hold them up
+            heard = await self._heard(PROMPT_SECONDS)
+            complete = durability.all_heard(heard)
+            if complete or (heard and not durability.doubt(heard)):
+                await self._draw(heard)
+                if complete or not self._proven.is_set():
+                    return
+        await self._draw(await self._heard(ASK_SECONDS))
+
+    async def _heard(self, seconds: float) -> tuple[durability.Server, ...]:
         try:
-            answers = await gather(self._bus, SYNC_PROOF, b'{"config":true}', _complete, ASK_SECONDS, quiet_seconds=0)
+            answers = await gather(self._bus, SYNC_PROOF, b'{"config":true}', _complete, seconds, quiet_seconds=0)
         except BusUnavailable:
             answers = []
-        heard = durability.servers(answers)
+        return durability.servers(answers)
+
+    async def _draw(self, heard: tuple[durability.Server, ...]) -> None:
         if not heard:
             if self._proven.is_set() and self._bus.connected:
                 log.warning("the bus did not answer the question how it stores")
@@ -89,16 +104,15 @@ class Proof:
 
     async def _drifted(self) -> str:
         """Return what was changed on the mail streams so that they may lose mail, "" if nothing was."""
-        for shard in range(self._shards):
-            try:
-                state = await self._bus.stream_state(f"MAIL_{shard}")
-            except BusUnavailable as fault:
-                if self._proven.is_set() and self._bus.connected:
-                    continue  # nothing can be stored there either
-                return str(fault)
-            if why := drift(state.config, self._bus.replicas):
-                return why
-        return ""
+        return next(filter(None, await asyncio.gather(*map(self._doubt_of, range(self._shards)))), "")
+
+    async def _doubt_of(self, shard: int) -> str:
+        try:
+            state = await self._bus.stream_state(f"MAIL_{shard}", timeout_seconds=STREAM_SECONDS)
+        except BusUnavailable as fault:
+            # What was proven stays so: nothing can be stored there either.
+            return "" if self._proven.is_set() and self._bus.connected else str(fault)
+        return drift(state.config, self._bus.replicas)
 
     def _conclude(self, proven: bool, why: str) -> None:
         if proven:

@@ -132,7 +132,7 @@ class Bus(Connection):
         answer = await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
         return bool(answer.get("success"))
 
-    async def stream_state(self, stream: str, subjects_filter: str = "") -> StreamState:
+    async def stream_state(self, stream: str, subjects_filter: str = "", timeout_seconds: float = 5) -> StreamState:
         """Return a stream's size, with counts per subject if a filter is given (paged through to the end).
 
         Errors: `BusUnavailable`.
@@ -140,7 +140,7 @@ class Bus(Connection):
         subjects: dict[str, int] = {}
         while True:
             body = {"subjects_filter": subjects_filter, "offset": len(subjects)} if subjects_filter else None
-            answer = await self.api(f"STREAM.INFO.{stream}", body)
+            answer = await self.api(f"STREAM.INFO.{stream}", body, timeout_seconds)
             if "error" in answer:
                 raise BusUnavailable(f"stream {stream}: {answer['error']['description']}; run `postlane provision`")
             state = answer["state"]

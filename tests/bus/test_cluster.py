@@ -2,84 +2,41 @@
 
 import asyncio
 import contextlib
-import re
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from services.command.ports import free_port
 from services.ingress.proof import Proof
-from shared.bus.client import connect
-from shared.bus.permissions import users
-from shared.bus.server import find_binary
-from shared.bus.server_config import ServerPlan, render
-from shared.bus.settings import BusSettings, Topology
-from shared.runtime.secret import Secret
+from shared.bus.settings import Topology
+from tests.bus_cluster import BusCluster
 
 SECONDS = 40.0
 
 
-class Cluster:
-    """Three servers with the generated configuration, which know each other."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.ports = [free_port() for _ in range(3)]
-        self._routes = [free_port() for _ in range(3)]
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    def start(self, number: int, sync: str = "always") -> None:
-        """Start one of the servers."""
-        plan = ServerPlan(
-            host="127.0.0.1",
-            port=self.ports[number],
-            store=str(self.directory / f"store{number}"),
-            passwords=dict.fromkeys(users(), "secret"),
-            max_file_store="1GB",
-        )
-        text = render(plan, Topology(shards=1, slots=1)).replace('"postlane"', f'"n{number}"')
-        text = re.sub(r"sync_interval: \w+", f"sync_interval: {sync}", text)
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
-        text += f"cluster {{ name: c, listen: 127.0.0.1:{self._routes[number]}, routes: [{routes}] }}\n"
-        config = self.directory / f"n{number}.conf"
-        config.write_text(text)
-        with (self.directory / f"n{number}.log").open("ab") as log:
-            self.processes[number] = subprocess.Popen([find_binary(), "-c", config], stdout=log, stderr=log)
-
-    def stop(self, number: int) -> None:
-        """End one of the servers."""
-        process = self.processes.pop(number)
-        process.terminate()
-        process.wait(20)
-
-    @contextlib.asynccontextmanager
-    async def proof(self) -> AsyncIterator[list[tuple[bool, str]]]:
-        """Ask as ingress does, connected to the first server; what is concluded is appended."""
-        settings = BusSettings(
-            url=f"nats://127.0.0.1:{self.ports[0]}", user="ingress", password=Secret("secret"), ping_seconds=1
-        )
-        bus = await connect(settings, "ingress")
-        said: list[tuple[bool, str]] = []
-        proof = Proof(bus, 0.2, False, lambda holds, why: said.append((holds, why)))
-        asking = asyncio.create_task(proof.run())
-        try:
-            yield said
-        finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-            await bus.close()
+@contextlib.asynccontextmanager
+async def proof(cluster: BusCluster, interval_seconds: float = 0.2) -> AsyncIterator[list[tuple[bool, str]]]:
+    """Ask as ingress does, connected to the first server; what is concluded is appended."""
+    bus = await cluster.nodes[0].connect("ingress")
+    said: list[tuple[bool, str]] = []
+    asked = Proof(bus, interval_seconds, False, lambda holds, why: said.append((holds, why)))
+    asking = asyncio.create_task(asked.run())
+    try:
+        yield said
+    finally:
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking  # a fault of its own is told
+        await bus.close()
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[BusCluster]:
     """Give a test a cluster, not started."""
-    made = Cluster(tmp_path)
+    made = BusCluster(tmp_path, Topology(shards=1, slots=1))
     yield made
-    for number in list(made.processes):
-        made.stop(number)
+    made.stop()
 
 
 async def until(said: list[tuple[bool, str]], holds: bool, word: str = "") -> None:
@@ -90,26 +47,36 @@ async def until(said: list[tuple[bool, str]], holds: bool, word: str = "") -> No
         await asyncio.sleep(0.05)
 
 
-async def test_one_careless_server_of_three_is_found(cluster: Cluster) -> None:
+async def test_one_careless_server_of_three_is_found(cluster: BusCluster) -> None:
     """The server one is connected to syncs, another does not: nothing is proven until it does too."""
-    cluster.start(0)
-    cluster.start(1)
-    cluster.start(2, sync="2m")
-    async with cluster.proof() as said:
+    cluster.nodes[2].sync = "2m"
+    cluster.start()
+    async with proof(cluster) as said:
         await until(said, False, "(n2)")
-        cluster.stop(2)
-        cluster.start(2)
+        cluster.nodes[2].stop()
+        cluster.nodes[2].sync = "always"
+        cluster.nodes[2].start()
         await until(said, True)
 
 
-async def test_one_server_may_be_down_two_may_not(cluster: Cluster) -> None:
+async def test_one_server_may_be_down_two_may_not(cluster: BusCluster) -> None:
     """With a majority that syncs mail is taken; with less nothing could be stored anyway."""
-    for number in range(3):
-        cluster.start(number)
-    async with cluster.proof() as said:
+    cluster.start()
+    async with proof(cluster) as said:
         await until(said, True)
-        cluster.stop(2)
+        cluster.nodes[2].stop()
         said.clear()
         await until(said, True)
-        cluster.stop(1)
+        cluster.nodes[1].stop()
         await until(said, False, "majority")
+
+
+async def test_a_careless_server_that_answers_late_is_heard_too(cluster: BusCluster) -> None:
+    """A majority is taken at its word at once, and the third is asked again: it was only slow."""
+    cluster.nodes[2].sync = "2m"
+    cluster.start()
+    cluster.nodes[2].pause()
+    async with proof(cluster, interval_seconds=600) as said:
+        await until(said, True)
+        cluster.nodes[2].resume()
+        await until(said, False, "(n2)")

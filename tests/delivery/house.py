@@ -62,13 +62,15 @@ class Tenant:
         self.control: Bus | None = None
         self.verifier: Bus | None = None
         self.ingress: Bus | None = None
+        self.record: Configuration
+        """The configuration as it was written; there once it is open."""
 
     async def open(self, *, key: bool = True, reply_to: str = "", lifetime_seconds: int | None = None) -> None:
         """Write everything a configuration needs to send."""
         self.control = await self.server.connect("control")
         self.verifier = await self.server.connect("verifier")
         self.ingress = await self.server.connect("ingress")
-        configuration = Configuration(
+        self.record = Configuration(
             id=self.configuration,
             instance=self.instance,
             name="main",
@@ -81,7 +83,7 @@ class Tenant:
             reply_to=reply_to,
             lifetime_seconds=lifetime_seconds,
         )
-        await self.directory.put(f"configuration.{self.configuration}", configuration)
+        await self.directory.put(f"configuration.{self.configuration}", self.record)
         await self.authorize("approved")
         await self.stand("verified")
         if key:
