@@ -5,7 +5,7 @@ set -u
 python=${1:?usage: judges.sh PYTHON}
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   missing=""
-  for package in swaks curl openssl msmtp; do
+  for package in swaks curl openssl msmtp strace; do
     command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
   done
   command -v unbound >/dev/null 2>&1 || missing="$missing unbound"

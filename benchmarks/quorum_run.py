@@ -29,8 +29,8 @@ from shared.contract.errors import BusUnavailable
 from shared.contract.events import AnyStatus
 from tests.bus_cluster import LAME_DUCK, BusCluster, Node, started_cluster
 from tests.delivery.world import World, made
-from tests.ingress_process import IngressProcess, Tenants
-from tests.submitters import Submitters
+from tests.ingress_process import IngressProcess
+from tests.submitters import Submitters, admitted
 
 TOPOLOGY = Topology(shards=2, slots=2, mail_bytes=64 << 20)
 CLIENTS = 4
@@ -229,16 +229,10 @@ async def under_load(directory: Path, seed: int = 7) -> AsyncIterator[Run]:
     cluster = await started_cluster(directory / "nats", TOPOLOGY)
     try:
         async with made(cluster, directory) as world:
-            tenant = world.tenant
-            assert tenant.control is not None
-            assert tenant.verifier is not None
-            tenants = Tenants(tenant.control, tenant.verifier)
-            await tenants.instance(tenant.instance)
-            await tenants.rule(tenant.instance, "127.0.0.1/32")
-            await tenants.user(tenant.record, "uli")
+            await admitted(world.tenant)
             ingress = IngressProcess(cluster, directory, store_seconds=str(STORE_SECONDS), store_attempt_seconds="1")
             await asyncio.to_thread(ingress.start)
-            clients = Submitters(ingress.ports["tls"], "uli", f"app@{tenant.domain}", CLIENTS, PAUSE_SECONDS)
+            clients = Submitters(ingress.ports["tls"], f"app@{world.tenant.domain}", CLIENTS, PAUSE_SECONDS)
             try:
                 yield Run(cluster, world, clients, seed)
             finally:

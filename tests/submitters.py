@@ -8,9 +8,21 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tests.ingress_process import client_context, password_of
+from tests.delivery.house import Tenant
+from tests.ingress_process import Tenants, client_context, password_of
 
 PATIENCE_SECONDS = 90.0
+USER = "uli"
+
+
+async def admitted(tenant: Tenant) -> None:
+    """Let a user of a tenant submit from loopback."""
+    assert tenant.control is not None
+    assert tenant.verifier is not None
+    tenants = Tenants(tenant.control, tenant.verifier)
+    await tenants.instance(tenant.instance)
+    await tenants.rule(tenant.instance, "127.0.0.1/32")
+    await tenants.user(tenant.record, USER)
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,15 @@ class Log:
 
 
 class Submitters:
-    """So many clients of one user, each sending at most so many messages a second, until told to stop."""
+    """So many clients of the one user, each sending at most so many messages a second, until told to stop."""
 
-    def __init__(self, port: int, username: str, sender: str, clients: int, pause_seconds: float) -> None:
-        """Prepare; `port` is one with TLS from the first octet."""
+    def __init__(self, port: int, sender: str, clients: int, pause_seconds: float, octets: int = 0) -> None:
+        """Prepare; `port` is one with TLS from the first octet. Each message has about so many octets, and few more."""
         self.log = Log()
         self._port = port
-        self._username = username
         self._sender = sender
         self._pause = pause_seconds
+        self._text = "Hello, and so on.\r\n" * (1 + octets // 19)
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(clients)]
 
@@ -119,7 +131,7 @@ class Submitters:
 
     def _login(self) -> smtplib.SMTP:
         session = smtplib.SMTP_SSL("127.0.0.1", self._port, timeout=PATIENCE_SECONDS, context=client_context())
-        session.login(self._username, password_of(self._username))
+        session.login(USER, password_of(USER))
         return session
 
     def _submit(self, session: smtplib.SMTP, address: str) -> bool:
@@ -130,7 +142,7 @@ class Submitters:
             self.log.elsewhere.append(f"{code} {text.decode()}")
             session.rset()
             return code != 421
-        mail = f"From: <{self._sender}>\r\nTo: <{address}>\r\nSubject: {address}\r\n\r\nHello.\r\n"
+        mail = f"From: <{self._sender}>\r\nTo: <{address}>\r\nSubject: {address}\r\n\r\n{self._text}"
         try:
             code, octets = session.data(mail)
             said = octets.decode()
