@@ -1,10 +1,14 @@
 """Who calls, and what they may: operators everything, managers and readers their own instance."""
 
+from typing import TypeVar
+
 import msgspec
 
 from services.control.directory import Directory
 from services.control.refusal import forbidden, unknown
-from shared.contract.records import Configuration, Instance, Role
+from shared.contract.records import Configuration, Instance, Role, Rule, Zone
+
+T = TypeVar("T", Configuration, Zone, Rule)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -74,4 +78,19 @@ def configuration_of(
     found = directory.get(f"configuration.{configuration_id}", Configuration)
     if found is None or found.instance != instance_id:
         raise unknown("configuration", configuration_id)
+    return found
+
+
+def found_by_id(
+    directory: Directory, caller: Caller, kind: type[T], word: str, identity: str, *, write: bool = False
+) -> T:
+    """Return a record that is asked for by its ID alone, if the caller may reach its instance.
+
+    Errors: `Refused`: 404 if it is unknown or another instance's, 403 if the caller may only read.
+    """
+    found = directory.get(f"{word}.{identity}", kind)
+    if found is None or not caller.reaches(found.instance):
+        raise unknown(word, identity)
+    if write:
+        caller.needs_write()
     return found

@@ -9,6 +9,7 @@ from litestar.params import Parameter
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.caller import found_by_id
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unknown
 from shared.contract import requests
@@ -60,9 +61,7 @@ async def list_queue(
     if not 1 <= limit <= MOST:
         raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST}", "limit"))
     if configuration:
-        found = _configuration(desk, configuration)
-        if found is None or not caller.reaches(found.instance):
-            raise unknown("configuration", configuration)
+        found_by_id(desk.directory, caller, Configuration, "configuration", configuration)
     elif not caller.is_operator:
         raise bad_request(Fault("configuration_missing", "name the configuration to list", "configuration"))
     wish = requests.ListQueue(configuration=configuration, where=where, limit=limit)
@@ -90,9 +89,7 @@ async def shape_queue(
     if not 1 <= limit <= MOST_DESTINATIONS:
         raise bad_request(Fault("invalid_limit", f"limit must be 1 to {MOST_DESTINATIONS}", "limit"))
     if configuration:
-        found = _configuration(desk, configuration)
-        if found is None or not caller.reaches(found.instance):
-            raise unknown("configuration", configuration)
+        found_by_id(desk.directory, caller, Configuration, "configuration", configuration)
     wish = requests.ShapeQueue(instances=caller.instances, configuration=configuration, limit=limit)
     return await desk.ask("tracker", requests.SHAPE, wish, QueueShape)
 

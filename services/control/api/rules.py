@@ -12,7 +12,7 @@ from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, base_url
 from services.control.api.desk import Desk
 from services.control.api.zones import CRN, AccountId, IfMatch, account_of, etag, revision_of
-from services.control.caller import Caller
+from services.control.caller import Caller, found_by_id
 from services.control.core import access_rules
 from services.control.core.access_rules import (
     RULES_PER_INSTANCE,
@@ -190,12 +190,7 @@ def _wish(desk: Desk, caller: Caller, data: RuleIn) -> RuleWish:
 
 
 def _found(desk: Desk, caller: Caller, rule_id: str, *, write: bool = False) -> Rule:
-    rule = desk.directory.get(f"rule.{rule_id}", Rule)
-    if rule is None or not caller.reaches(rule.instance):
-        raise unknown("rule", rule_id)
-    if write:
-        caller.needs_write()
-    return rule
+    return found_by_id(desk.directory, caller, Rule, "rule", rule_id, write=write)
 
 
 @post("/v1/rules", tags=["context-based restrictions"])

@@ -10,11 +10,11 @@ from litestar.params import Parameter
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, base_url
 from services.control.api.desk import Desk
-from services.control.caller import Caller, instance_of
+from services.control.caller import Caller, found_by_id, instance_of
 from services.control.core import access_rules
 from services.control.core.fault import Fault
 from services.control.networks import ZoneWish
-from services.control.refusal import bad_request, unknown
+from services.control.refusal import bad_request
 from shared.contract.records import Zone, ZoneAddress
 
 CRN = "crn:v1:bluemix:public:context-based-restrictions:global:a/{account}::{kind}:{id}"
@@ -164,12 +164,7 @@ def _wish(account: str, data: ZoneIn) -> ZoneWish:
 
 
 def _found(desk: Desk, caller: Caller, zone_id: str, *, write: bool = False) -> Zone:
-    zone = desk.directory.get(f"zone.{zone_id}", Zone)
-    if zone is None or not caller.reaches(zone.instance):
-        raise unknown("zone", zone_id)
-    if write:
-        caller.needs_write()
-    return zone
+    return found_by_id(desk.directory, caller, Zone, "zone", zone_id, write=write)
 
 
 @post("/v1/zones", tags=["context-based restrictions"])
