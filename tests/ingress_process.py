@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 import os
 import signal
 import socket
@@ -248,6 +249,13 @@ class IngressProcess:
                 return int(probe.recv(1024).split(b" ", 2)[1])
         except (OSError, IndexError, ValueError):
             return 0
+
+    def waiting_for(self) -> dict[str, str]:
+        """Return why it is not ready, by condition."""
+        with socket.create_connection(("127.0.0.1", self.ports["health"]), 2) as probe:
+            probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+            found: dict[str, str] = json.loads(probe.makefile("rb").read().partition(b"\r\n\r\n")[2])["waiting_for"]
+            return found
 
     def figure(self, name: str) -> float:
         """Return a metric without labels."""
