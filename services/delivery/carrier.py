@@ -26,10 +26,11 @@ from services.delivery.message import Message, opened
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
-from shared.contract.envelope import Envelope, RecipientState, Undecodable
+from shared.contract.envelope import Envelope, LaterVersion, RecipientState, Undecodable
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import MessageHeld
-from shared.contract.subjects import Place
+from shared.contract.subjects import Place, parse_place
+from shared.mail.ids import parse_queue_id, queue_id_time_ms
 from shared.runtime import clock, logs
 
 log = logging.getLogger("delivery")
@@ -69,6 +70,9 @@ class Carrier:
         """Take the next step of a message. Never raises but for cancellation; on any doubt the message comes back."""
         try:
             message = opened(lease)
+        except LaterVersion as fault:
+            await self._leave(lease, str(fault))
+            return
         except Undecodable as fault:
             await self._quarantine(lease, str(fault))
             return
@@ -97,6 +101,9 @@ class Carrier:
         """Put a message aside for a while, untried, because its tenant has no place. Never raises."""
         try:
             message = opened(lease)
+        except LaterVersion as fault:
+            await self._leave(lease, str(fault))
+            return
         except Undecodable as fault:
             await self._quarantine(lease, str(fault))
             return
@@ -109,7 +116,7 @@ class Carrier:
         """Let a message wait outside its consumer, which hands out only so many at a time; False if it could not."""
         progress = msgspec.structs.replace(message.carriage.progress, due_at=until)
         try:
-            await self._commits.put_later(message.place, message.carriage.envelope, progress, message.mail, until)
+            await self._commits.put_later(message.place, message.moved(progress), message.mail, until)
         except (BusUnavailable, StoreFull):
             await message.lease.give_back(AWAY_SECONDS)
             return False
@@ -146,7 +153,7 @@ class Carrier:
                 await message.lease.ack()
             case step.Wait(until):
                 progress = step.progress(state.recipients, state.attempt, state.sequence, until)
-                await self._commits.put_later(message.place, envelope, progress, message.mail, until)
+                await self._commits.put_later(message.place, message.moved(progress), message.mail, until)
                 await message.lease.ack()
             case step.Keep(reason, until, committed):
                 await self._keep(message, state, reason, until, committed)
@@ -173,7 +180,7 @@ class Carrier:
             self._metrics.moves.labels("held").inc()
             log.info("held: %s", hold.sentence, extra={"queue_id": envelope.queue_id})
         progress = step.progress(recipients, state.attempt, sequence, until, hold=hold.reason)
-        await self._commits.put_held(message.place, envelope, progress, message.mail, until)
+        await self._commits.put_held(message.place, message.moved(progress), message.mail, until)
         await message.lease.ack()
 
     async def _withdraw(self, message: Message, state: step.Known, reason: str) -> None:
@@ -251,7 +258,7 @@ class Carrier:
             return
         if event.next_attempt_at is not None:
             progress = step.progress(event.recipients, event.attempt, sequence, event.next_attempt_at)
-            await self._commits.put_later(message.place, envelope, progress, message.mail, event.next_attempt_at)
+            await self._commits.put_later(message.place, message.moved(progress), message.mail, event.next_attempt_at)
         await message.lease.ack()
 
     def _next_at(
@@ -269,6 +276,23 @@ class Carrier:
     def _expires_at(self, envelope: Envelope) -> datetime:
         configuration = self._gates.configuration(envelope.configuration)
         return retry.expiry(envelope, configuration, self._settings.lifetime_seconds)
+
+    async def _leave(self, lease: Lease, why: str) -> None:
+        """Let a message of a later version wait for one, for as long as mail is tried at all."""
+        place, now = parse_place(lease.subject), clock.now()
+        queue_id = parse_queue_id(place.queue_id) if place is not None else None
+        age = now.timestamp() - (queue_id_time_ms(queue_id) / 1000 if queue_id is not None else 0)
+        if place is None or age > self._settings.lifetime_seconds:
+            await self._quarantine(lease, why)
+            return
+        self._metrics.alarms.labels("later-version").inc()
+        log.error("not touched, it is of a later version: %s", why, extra={"queue_id": place.queue_id})
+        try:
+            await self._commits.put_unread(place, lease.payload, now + timedelta(seconds=UNREADABLE_SECONDS))
+        except (BusUnavailable, StoreFull):
+            await lease.give_back(AWAY_SECONDS)
+            return
+        await lease.ack()
 
     async def _quarantine(self, lease: Lease, why: str) -> None:
         parts = lease.subject.split(".")

@@ -5,6 +5,7 @@ No answer of the bus means unknown: the same is repeated until it is certain.
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ import msgspec
 from shared.bus.client import Bus
 from shared.bus.stored import Stored
 from shared.contract import subjects
-from shared.contract.envelope import Carriage, Envelope, Progress, Undecodable, pack, unpack
+from shared.contract.envelope import Carriage, Envelope, Undecodable, pack, unpack
 from shared.contract.errors import UNREADABLE, BusUnavailable, StoreFull, WrongSequence
 from shared.contract.events import AnyStatus
 from shared.contract.subjects import Place
@@ -84,15 +85,29 @@ class Commits:
 
         return await self._persistently(store, "commit")
 
-    async def put_later(self, place: Place, envelope: Envelope, progress: Progress, mail: bytes, at: datetime) -> None:
+    async def put_later(self, place: Place, carriage: Carriage, mail: bytes, at: datetime) -> None:
         """Store the copy that comes back at a time; one there that rests on the same record is as good."""
-        await self._schedule(place.later, place, envelope, progress, mail, at)
+        await self._schedule(place.later, place, carriage, mail, at)
 
-    async def put_held(
-        self, place: Place, envelope: Envelope, progress: Progress, mail: bytes, until: datetime
-    ) -> None:
+    async def put_held(self, place: Place, carriage: Carriage, mail: bytes, until: datetime) -> None:
         """Store the copy that waits for the gate, or for its expiry."""
-        await self._schedule(place.held, place, envelope, progress, mail, until)
+        await self._schedule(place.held, place, carriage, mail, until)
+
+    async def put_unread(self, place: Place, payload: bytes, at: datetime) -> None:
+        """Store a message of a later version as it is, to come back at a time; one there already is as good."""
+
+        async def store() -> None:
+            with contextlib.suppress(WrongSequence):
+                await self._bus.store(
+                    place.later,
+                    payload,
+                    stream=_retry(place),
+                    expected_last=0,
+                    schedule_at=at,
+                    schedule_target=place.due,
+                )
+
+        await self._persistently(store, "move")
 
     async def reschedule(self, stored: Stored, place: Place, carriage: Carriage, mail: bytes, at: datetime) -> bool:
         """Replace a scheduled copy by one that falls due at `at`; False if it moved meanwhile.
@@ -113,9 +128,9 @@ class Commits:
             return False
         return True
 
-    async def put_due(self, place: Place, envelope: Envelope, mail: bytes) -> None:
-        """Store a new message of delivery's own (a report) as due at once; one that is there already is as good."""
-        payload = pack(Carriage(envelope=envelope), mail)
+    async def put_due(self, place: Place, carriage: Carriage, mail: bytes) -> None:
+        """Store a message (a report of delivery's own) as due at once; one that is there already is as good."""
+        payload = pack(carriage, mail)
 
         async def store() -> int:
             try:
@@ -136,10 +151,7 @@ class Commits:
 
         await self._persistently(store, "quarantine")
 
-    async def _schedule(
-        self, subject: str, place: Place, envelope: Envelope, progress: Progress, mail: bytes, at: datetime
-    ) -> None:
-        carriage = Carriage(envelope=envelope, progress=progress)
+    async def _schedule(self, subject: str, place: Place, carriage: Carriage, mail: bytes, at: datetime) -> None:
         payload = pack(carriage, mail)
 
         async def store() -> None:
@@ -155,7 +167,7 @@ class Commits:
             except WrongSequence:
                 # A copy waits there: the move was made before; or it is an older one, which comes at another time.
                 present = await self._bus.last(_retry(place), subject)
-                if present is not None and _committed(present) < progress.committed:
+                if present is not None and _committed(present) < carriage.progress.committed:
                     await self.reschedule(present, place, carriage, mail, at)
 
         await self._persistently(store, "move")

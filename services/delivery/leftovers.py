@@ -8,6 +8,8 @@ it would count as queued for ever. What such a message needs is decided like eve
 import asyncio
 import logging
 
+import msgspec
+
 from services.delivery.commit import Commits
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
@@ -17,7 +19,7 @@ from shared.bus.settings import Topology
 from shared.bus.stored import Stored
 from shared.bus.streams import PullConsumer
 from shared.contract.catalog import CONSUMERS
-from shared.contract.envelope import Undecodable, unpack
+from shared.contract.envelope import Progress, Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.subjects import parse_place
 
@@ -79,7 +81,7 @@ class Leftovers:
             except WrongSequence:
                 return False  # another worker did it
         else:
-            await self._commits.put_due(place, carriage.envelope, mail)
+            await self._commits.put_due(place, msgspec.structs.replace(carriage, progress=Progress()), mail)
             if not await self._bus.remove(stream, stored.sequence):
                 return False  # another worker did it; or the stream is of a version that denied it
         self._metrics.alarms.labels("leftover").inc()

@@ -5,7 +5,7 @@ from hashlib import sha256
 import msgspec
 
 from services.delivery.leases import Lease
-from shared.contract.envelope import Carriage, Undecodable, unpack
+from shared.contract.envelope import Carriage, Progress, Undecodable, unpack
 from shared.contract.subjects import Place, parse_place
 
 
@@ -18,6 +18,10 @@ class Message(msgspec.Struct):
     mail: bytes
     dots: int = 0
     """Final dots sent for it."""
+
+    def moved(self, progress: Progress) -> Carriage:
+        """Return what its copy at another place carries."""
+        return msgspec.structs.replace(self.carriage, progress=progress)
 
 
 def opened(lease: Lease) -> Message:

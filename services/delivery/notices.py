@@ -17,7 +17,7 @@ from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
 from shared.bus.settings import Topology
 from shared.bus.streams import PullConsumer, Taken
-from shared.contract.envelope import Envelope
+from shared.contract.envelope import Carriage, Envelope
 from shared.contract.errors import UNREADABLE, BusUnavailable, StoreFull
 from shared.contract.events import NoticeRequested
 from shared.contract.records import Configuration, DomainClaim
@@ -115,7 +115,7 @@ class Notices:
         yesterday = msgspec.structs.replace(envelope, queue_id=notice.queue_id_of(request, days_earlier=1))
         if await self._known(self._place(yesterday), yesterday):
             return "repeated"
-        await self._commits.put_due(place, envelope, report.mail)
+        await self._commits.put_due(place, Carriage(envelope=envelope), report.mail)
         log.info("notice written: %s", request.subject, extra=about | {"queue_id": envelope.queue_id})
         return "written"
 

@@ -144,7 +144,9 @@ class Queue:
         event = record.held(envelope, state, hold, until, event_id=str(uuid4()), now=now)
         sequence = await self._commits.record(envelope, event, sequence)
         progress = step.progress(event.recipients, state.attempt, sequence, until, hold=BY_OPERATOR)
-        await self._commits.put_held(found.place, envelope, progress, found.mail, until)
+        await self._commits.put_held(
+            found.place, msgspec.structs.replace(found.carriage, progress=progress), found.mail, until
+        )
         return QueueActed(sentence=f"Message {queue_id} is held until {until:%Y-%m-%d %H:%M} UTC or until released.")
 
     async def _release(self, found: _Found, wish: QueueAction) -> QueueActed:

@@ -9,7 +9,7 @@ from services.delivery.core.dsn import Action
 from services.delivery.gates import Gates
 from services.delivery.message import Message
 from services.delivery.settings import DeliverySettings
-from shared.contract.envelope import RecipientState
+from shared.contract.envelope import Carriage, RecipientState
 from shared.contract.events import AnyStatus
 from shared.contract.subjects import shard_of
 from shared.runtime import clock
@@ -72,5 +72,5 @@ class Reports:
             return  # it was made before and is on its way or arrived
         queue_id = report.envelope.queue_id
         where = message.place._replace(shard=shard_of(queue_id, self._shards), queue_id=queue_id)
-        await self._commits.put_due(where, report.envelope, report.mail)
+        await self._commits.put_due(where, Carriage(envelope=report.envelope), report.mail)
         log.info("reported %s to the sender", action, extra={"queue_id": envelope.queue_id, "report": queue_id})

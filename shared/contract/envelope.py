@@ -4,6 +4,7 @@ The octets after the first LF are exactly the bytes that were accepted, will be 
 """
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -23,6 +24,10 @@ HELD_BY_OPERATOR = "held-by-operator"
 
 class Undecodable(ValueError):
     """A message on the mail path that no version of the contract can read; it goes to quarantine."""
+
+
+class LaterVersion(Undecodable):
+    """A whole message whose envelope says what this version does not know: a later one may read it."""
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,20 +124,37 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why this copy is held (a word of delivery's gate); "" once it is released."""
 
 
+_NO_PROGRESS = Progress()
+
+
 class Carriage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first line of a message on the bus."""
 
     envelope: Envelope
-    progress: Progress = Progress()
+    progress: Progress = _NO_PROGRESS
+    written: msgspec.Raw = msgspec.Raw()
+    """The envelope as its writer encoded it, with what a later version put there; not a part of the line by itself."""
+
+
+class _Line(msgspec.Struct, frozen=True):
+    envelope: msgspec.Raw
+    progress: Progress = _NO_PROGRESS
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Carriage)
+_line_decoder = msgspec.json.Decoder(_Line)
+_envelope_decoder = msgspec.json.Decoder(Envelope)
 
 
 def pack(carriage: Carriage, mail: bytes) -> bytes:
-    """Return the payload of a message: one line of JSON, LF, the octets of the mail."""
-    return b"\n".join((_encoder.encode(carriage), mail))
+    """Return the payload of a message: one line of JSON, LF, the octets of the mail.
+
+    An envelope that was read is written as it was: whoever passes a message on may be older than who wrote it.
+    """
+    envelope = bytes(carriage.written) or _encoder.encode(carriage.envelope)
+    fresh = carriage.progress == _NO_PROGRESS
+    progress = b"" if fresh else b',"progress":%b' % _encoder.encode(carriage.progress)
+    return b'{"envelope":%b%b}\n%b' % (envelope, progress, mail)
 
 
 def unpack(payload: bytes) -> tuple[Carriage, bytes]:
@@ -144,12 +166,43 @@ def unpack(payload: bytes) -> tuple[Carriage, bytes]:
     if not separator:
         raise Undecodable("the payload has no line with an envelope")
     try:
-        carriage = _decoder.decode(line)
+        read = _line_decoder.decode(line)
+        envelope = _envelope_decoder.decode(read.envelope)
     except UNREADABLE as fault:
-        raise Undecodable(f"the envelope cannot be read: {fault}") from fault
-    if carriage.envelope.size != len(mail):
-        raise Undecodable(f"the envelope says {carriage.envelope.size} octets, the mail has {len(mail)}")
-    return carriage, mail
+        kind = LaterVersion if _intact(line, mail) else Undecodable
+        raise kind(f"the envelope cannot be read: {fault}") from fault
+    if envelope.size != len(mail):
+        raise Undecodable(f"the envelope says {envelope.size} octets, the mail has {len(mail)}")
+    # A copy: a part of the payload would keep the whole of it in memory.
+    return Carriage(envelope=envelope, progress=read.progress, written=msgspec.Raw(bytes(read.envelope))), mail
+
+
+class _Intact(msgspec.Struct, frozen=True):
+    """What an envelope of every version has."""
+
+    type: str
+    size: int
+    sha256: str
+
+
+class _IntactLine(msgspec.Struct, frozen=True):
+    envelope: _Intact
+
+
+_intact_decoder = msgspec.json.Decoder(_IntactLine)
+
+
+def _intact(line: bytes, mail: bytes) -> bool:
+    """Whether a message that cannot be read is whole all the same."""
+    try:
+        envelope = _intact_decoder.decode(line).envelope
+    except UNREADABLE:
+        return False
+    return (
+        envelope.type.startswith("envelope.v")
+        and envelope.size == len(mail)
+        and envelope.sha256 == sha256(mail).hexdigest()
+    )
 
 
 def overall(recipients: tuple[RecipientState, ...]) -> RecipientStatus:

@@ -5,6 +5,7 @@ A sample is never changed and never removed. A new version of an event or a reco
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from shared.contract import envelope, events, records, siblings, standing
-from shared.contract.envelope import Undecodable, pack, unpack
+from shared.contract.envelope import LaterVersion, Progress, Undecodable, pack, unpack
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -106,3 +107,44 @@ def test_a_damaged_message_is_told_from_a_whole_one() -> None:
     ):
         with pytest.raises(Undecodable):
             unpack(damaged)
+
+
+def later(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """Return the message of version 1 as a later version might have written it."""
+    line, _, mail = (SAMPLES / "envelope.v1.carriage").read_bytes().partition(b"\n")
+    written = json.loads(line)
+    change(written["envelope"])
+    return json.dumps(written).encode() + b"\n" + mail
+
+
+def test_a_message_is_passed_on_with_what_a_later_version_put_there() -> None:
+    """Fields that this version does not know, anywhere in the envelope, are in the copy at the next place."""
+
+    def add(envelope: dict[str, Any]) -> None:
+        envelope["added_later"] = {"x": [1, 2]}
+        envelope["recipients"][0]["added_later"] = "y"
+
+    payload = later(add)
+    carriage, mail = unpack(payload)
+    moved = pack(msgspec.structs.replace(carriage, progress=Progress(attempt=3)), mail)
+    assert json.loads(moved.partition(b"\n")[0])["envelope"] == json.loads(payload.partition(b"\n")[0])["envelope"]
+    assert unpack(moved)[0].progress.attempt == 3
+
+
+def test_a_message_of_a_later_version_is_told_from_a_damaged_one() -> None:
+    """A value this version does not know, or another version: whole all the same, unless the mail is not."""
+    for change in (
+        lambda envelope: envelope.update(type="envelope.v2"),
+        lambda envelope: envelope.update(lane="express"),
+        lambda envelope: envelope.update(staging={"mode": "mirror"}),
+        lambda envelope: envelope.pop("recipients"),
+    ):
+        with pytest.raises(LaterVersion):
+            unpack(later(change))
+        for damaged in (later(change) + b"x", later(change)[:-1] + b"x"):
+            with pytest.raises(Undecodable) as fault:
+                unpack(damaged)
+            assert fault.type is Undecodable
+    with pytest.raises(Undecodable) as fault:
+        unpack(later(lambda envelope: envelope.update(type="something.v1")))
+    assert fault.type is Undecodable
