@@ -16,7 +16,7 @@ from services.ingress.desk import Desk
 from services.ingress.directory import Directory
 from services.ingress.examination import examination
 from services.ingress.inspection import Inspection, SpamFilter
-from services.ingress.journal import Journal
+from services.ingress.journal import Journal, PagedJournal
 from services.ingress.listeners import Listeners
 from services.ingress.metrics import Metrics
 from services.ingress.proof import Proof
@@ -32,6 +32,7 @@ from services.ingress.usage import Usage
 from shared.bus.client import connect
 from shared.bus.roll_call import answer_roll_call
 from shared.bus.settings import BusSettings, Topology
+from shared.contract import subjects
 from shared.contract.errors import SettingsFault
 from shared.runtime import lifecycle
 from shared.runtime.lifecycle import Room
@@ -80,7 +81,7 @@ async def serve(
     bus = await connect(bus_settings, "ingress")
     bus.on_connection(lambda there: room.ready("bus", there, "the connection to the bus is lost"))
     credentials = Credentials(settings)
-    accepted = Journal(bus, "accepted", ACCEPTED_CAPACITY, JOURNAL_WRITERS)
+    accepted = PagedJournal(bus, "accepted", ACCEPTED_CAPACITY, subjects.ACCEPTANCES)
     refused = Journal(bus, "refused", REFUSED_CAPACITY, JOURNAL_WRITERS)
     spam_filter = SpamFilter(settings)
     listeners: Listeners | None = None

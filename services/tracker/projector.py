@@ -10,20 +10,21 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from services.tracker.core.fact import SOURCES, Fact, Source, read
+from services.tracker.core.fact import SOURCES, Fact, Source, facts, read
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Position, Store
 from shared.bus.client import Bus
 from shared.bus.stored import StreamState
 from shared.bus.streams import PullConsumer, Taken
 from shared.contract.errors import BusUnavailable
+from shared.contract.subjects import ACCEPTANCES
 from shared.runtime import clock
 
 log = logging.getLogger("tracker")
 
 CONSUMER = "tracker"
 SUBJECTS: dict[Source, str] = {
-    "ACCEPTED": "postlane.accepted.>",
+    "ACCEPTED": ACCEPTANCES,
     "STATUS": "postlane.status.>",
     "REFUSALS": "postlane.refused.>",
 }
@@ -62,7 +63,7 @@ class Projector:
                 if not taken:
                     continue
                 await self._settle()  # the stream may have begun a new life while we waited
-                await self._write([_fact(source, message) for message in taken])
+                await self._write([fact for message in taken for fact in _facts(source, message)])
             except (DatabaseAway, BusUnavailable) as fault:
                 ready(what, False, str(fault))
                 for message in taken:  # nothing of it is written; if this gets lost, the ack wait runs out instead
@@ -98,15 +99,7 @@ class Projector:
         async for stored in self._bus.scan(source, SUBJECTS[source], start):
             if stored.sequence > state.last_sequence:
                 break
-            batch.append(
-                Fact(
-                    source=source,
-                    sequence=stored.sequence,
-                    subject=stored.subject,
-                    stored_at=stored.at,
-                    payload=stored.payload,
-                )
-            )
+            batch += facts(source, stored.sequence, stored.subject, stored.at, stored.payload)
             octets += len(stored.payload)
             if len(batch) >= self._settings.batch or octets >= self._settings.batch_bytes:
                 await self._write(batch)
@@ -127,11 +120,5 @@ class Projector:
         self._lag.labels(source).set(max(0.0, (clock.now() - facts[-1].stored_at).total_seconds()))
 
 
-def _fact(source: Source, message: Taken) -> Fact:
-    return Fact(
-        source=source,
-        sequence=message.sequence,
-        subject=message.subject,
-        stored_at=message.stored_at,
-        payload=message.payload,
-    )
+def _facts(source: Source, message: Taken) -> list[Fact]:
+    return facts(source, message.sequence, message.subject, message.stored_at, message.payload)

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter
 
 from services.tracker.core import audit, reconstruction
-from services.tracker.core.fact import Fact
+from services.tracker.core.fact import Fact, facts
 from services.tracker.mail_path import MailPath
 from services.tracker.store import Store
 from shared.bus.client import Bus
 
 log = logging.getLogger("tracker")
+
+PAGES_LOOKED_AT = 1_000
 
 
 class Reconciler:
@@ -30,7 +32,10 @@ class Reconciler:
 
         Errors: `BusUnavailable`, `DatabaseAway`.
         """
-        chosen = audit.choose(unknown, frozenset(), self._after, self._limit)
+        coming = await self._coming()
+        if coming is None:
+            return 0  # there will be a round when the projection has nearly caught up
+        chosen = audit.choose(set(unknown) - coming, frozenset(), self._after, self._limit)
         made = 0
         for queue_id in chosen:
             self._after = queue_id  # kept even if the next look fails: one bad message does not stop the others
@@ -41,15 +46,26 @@ class Reconciler:
         self._made.inc(made)
         return made
 
+    async def _coming(self) -> set[str] | None:
+        """Return the messages whose acceptances are published and not projected yet; None: too many to look at."""
+        state = await self._bus.stream_state("ACCEPTED")
+        position = await self._store.run(self._store.position, "ACCEPTED", state.created)
+        if state.last_sequence - position.last_sequence > PAGES_LOOKED_AT:
+            return None
+        coming: set[str] = set()
+        if position.last_sequence < state.last_sequence:
+            async for stored in self._bus.scan("ACCEPTED", ">", position.last_sequence + 1):
+                lines = facts("ACCEPTED", stored.sequence, stored.subject, stored.at, stored.payload)
+                coming.update(line.subject.rpartition(".")[2] for line in lines)
+        return coming
+
     async def _lost(self, queue_id: str) -> Fact | None:
-        """Return the acceptance to write; None if one was published, which the projection will bring."""
+        """Return the acceptance to write, None if the message is not there any more."""
         envelope = await self._path.envelope(queue_id)
         if envelope is None:
             return None
         try:
-            fact = reconstruction.fact(envelope)
+            return reconstruction.fact(envelope)
         except ValueError:  # instance or configuration is not a token: no envelope of ours
             log.warning("an envelope names no possible tenant", extra={"queue_id": queue_id})
             return None
-        published = await self._bus.last("ACCEPTED", fact.subject)
-        return fact if published is None else None

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from shared.contract import events, records
+from shared.contract.subjects import ACCEPTANCES
 
 Room = Literal["ingress", "verifier", "delivery", "tracker", "control", "status"]
 ROOMS: tuple[Room, ...] = ("ingress", "verifier", "delivery", "tracker", "control")
@@ -114,11 +115,11 @@ STREAMS: tuple[Stream, ...] = (
     ),
     Stream(
         name="ACCEPTED",
-        subjects=("postlane.accepted.*.*.*",),
-        description="Every message that was answered 250",
+        subjects=(ACCEPTANCES,),
+        description="Every message that was answered 250, in pages",
         retention="limits",
         aged=True,
-        writers={"postlane.accepted.*.*.*": ("ingress",)},
+        writers={ACCEPTANCES: ("ingress",)},
         readers=("tracker",),
     ),
     Stream(
@@ -294,8 +295,15 @@ CHANNELS: tuple[Channel, ...] = (
         subject="postlane.accepted.{instance}.{configuration}.{queue id}",
         carries=(events.MessageAccepted,),
         writer="ingress",
-        readers=("tracker", "control", "status"),
-        description="Published right after the message is durable; not awaited before the client's 250.",
+        readers=("control", "status"),
+        description="Said once the acceptance is stored; not awaited before the client's 250.",
+    ),
+    Channel(
+        subject=ACCEPTANCES,
+        carries=(events.MessageAccepted,),
+        writer="ingress",
+        readers=("tracker",),
+        description="A page of acceptances of all tenants, one a line, as they came together (`shared.contract.page`).",
         stored="ACCEPTED",
     ),
     Channel(

@@ -106,6 +106,10 @@ def accepted(instance: str, configuration: str, queue_id: str) -> str:
     return f"postlane.accepted.{checked(instance)}.{checked(configuration)}.{checked(queue_id)}"
 
 
+ACCEPTANCES = "postlane.acceptances"
+"""Subject of pages of acceptances, of all tenants."""
+
+
 def refused(instance: str, configuration: str) -> str:
     """Subject of a refusal; what is not known is `-`."""
     return f"postlane.refused.{checked(instance or '-')}.{checked(configuration or '-')}"

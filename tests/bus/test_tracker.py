@@ -93,8 +93,7 @@ class System:
         for event in events:
             match event:
                 case MessageAccepted():
-                    subject = subjects.accepted(event.instance, event.configuration, event.queue_id)
-                    await self.ingress.store(subject, msgspec.json.encode(event), stream="ACCEPTED")
+                    await self.ingress.store(subjects.ACCEPTANCES, msgspec.json.encode(event), stream="ACCEPTED")
                 case StatusEvent():
                     subject = subjects.status(event.instance, event.configuration, event.queue_id)
                     await self.delivery.store(subject, msgspec.json.encode(event), stream="STATUS")

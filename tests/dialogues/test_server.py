@@ -17,6 +17,7 @@ import pytest
 
 from shared.bus.kv import Bucket
 from shared.bus.server import find_binary
+from shared.contract import page, subjects
 from shared.contract.envelope import Envelope, unpack
 from shared.contract.events import MessageAccepted, SubmissionRefused
 from shared.contract.siblings import Withdrawal
@@ -88,8 +89,9 @@ def accepted(bus: BusServer, count: int) -> list[MessageAccepted]:
             deadline = time.monotonic() + WAIT_SECONDS
             while True:
                 found = [
-                    msgspec.json.decode(each.payload, type=MessageAccepted)
-                    async for each in connection.scan("ACCEPTED", "postlane.accepted.>")
+                    msgspec.json.decode(line, type=MessageAccepted)
+                    async for each in connection.scan("ACCEPTED", subjects.ACCEPTANCES)
+                    for line in page.lines(each.payload)
                 ]
                 if len(found) >= count or time.monotonic() > deadline:
                     return found

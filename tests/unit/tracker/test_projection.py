@@ -6,10 +6,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tracker.core.fact import Fact, Source, read
+from services.tracker.core.fact import Fact, Source, facts, read
 from services.tracker.core.projection import UNREADABLE, accepted_time, project
 from services.tracker.core.rows import recipient_state
-from shared.contract import subjects
+from shared.contract import page, subjects
 from shared.contract.envelope import Diagnosis, RecipientState
 from shared.contract.events import Event, MessageAccepted, MessageAttempted, MessageDropped, SubmissionRefused
 
@@ -128,6 +128,25 @@ def test_nothing_unreadable_stops_the_projection(payload: bytes, source: Source)
     msgspec.json.decode(kept.body)
     assert kept.at.tzinfo is not None
     assert "\x00" not in kept.type
+
+
+def test_a_page_is_as_many_facts_as_it_has_lines() -> None:
+    """Each is an acceptance of its own; a line nobody can read takes no other one with it."""
+    second = Q[:-1] + "Z"
+    lines = [msgspec.json.encode(accepted("a@x.example")), msgspec.json.encode({"type": "later", "queue_id": second})]
+    found = facts("ACCEPTED", 7, "postlane.acceptances", NOON, page.written([*lines, b"\xff"]))
+    assert [each.payload for each in found] == [*lines, b"\xff"]
+    assert [each.subject.rpartition(".")[2] for each in found] == [Q, second, "unreadable-2"]
+    rows = project(found, BASES)
+    assert [row.queue_id for row in rows.accepted] == [Q]
+    assert {(row.queue_id, row.type) for row in rows.events} == {
+        (Q, "message.accepted.v1"), (second, "later"), ("unreadable-2", UNREADABLE),
+    }  # fmt: skip
+
+
+def test_a_record_of_another_stream_is_one_fact() -> None:
+    """Whatever is in it."""
+    assert [each.payload for each in facts("STATUS", 1, "s", NOON, b"{}\n{}")] == [b"{}\n{}"]
 
 
 def test_what_is_not_json_is_called_unreadable() -> None:
