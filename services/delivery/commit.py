@@ -101,7 +101,7 @@ class Commits:
                 await self._bus.store(
                     place.later,
                     payload,
-                    stream=_retry(place),
+                    stream=place.retry_stream,
                     expected_last=0,
                     schedule_at=at,
                     schedule_target=place.due,
@@ -118,7 +118,7 @@ class Commits:
             await self._bus.store(
                 stored.subject,
                 pack(carriage, mail),
-                stream=_retry(place),
+                stream=place.retry_stream,
                 expected_last=stored.sequence,
                 schedule_at=at,
                 schedule_target=place.due,
@@ -134,7 +134,7 @@ class Commits:
 
         async def store() -> int:
             try:
-                return await self._bus.store(place.due, payload, stream=_retry(place), expected_last=0)
+                return await self._bus.store(place.due, payload, stream=place.retry_stream, expected_last=0)
             except WrongSequence:
                 return 0
 
@@ -145,7 +145,7 @@ class Commits:
 
         async def store() -> int:
             try:
-                return await self._bus.store(place.quarantine, payload, stream=f"MAIL_{place.shard}", expected_last=0)
+                return await self._bus.store(place.quarantine, payload, stream=place.mail_stream, expected_last=0)
             except WrongSequence:
                 return 0
 
@@ -159,14 +159,14 @@ class Commits:
                 await self._bus.store(
                     subject,
                     payload,
-                    stream=_retry(place),
+                    stream=place.retry_stream,
                     expected_last=0,
                     schedule_at=at,
                     schedule_target=place.due,
                 )
             except WrongSequence:
                 # A copy waits there: the move was made before; or it is an older one, which comes at another time.
-                present = await self._bus.last(_retry(place), subject)
+                present = await self._bus.last(place.retry_stream, subject)
                 if present is not None and _committed(present) < carriage.progress.committed:
                     await self.reschedule(present, place, carriage, mail, at)
 
@@ -187,10 +187,6 @@ class Commits:
 
 def _subject(envelope: Envelope) -> str:
     return subjects.status(envelope.instance, envelope.configuration, envelope.queue_id)
-
-
-def _retry(place: Place) -> str:
-    return f"RETRY_{place.shard}"
 
 
 def _committed(stored: Stored) -> int:

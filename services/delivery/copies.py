@@ -13,7 +13,7 @@ async def superseded(bus: Bus, message: Message, state: step.Known) -> bool:
 
     Errors: `BusUnavailable`.
     """
-    place, stream = message.place, f"RETRY_{message.place.shard}"
+    place, stream = message.place, message.place.retry_stream
     from_due = message.lease.subject == place.due
     # A message that was only put aside has a second copy and no newer record: redelivery is the sign of that.
     doubtful = state.outdated or message.lease.deliveries > 1

@@ -16,6 +16,7 @@ from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
 from shared.bus.stored import Stored
+from shared.contract import subjects
 from shared.contract.envelope import Carriage, Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import MessageHeld, MessageReleased
@@ -93,8 +94,7 @@ class Holds:
                     await self.release(place)
 
         for shard in range(self._shards):
-            wanted = f"postlane.retry.{shard}.held.*.*.{configuration}.*"
-            state = await self._bus.stream_state(f"RETRY_{shard}", wanted)
+            state = await self._bus.stream_state(*subjects.pattern(shard, "held", configuration))
             places = [place for subject in state.subjects if (place := parse_place(subject)) is not None]
             open_places = [place for place in places if self._gates.hold(place.configuration) is None]
             results = await asyncio.gather(*(one(place) for place in open_places), return_exceptions=True)
@@ -119,7 +119,7 @@ class Holds:
 
         Errors: `BusUnavailable`; `StoreFull` if somebody asked for it.
         """
-        stored = await self._bus.last(f"RETRY_{place.shard}", place.held)
+        stored = await self._bus.last(place.retry_stream, place.held)
         if stored is None:
             return False
         try:

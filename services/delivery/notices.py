@@ -122,7 +122,7 @@ class Notices:
     async def _known(self, place: Place, envelope: Envelope) -> bool:
         """Return whether a mail was written before: it has come some way, or lies where it begins."""
         last, _ = await self._commits.last(envelope)
-        return last is not None or await self._bus.last(f"RETRY_{place.shard}", place.due) is not None
+        return last is not None or await self._bus.last(place.retry_stream, place.due) is not None
 
     def _place(self, envelope: Envelope) -> Place:
         queue_id, configuration = envelope.queue_id, envelope.configuration

@@ -17,7 +17,7 @@ from services.delivery.gates import Gates
 from services.delivery.holds import Holds
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
-from shared.contract import errors
+from shared.contract import errors, subjects
 from shared.contract.envelope import Carriage, Progress, Undecodable, unpack
 from shared.contract.errors import RequestFailed, StoreFull
 from shared.contract.requests import ListQueue, QueueActed, QueueAction, QueueEntry, QueueListing
@@ -58,7 +58,7 @@ class Queue:
         entries: list[QueueEntry] = []
         for where in [wish.where] if wish.where else PLACES:
             for shard in range(self._shards):
-                stream, wanted = _pattern(where, shard, wish.configuration or "*", "*")
+                stream, wanted = subjects.pattern(shard, where, wish.configuration or "*")
                 state = await self._bus.stream_state(stream, wanted)
                 for subject in state.subjects:
                     if place := parse_place(subject):
@@ -101,7 +101,7 @@ class Queue:
         """Find the copy that stands for the message: a waiting one before one that is about to be delivered."""
         shard = shard_of(queue_id, self._shards)
         for where in reversed(PLACES):
-            stream, wanted = _pattern(where, shard, "*", queue_id)
+            stream, wanted = subjects.pattern(shard, where, queue_id=queue_id)
             for subject in (await self._bus.stream_state(stream, wanted)).subjects:
                 place = parse_place(subject)
                 stored = await self._bus.last(stream, subject) if place is not None else None
@@ -172,7 +172,7 @@ class Queue:
     async def _now(self, found: _Found, progress: Progress | None = None) -> bool:
         """Have a waiting copy fall due at once, with `progress` if that is given; False if it has moved."""
         subject = found.place.held if found.where == "held" else found.place.later
-        stored = await self._bus.last(f"RETRY_{found.place.shard}", subject)
+        stored = await self._bus.last(found.place.retry_stream, subject)
         if stored is None:
             return False
         carriage, mail = unpack(stored.payload)
@@ -184,10 +184,3 @@ class Queue:
     def _must_be_open(self, state: step.Known, queue_id: str) -> None:
         if not state.open:
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"every recipient of message {queue_id} is decided already")
-
-
-def _pattern(where: str, shard: int, configuration: str, queue_id: str) -> tuple[str, str]:
-    if where == "ready":
-        # Two patterns of tokens: lane and slot are wildcards; quarantine has fewer tokens.
-        return f"MAIL_{shard}", f"postlane.mail.{shard}.*.*.{configuration}.{queue_id}"
-    return f"RETRY_{shard}", f"postlane.retry.{shard}.{where}.*.*.{configuration}.{queue_id}"

@@ -15,6 +15,7 @@ from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
 from shared.bus.drift import drift
 from shared.bus.stored import Stored
+from shared.contract import subjects
 from shared.contract.envelope import Undecodable, unpack
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.subjects import parse_place
@@ -46,7 +47,7 @@ class Sweep:
 
     async def _watch(self, shard: int) -> None:
         """Alarm if the streams of a shard were changed so that they may lose mail."""
-        for stream in (f"MAIL_{shard}", f"RETRY_{shard}"):
+        for stream in (subjects.mail_stream(shard), subjects.retry_stream(shard)):
             if why := drift((await self._bus.stream_state(stream)).config, self._bus.replicas):
                 self._metrics.alarms.labels("stream-changed").inc()
                 log.error(why)
@@ -57,7 +58,7 @@ class Sweep:
         Errors: `BusUnavailable`, `StoreFull`.
         """
         looked, repeated = 0, 0
-        async for stored in self._bus.scan(f"RETRY_{shard}", f"postlane.retry.{shard}.*.*.*.*.*", self._cursors[shard]):
+        async for stored in self._bus.scan(*subjects.pattern(shard), self._cursors[shard]):
             self._cursors[shard] = stored.sequence + 1
             looked += 1
             if stored.subject.split(".")[3] != "due" and await self._repeated(stored):

@@ -17,6 +17,7 @@ from shared.bus.client import Bus
 from shared.bus.settings import Topology
 from shared.bus.streams import PullConsumer
 from shared.contract.records import LANES
+from shared.contract.subjects import mail_stream, retry_stream
 
 log = logging.getLogger("delivery")
 
@@ -57,7 +58,7 @@ class Worker:
             for lane in LANES
             for slot in range(topology.slots)
             for shard in range(topology.shards)
-            for stream, name in ((f"MAIL_{shard}", f"{lane}-{slot}"), (f"RETRY_{shard}", f"due-{lane}-{slot}"))
+            for stream, name in ((mail_stream(shard), f"{lane}-{slot}"), (retry_stream(shard), f"due-{lane}-{slot}"))
         ]
         self._carrying: dict[Lease, asyncio.Task[None]] = {}
         self._asked = 0

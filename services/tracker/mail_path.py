@@ -6,7 +6,7 @@ import logging
 from services.tracker.core.audit import Path, add_lying
 from shared.bus.client import Bus
 from shared.contract.envelope import Envelope, Undecodable, unpack
-from shared.contract.subjects import parse_place, shard_of
+from shared.contract.subjects import mail_stream, parse_place, pattern, retry_stream, shard_of
 
 log = logging.getLogger("tracker")
 
@@ -25,9 +25,9 @@ class MailPath:
         moving message is seen in one of them. RETRY's own moves may hide one from a single reading.
         """
         path = Path(queued=set(), quarantined=set())
-        for kind in ("mail", "retry"):
+        for stream_of in (mail_stream, retry_stream):
             for shard in range(self._shards):
-                state = await self._bus.stream_state(f"{kind.upper()}_{shard}", f"postlane.{kind}.{shard}.>")
+                state = await self._bus.stream_state(stream_of(shard), ">")
                 await asyncio.to_thread(add_lying, path, state.subjects)
         return path
 
@@ -56,7 +56,7 @@ class MailPath:
     def _places(self, queue_id: str) -> tuple[tuple[str, str], ...]:
         shard = shard_of(queue_id, self._shards)
         return (
-            (f"MAIL_{shard}", f"postlane.mail.{shard}.*.*.*.{queue_id}"),
-            (f"RETRY_{shard}", f"postlane.retry.{shard}.*.*.*.*.{queue_id}"),
-            (f"MAIL_{shard}", f"postlane.mail.{shard}.quarantine.{queue_id}"),
+            pattern(shard, "ready", queue_id=queue_id),
+            pattern(shard, queue_id=queue_id),
+            pattern(shard, "quarantine", queue_id=queue_id),
         )

@@ -43,6 +43,16 @@ def shard_of(queue_id: str, shards: int) -> int:
     return crc32(queue_id.encode()) % shards
 
 
+def mail_stream(shard: int) -> str:
+    """Return the name of the stream of fresh mail and quarantine."""
+    return f"MAIL_{shard}"
+
+
+def retry_stream(shard: int) -> str:
+    """Return the name of the stream of deferred, held and due messages."""
+    return f"RETRY_{shard}"
+
+
 class Place(NamedTuple):
     """Where a message is on the mail path; each of its subjects is made of these tokens."""
 
@@ -51,6 +61,16 @@ class Place(NamedTuple):
     slot: int
     configuration: str
     queue_id: str
+
+    @property
+    def mail_stream(self) -> str:
+        """The stream of `ready` and `quarantine`."""
+        return mail_stream(self.shard)
+
+    @property
+    def retry_stream(self) -> str:
+        """The stream of `later`, `held` and `due`."""
+        return retry_stream(self.shard)
 
     @property
     def _tail(self) -> str:
@@ -94,6 +114,20 @@ def parse_place(subject: str) -> Place | None:
     if not (shard.isdigit() and slot.isdigit()):
         return None
     return Place(int(shard), lane, int(slot), configuration, queue_id)
+
+
+def pattern(shard: int, where: str = "*", configuration: str = "*", queue_id: str = "*") -> tuple[str, str]:
+    """Return the stream of places and the pattern of their subjects: `where` is ready, later, held, due or quarantine.
+
+    Without `where`: later, held and due. In quarantine only the queue ID is known.
+    """
+    of_whom = ".".join(part if part == "*" else checked(part) for part in (configuration, queue_id))
+    if where == "quarantine":
+        return mail_stream(shard), f"postlane.mail.{shard}.quarantine.{of_whom.rpartition('.')[2]}"
+    if where == "ready":
+        # What is in quarantine has fewer tokens and does not fit.
+        return mail_stream(shard), f"postlane.mail.{shard}.*.*.{of_whom}"
+    return retry_stream(shard), f"postlane.retry.{shard}.{where}.*.*.{of_whom}"
 
 
 def status(instance: str, configuration: str, queue_id: str) -> str:

@@ -1,5 +1,7 @@
 """Addresses, replies and identifiers."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,3 +128,27 @@ def test_a_place_is_read_back_from_each_of_its_subjects() -> None:
         assert subjects.parse_place(subject) == place
     assert subjects.parse_place(place.quarantine) is None
     assert subjects.parse_place("postlane.status.i.c.q") is None
+
+
+def test_a_pattern_fits_the_subjects_of_its_places_and_no_others() -> None:
+    """What is asked for by hand, a configuration or a queue ID, is found where it lies."""
+    place = Place(3, "marketing", 12, "c-1", "Q1")
+    lying = {
+        "ready": place.ready, "later": place.later, "held": place.held, "due": place.due, "quarantine": place.quarantine
+    }  # fmt: skip
+
+    def fitting(*asked: str, **more: str) -> set[str]:
+        stream, wanted = subjects.pattern(3, *asked, **more)
+        expression = re.compile(re.escape(wanted).replace(r"\*", "[^.]+"))
+        found = {where for where, subject in lying.items() if expression.fullmatch(subject)}
+        assert stream == (place.mail_stream if found & {"ready", "quarantine"} else place.retry_stream)
+        return found
+
+    assert fitting() == {"later", "held", "due"}
+    assert [fitting(where) for where in lying] == [{where} for where in lying]
+    assert [fitting(where, queue_id="Q1") for where in lying] == [{where} for where in lying]
+    assert fitting("held", "c-1") == {"held"}
+    assert fitting("held", "c-2") == set()
+    assert fitting(queue_id="Q2") == set()
+    with pytest.raises(ValueError, match="not a token"):
+        subjects.pattern(3, "held", ">")
