@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.delivery.core.gate import Hold, gate
+from services.delivery.core.gate import UNREAD, Hold, gate
 from shared.bus.client import Bus
 from shared.bus.kv import Replica
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Suspension
@@ -32,6 +32,10 @@ class Gates:
         """Return why the mail of a configuration is held right now, None if it may go."""
         authorization = self.directory.get(f"authorization.{configuration}")
         suspension = self.directory.get(f"suspension.{configuration}")
+        for kind in ("configuration", "suspension"):  # without the others it is held anyway
+            key = f"{kind}.{configuration}"
+            if key in self.directory.unreadable and self.directory.get(key) is None:
+                return UNREAD
         return gate(
             self.configuration(configuration),
             authorization if isinstance(authorization, Authorization) else None,

@@ -71,6 +71,8 @@ class Authentication:
         self.patience.failed(keys, started)
         # Who waits for a refusal holds no place: guesses from everywhere must not keep out who knows the password.
         await asyncio.sleep(max(0.0, started + self._floor + delay - loop.time()))
+        if self._directory.partly_read:
+            return self._busy("a later version of Postlane wrote records that this one cannot read: undecided")
         self._metrics.logins.labels("failed").inc()
         owner = accounts[0].configuration if accounts else None
         reason = denial or ("wrong password" if accounts else "no such user")

@@ -123,6 +123,19 @@ class Directory:
             suspension if isinstance(suspension, Suspension) else None,
         )
 
+    @property
+    def partly_read(self) -> bool:
+        """Whether a later version wrote users, configurations or rules that this one cannot read."""
+        return any(
+            key.partition(".")[0] in {"configuration", "user", "rule", "zone"} for key in self._records.unreadable
+        )
+
+    def unread_of(self, configuration: str) -> tuple[str, ...]:
+        """Return which of the records that open or close sending for a configuration cannot be read."""
+        kinds = ("configuration", "authorization", "suspension")
+        found = [kind for kind in kinds if f"{kind}.{configuration}" in self._records.unreadable]
+        return (*found, "standing") if configuration in self._standings.unreadable else tuple(found)
+
     def changed(self, key: str, record: DirectoryRecord | None) -> None:
         """Take up one changed or deleted record."""
         self.revision += 1

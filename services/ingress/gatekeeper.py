@@ -18,6 +18,8 @@ from shared.mail import reply
 from shared.mail.reply import Reply
 from shared.runtime import clock
 
+LATER_VERSION = "a later version of Postlane wrote records that this one cannot read"
+
 
 class Gatekeeper:
     """Decides with the directory; one per process."""
@@ -37,11 +39,14 @@ class Gatekeeper:
             return accounts
         account = admission.select(accounts, domain)
         if account is None:
-            return admission.sender_refused(accounts, domain, text)
+            return self._undecided() or admission.sender_refused(accounts, domain, text)
         if denied := self._denied(session, account):
             return denied
         configuration = account.configuration
         admitted = admission.gate(configuration, self._directory.gates(configuration.id))
+        unread = self._directory.unread_of(configuration.id)
+        if unread and (isinstance(admitted, Refusal) or "suspension" in unread):
+            return owned(Refusal(reply.INTERNAL_FAULT, f"{LATER_VERSION}: {', '.join(unread)}"), account)
         if isinstance(admitted, Refusal):
             return admitted
         # Of all accounts: one that ends may be the one whose rules let the login in.
@@ -61,7 +66,13 @@ class Gatekeeper:
 
     def _denied(self, session: SubmissionSession, account: Account) -> Refusal | None:
         denial = self._directory.denial(account, session.address, session.endpoint)
-        return owned(Refusal(reply.ADDRESS_NOT_ALLOWED, denial), account) if denial else None
+        if not denial:
+            return None
+        return owned(self._undecided() or Refusal(reply.ADDRESS_NOT_ALLOWED, denial), account)
+
+    def _undecided(self) -> Refusal | None:
+        """Nobody is refused for good by a directory of which a part cannot be read."""
+        return Refusal(reply.INTERNAL_FAULT, LATER_VERSION) if self._directory.partly_read else None
 
 
 def owned(refusal: Refusal, account: Account) -> Refusal:

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import msgspec
-
 from services.verifier.advice import Advice
 from services.verifier.checker import Checker
 from services.verifier.core.notice import Occasions
@@ -19,7 +17,7 @@ from services.verifier.standings import Noted, Standings
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract import errors
-from shared.contract.errors import BusUnavailable, RequestFailed
+from shared.contract.errors import BusUnavailable, RecordUnreadable, RequestFailed
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Record
 from shared.contract.requests import (
     ChallengeSeen,
@@ -180,12 +178,12 @@ class Rounds:
             lease = await self._rota.lease(configuration_id)
             if lease is not None:
                 await self._leased(lease)
+        except RecordUnreadable as fault:
+            log.error("the check of %s is put off: %s", configuration_id, fault)
+            self._rota.later(configuration_id, RECONCILE_SECONDS)
         except BusUnavailable as fault:
             log.warning("the check of %s is put off: %s", configuration_id, fault)
             self._rota.later(configuration_id, RETRY_SECONDS)
-        except msgspec.ValidationError as fault:
-            log.error("the check of %s is put off, a record cannot be read: %s", configuration_id, fault)
-            self._rota.later(configuration_id, RECONCILE_SECONDS)
         finally:
             self._free[doubtful] += 1
 

@@ -9,15 +9,17 @@ would be the right to publish anywhere, and a server restart cannot leave a watc
 import asyncio
 import base64
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from shared.bus.client import Bus
+from shared.bus.rewriting import rewritten
 from shared.bus.stored import Stored
 from shared.contract import subjects
-from shared.contract.errors import UNREADABLE, BusUnavailable, WrongSequence
+from shared.contract.errors import UNREADABLE, BusUnavailable, RecordUnreadable, WrongSequence
 from shared.contract.records import Record
 
 log = logging.getLogger("bus")
@@ -25,6 +27,8 @@ log = logging.getLogger("bus")
 R = TypeVar("R", bound=Record)
 
 COMPARE_SECONDS = 30.0
+REMEMBERED = 200
+"""Records of a bucket that are between being read and being written again."""
 
 
 class Entry(msgspec.Struct, Generic[R], frozen=True):
@@ -56,6 +60,8 @@ class Bucket(Generic[R]):
         self.name = name
         self._stream = f"KV_{name}"
         self._decoder: msgspec.json.Decoder[R] = msgspec.json.Decoder(record_type)
+        self._read: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+        """What was read or written last of a key, for who changes it."""
 
     def _subject(self, key: str) -> str:
         return f"$KV.{self.name}.{key}"
@@ -73,21 +79,23 @@ class Bucket(Generic[R]):
     async def get(self, key: str) -> Entry[R] | None:
         """Return the present record of a key.
 
-        Errors: `BusUnavailable`.
+        Errors: `BusUnavailable`, `RecordUnreadable` among them.
         """
         stored = await self._bus.last(self._stream, self._subject(key))
         if stored is None or _deleted(stored):
             return None
-        return Entry(key, stored.sequence, self.decode(stored.payload))
+        found = Entry(key, stored.sequence, self._readable(key, stored.payload))
+        self._remember(key, stored.sequence, stored.payload)
+        return found
 
     async def entries(self, prefix: str = "") -> list[Entry[R]]:
         """Return all records whose keys begin with `prefix` (whole tokens).
 
-        Errors: `BusUnavailable`.
+        Errors: `BusUnavailable`, `RecordUnreadable` among them.
         """
         wanted = f"$KV.{self.name}.{prefix.rstrip('.')}.>" if prefix else f"$KV.{self.name}.>"
         return [
-            Entry(self._key(stored.subject), stored.sequence, self.decode(stored.payload))
+            Entry(key := self._key(stored.subject), stored.sequence, self._readable(key, stored.payload))
             async for stored in self._bus.scan(self._stream, wanted)
             if not _deleted(stored)
         ]
@@ -105,9 +113,15 @@ class Bucket(Generic[R]):
     async def update(self, key: str, record: R, revision: int) -> int:
         """Replace a record that must still have this revision; return the new one.
 
+        If it was read here, fields of a later version that could not be read stay in it.
+
         Errors: `WrongSequence` if somebody else wrote first; `BusUnavailable`.
         """
-        return await self._write(key, record, revision)
+        at, written = self._read.pop(key, (0, b""))
+        value = rewritten(record, self.decode(written), written) if at == revision else msgspec.json.encode(record)
+        sequence = await self._store(key, value, revision)
+        self._remember(key, sequence, value)
+        return sequence
 
     async def put(self, key: str, record: R) -> int:
         """Write a record whatever was there; return its revision.
@@ -127,10 +141,24 @@ class Bucket(Generic[R]):
         await self._repeat(Change(key=key, revision=sequence, value=None))
 
     async def _write(self, key: str, record: R, expected_last: int | None) -> int:
-        value = msgspec.json.encode(record)
+        return await self._store(key, msgspec.json.encode(record), expected_last)
+
+    async def _store(self, key: str, value: bytes, expected_last: int | None) -> int:
         sequence = await self._bus.store(self._subject(key), value, stream=self._stream, expected_last=expected_last)
         await self._repeat(Change(key=key, revision=sequence, value=base64.b64encode(value).decode()))
         return sequence
+
+    def _readable(self, key: str, value: bytes) -> R:
+        try:
+            return self.decode(value)
+        except UNREADABLE as fault:
+            raise RecordUnreadable(f"record {key} of bucket {self.name} cannot be read: {fault}") from fault
+
+    def _remember(self, key: str, revision: int, value: bytes) -> None:
+        self._read[key] = revision, value
+        self._read.move_to_end(key)
+        if len(self._read) > REMEMBERED:
+            self._read.popitem(last=False)
 
     async def _repeat(self, change: Change) -> None:
         await self._bus.publish(subjects.changed(self.name), msgspec.json.encode(change))
@@ -146,6 +174,8 @@ class Replica(Generic[R]):
         self._bucket: Bucket[R] = Bucket(bus, name, record_type)
         self._records: dict[str, R] = {}
         self._revisions: dict[str, int] = {}
+        self.unreadable: set[str] = set()
+        """Keys whose newest record only a later version can read; `get` returns the one before, if there was one."""
         self._on_change = on_change
         self._highest = 0
         self._reread = asyncio.Event()
@@ -176,6 +206,7 @@ class Replica(Generic[R]):
         if revision >= self._revisions.get(key, 0):
             self._revisions[key] = revision
             self._records[key] = record
+            self.unreadable.discard(key)
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, R]]:
         """Iterate over the records whose keys begin with `prefix`; take a list before awaiting."""
@@ -231,6 +262,7 @@ class Replica(Generic[R]):
         for key in self._records.keys() - seen:
             if self._revisions.get(key, 0) <= state.last_sequence:  # else it was written while we read
                 self._forget(key)
+        self.unreadable &= seen
         self._highest = max(self._highest, state.last_sequence)
         self.loaded = True
 
@@ -251,8 +283,13 @@ class Replica(Generic[R]):
             record = self._bucket.decode(value) if value is not None else None
         except UNREADABLE as fault:
             # A record of a later version: keep what we have rather than act on half of it.
-            log.error("record %s of bucket %s cannot be read: %s", key, self._bucket.name, fault)
+            if key not in self.unreadable:
+                log.error("record %s of bucket %s cannot be read: %s", key, self._bucket.name, fault)
+                self.unreadable.add(key)
+                if self._on_change is not None:
+                    self._on_change(key, self._records.get(key))
             return
+        self.unreadable.discard(key)
         self._revisions[key] = revision
         if record is None:
             self._records.pop(key, None)

@@ -3,6 +3,7 @@
 PostlaneError
 ├── RequestFailed       the asked room answered with a code from this table
 ├── BusUnavailable      no answer, no connection: the outcome is unknown       (TimeoutError)
+│   └── RecordUnreadable  a later version wrote it: it waits for one
 ├── StoreFull           the stream refuses more                                (OSError)
 ├── WrongSequence       somebody else wrote first                              (RuntimeError)
 └── SettingsFault       the settings cannot be used; lists every fault         (ValueError)
@@ -31,6 +32,10 @@ class RequestFailed(PostlaneError):
 
 class BusUnavailable(PostlaneError, TimeoutError):
     """The bus did not answer: whether the act took effect is unknown."""
+
+
+class RecordUnreadable(BusUnavailable):
+    """A record was written by a later version: nothing may be concluded from it, nor from its absence."""
 
 
 class StoreFull(PostlaneError, OSError):

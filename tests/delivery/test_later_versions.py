@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.bus.stored import Stored
 from shared.contract.envelope import Carriage, Envelope, pack
+from shared.contract.events import MessageHeld
 from shared.contract.subjects import Place
 from shared.mail.ids import RANDOM_BYTES, new_queue_id
 from tests.delivery.house import delivering
@@ -82,6 +83,21 @@ async def test_but_not_for_ever(world: World) -> None:
         stored = await at(world, f"MAIL_{place.shard}", place.quarantine)
     assert stored is not None
     assert stored.payload == payload
+
+
+async def test_a_suspension_it_cannot_read_holds(world: World) -> None:
+    """A delivery that starts beside a later control takes it for a suspension, not for none."""
+    tenant = world.tenant
+    assert tenant.control is not None
+    key = f"suspension.{tenant.configuration}"
+    await tenant.control.store(f"$KV.directory.{key}", b'{"type":"suspension.v2"}', stream="KV_directory")
+    async with delivering(world.server, world.settings()):
+        envelope = await tenant.accept("a@rcpt.test")
+        event = await world.watcher.until(envelope, "held")
+        assert isinstance(event, MessageHeld)
+        assert event.reason == "later-version"
+        await tenant.directory.delete(key)
+        await world.watcher.until(envelope, "delivered")
 
 
 def _envelope(payload: bytes) -> Any:

@@ -16,6 +16,7 @@ SUSPENDED_BY_OPERATOR = "suspended-by-operator"
 NOT_AUTHORISED = "not-authorised"
 SUSPENDED_FOR_DNS = "suspended-for-dns"
 NOT_VERIFIED = "not-verified"
+LATER_VERSION = "later-version"
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -23,6 +24,11 @@ class Hold(msgspec.Struct, frozen=True):
 
     reason: str
     sentence: str
+
+
+UNREAD = Hold(
+    LATER_VERSION, "A later version of Postlane wrote what decides about this message; it waits until that can be read."
+)
 
 
 def gate(
