@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, NoReturn, cast
 
+import msgspec
 from aiosmtpd import smtp
 
 from services.ingress import log_lines
@@ -277,9 +278,12 @@ class Conversation(smtp.SMTP):
             envelope.sender.address.written if envelope.sender and envelope.sender.address else "",
             tuple(each.address.written for each in envelope.recipients),
         )
-        reference, told = self.desk.refusals.record(refusal, phase, party)
+        concerned = refusal
+        if session.login is not None and not refusal.instance:  # its own people see what a client is told
+            concerned = msgspec.structs.replace(refusal, instance=session.login.instance)
+        reference, told = self.desk.refusals.record(concerned, phase, party)
         if told:
-            log_lines.refused(session, refusal, reference, phase)
+            log_lines.refused(session, concerned, reference, phase)
         self._said = (envelope, phase, refusal, reference)
         return reference
 

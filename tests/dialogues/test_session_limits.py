@@ -27,6 +27,22 @@ def test_a_session_has_an_end(bus: BusServer, tmp_path: Path) -> None:
         assert text.startswith(b"4.4.2 Timed out")
 
 
+def test_whom_a_refusal_is_told(bus: BusServer, tmp_path: Path) -> None:
+    """What a client that is logged in is refused stands in its tenant's feed, a stranger's only in the operator's."""
+    with running(bus, tmp_path, command_seconds="1") as ingress:
+        with connect(ingress) as client:
+            assert client.docmd("XYZZY")[0] == 500
+            assert client.docmd("MAIL", "FROM:<no at sign>")[0] == 501
+            assert client.getreply()[0] == 421  # nothing came in time
+        with smtplib.SMTP("127.0.0.1", ingress.ports["public"], timeout=WAIT_SECONDS) as stranger:
+            stranger.ehlo()
+            assert stranger.docmd("XYZZY")[0] == 500
+    told = [(event.instance, event.username, event.code) for event in refusals(bus)]
+    assert sorted(told) == [
+        ("", "", 500), ("a", "alice", 421), ("a", "alice", 500), ("a", "alice", 501)
+    ]  # fmt: skip
+
+
 def test_a_client_that_never_reads(bus: BusServer, tmp_path: Path) -> None:
     """Replies nobody fetches are not collected for ever: the connection is cut, and others go on."""
     with (
