@@ -13,7 +13,7 @@ from shared.bus.client import Bus
 from shared.bus.drift import drift
 from shared.bus.roll_call import gather
 from shared.contract.errors import BusUnavailable
-from shared.contract.subjects import SYNC_PROOF
+from shared.contract.subjects import SYNC_PROOF, mail_stream
 
 log = logging.getLogger("ingress")
 
@@ -108,7 +108,7 @@ class Proof:
 
     async def _doubt_of(self, shard: int) -> str:
         try:
-            state = await self._bus.stream_state(f"MAIL_{shard}", timeout_seconds=STREAM_SECONDS)
+            state = await self._bus.stream_state(mail_stream(shard), timeout_seconds=STREAM_SECONDS)
         except BusUnavailable as fault:
             # What was proven stays so: nothing can be stored there either.
             return "" if self._proven.is_set() and self._bus.connected else str(fault)

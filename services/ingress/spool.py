@@ -16,7 +16,7 @@ from shared.bus.client import Bus
 from shared.bus.notes import Notes
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.siblings import Withdrawal
-from shared.contract.subjects import Place
+from shared.contract.subjects import Place, mail_stream
 from shared.runtime import clock
 
 log = logging.getLogger("ingress")
@@ -102,7 +102,7 @@ class Spool:
                 await self._bus.store(
                     place.ready,
                     payload,
-                    stream=f"MAIL_{place.shard}",
+                    stream=place.mail_stream,
                     message_id=place.queue_id,
                     expected_last=0 if again else None,
                     timeout_seconds=min(self._attempt, max(0.1, deadline - loop.time())),
@@ -166,7 +166,7 @@ class Spool:
                     self._moves(shard)  # without mail nobody would ever find out
             for shard in range(self.shards):
                 try:
-                    state = await self._bus.stream_state(f"MAIL_{shard}")
+                    state = await self._bus.stream_state(mail_stream(shard))
                 except BusUnavailable:
                     continue
                 full = state.max_bytes > 0 and state.bytes * 100 >= state.max_bytes * self._percent

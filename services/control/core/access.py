@@ -8,8 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from services.control.core.address_spans import Address, Span, common, merged, networks, spans, unmapped, without
+from services.control.core.address_spans import Address, common, networks, spans, unmapped
 from shared.contract.records import Rule, Zone, ZoneAddress
+from shared.contract.spans import Span, merged, without
 
 
 def allowed_subnets(rules: Iterable[Rule], zones: Mapping[str, Zone]) -> tuple[str, ...]:

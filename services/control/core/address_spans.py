@@ -12,11 +12,10 @@ from ipaddress import (
 )
 
 from shared.contract.records import ZoneAddress
+from shared.contract.spans import Span, merged
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Span = tuple[int, int, int]
-"""IP version, first and last address as numbers."""
 
 
 def spans(entries: Iterable[ZoneAddress]) -> list[Span]:
@@ -56,31 +55,6 @@ def unmapped(address: Address) -> Address:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
-
-
-def merged(parts: Iterable[Span]) -> list[Span]:
-    """Return the union of spans, in order and without overlap."""
-    result: list[Span] = []
-    for version, first, last in sorted(parts):
-        if result and result[-1][0] == version and first <= result[-1][2] + 1:
-            result[-1] = (version, result[-1][1], max(result[-1][2], last))
-        else:
-            result.append((version, first, last))
-    return result
-
-
-def without(whole: Iterable[Span], holes: Sequence[Span]) -> list[Span]:
-    """Return spans without the addresses of others; both as `spans` or `merged` return them."""
-    left: list[Span] = []
-    for version, first, last in whole:
-        start = first
-        for _, hole_first, hole_last in (h for h in holes if h[0] == version and h[2] >= first and h[1] <= last):
-            if hole_first > start:
-                left.append((version, start, hole_first - 1))
-            start = max(start, hole_last + 1)
-        if start <= last:
-            left.append((version, start, last))
-    return left
 
 
 def common(left: Iterable[Span], right: Sequence[Span]) -> list[Span]:

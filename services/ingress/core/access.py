@@ -13,11 +13,9 @@ from itertools import chain
 import msgspec
 
 from shared.contract.records import Rule, Zone, ZoneAddress
+from shared.contract.spans import Span, merged, without
 
 IpAddress = IPv4Address | IPv6Address
-Span = tuple[int, int, int]
-"""IP version, first and last address as numbers."""
-
 ENDPOINTS = ("public", "private")
 _UINT32 = "I"
 """Type code of arrays of IPv4 addresses; a list of numbers would take eight times the memory."""
@@ -127,7 +125,7 @@ def ranges_of(addresses: Iterable[ZoneAddress], excluded: Iterable[ZoneAddress] 
     holes = [entry_span(entry) for entry in excluded]
     if any(span is None for span in holes):
         return Ranges()
-    return _ranges(_subtract(_merge(admitted), _merge([span for span in holes if span is not None])))
+    return _ranges(without(merged(admitted), merged([span for span in holes if span is not None])))
 
 
 _OCTETS = {str(number): number for number in range(256)}
@@ -177,29 +175,6 @@ def entry_span(entry: ZoneAddress) -> Span | None:
     if low is not None and high is not None and low.version == high.version == 4:
         return 4, int(low), int(high)  # also IPv4 networks mapped into IPv6
     return network.version, int(first), int(last)
-
-
-def _merge(spans: Iterable[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for version, first, last in sorted(spans):
-        if merged and merged[-1][0] == version and first <= merged[-1][2] + 1:
-            merged[-1] = (version, merged[-1][1], max(merged[-1][2], last))
-        else:
-            merged.append((version, first, last))
-    return merged
-
-
-def _subtract(spans: list[Span], holes: list[Span]) -> list[Span]:
-    left: list[Span] = []
-    for version, first, last in spans:
-        start = first
-        for _, hole_first, hole_last in (h for h in holes if h[0] == version and h[2] >= first and h[1] <= last):
-            if hole_first > start:
-                left.append((version, start, hole_first - 1))
-            start = max(start, hole_last + 1)
-        if start <= last:
-            left.append((version, start, last))
-    return left
 
 
 def _ranges(spans: Iterable[Span]) -> Ranges:
