@@ -17,7 +17,7 @@ from services.delivery.announcements import Announcements
 from services.delivery.attempts import Attempts
 from services.delivery.commit import Commits, Overtaken, StatusUnreadable
 from services.delivery.consequences import Consequences
-from services.delivery.core import record, retry, step
+from services.delivery.core import belated, record, retry, step
 from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Outcome
 from services.delivery.gates import Gates
@@ -145,6 +145,10 @@ class Carrier:
             return
         if not state.sequence and (withdrawal := self._gates.withdrawn.get(envelope.queue_id)):
             await self._withdraw(message, state, withdrawal.reason)
+            return
+        fresh = not state.sequence and message.lease.subject == message.place.ready
+        if fresh and belated.may_be_withdrawn(envelope.received_at, message.lease.stored_at, message.lease.deliveries):
+            await message.lease.give_back(belated.WITHDRAWAL_SECONDS)
             return
         hold = self._gates.hold(envelope.configuration)
         explicit = envelope.expires_at is not None

@@ -6,6 +6,7 @@ certainly received it, and whoever is about to send a final dot asks first.
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 from shared.bus.client import Bus
 from shared.bus.streams import Taken
@@ -49,6 +50,11 @@ class Lease:
     def sequence(self) -> int:
         """Its sequence in its stream."""
         return self._taken.sequence
+
+    @property
+    def stored_at(self) -> datetime:
+        """When its stream took it, by the server's clock."""
+        return self._taken.stored_at
 
     @property
     def deliveries(self) -> int:

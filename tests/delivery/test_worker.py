@@ -241,6 +241,22 @@ async def test_notify_never_is_not_reported(world: World) -> None:
     assert world.exchanger.received == []
 
 
+async def test_what_was_stored_late_waits_for_its_withdrawal(world: World) -> None:
+    """It lay in a frozen bus and its client was told 451: that is heard of in time. What nobody withdraws goes on."""
+    before = datetime.now(UTC) - timedelta(seconds=10)
+    async with delivering(world.server, world.settings()):
+        told_again = await world.tenant.accept("a@rcpt.test", received_at=before)
+        kept = await world.tenant.accept("b@rcpt.test", received_at=before)
+        await world.watcher.until(await world.tenant.accept("c@rcpt.test"), "delivered")
+        ingress = await world.server.connect("ingress")
+        bucket: Bucket[Withdrawal] = Bucket(ingress, "withdrawn", Withdrawal)
+        await bucket.put(told_again.queue_id, Withdrawal(at=clock.now(), reason="nobody said whether it was stored"))
+        await ingress.close()
+        await world.watcher.until(told_again, "dropped")
+        await world.watcher.until(kept, "delivered")
+    assert [message.recipients for message in world.exchanger.received] == [["c@rcpt.test"], ["b@rcpt.test"]]
+
+
 async def test_what_was_withdrawn_is_not_tried(world: World) -> None:
     """A message whose client was told 451 is dropped with the reason; its neighbour is delivered."""
     told_again, other = await world.tenant.accept("a@rcpt.test"), await world.tenant.accept("b@rcpt.test")
