@@ -54,16 +54,21 @@ class Detour:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._open.wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._connected(reader, writer)
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
+        try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._forward(reader, far_writer))
                 ways.create_task(self._forward(far_reader, writer))
         except* OSError:
             pass
-        finally:
-            writer.close()
-            self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from shared.bus.acknowledgements import NO_RESPONDERS, Acknowledgements
+from shared.bus.link import Link
 from shared.bus.origin import diverted
 from shared.bus.settings import BusSettings
 from shared.contract.errors import BusUnavailable
@@ -34,7 +34,7 @@ class Connection:
     def __init__(self, room: str) -> None:
         self.room = room
         self.epoch = 0  # changes whenever the connection goes or comes
-        self.nc: Client = Client()
+        self.nc = Link()
         self._acks = Acknowledgements(self.nc)
         self._closing = False
         self._reconnected: list[Callable[[], Awaitable[None]]] = []
@@ -81,7 +81,7 @@ class Connection:
                     announced = True
                 await asyncio.sleep(delay)
                 delay = min(delay * 1.5, 3.0)
-                self.nc = Client()
+                self.nc = Link()
                 self._acks = Acknowledgements(self.nc)
         self.epoch = 1
         self._tell(True)
@@ -195,7 +195,8 @@ class Connection:
     async def close(self) -> None:
         """End the connection after what is under way has been written."""
         self._closing = True
-        await self.reached()
+        if not await self.reached():
+            self.nc.let_go()
         await self.nc.close()
 
 
