@@ -26,9 +26,9 @@ _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]"
 _ENCODED_FILE = re.compile(
     rb"(?:^|[\r\n])(?:"
     rb"begin(?:-base64(?:-encoded)?)?[ \t]++(?:"
-    rb"[0-7]{3,6}[ \t]++[^\r\n]"
-    # "begin 7 days from now" is prose, unless a line of data follows
-    rb"|[0-7]{1,2}[ \t]++[^\r\n]++(?:\r\n?|\n)[ -`]++(?:[\r\n]|$))"
+    rb"(?:100)?[4-7][0-7]{2}[ \t]++[^\r\n]"
+    # "begin 7 days from now" or "begin 2027 with joy" is prose, unless a line of data follows
+    rb"|[0-7]{1,6}[ \t]++[^\r\n]++(?:\r\n?|\n)[ -`]++(?:[\r\n]|$))"
     rb"|=ybegin |\(This file must be converted with BinHex)"
 )
 """Where readers see a file in text: uuencode, yEnc, BinHex (RFC 1741). Possessive, so that no text takes long."""

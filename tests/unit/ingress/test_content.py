@@ -252,6 +252,8 @@ MIXED = 'Content-Type: multipart/mixed; boundary="b"'
         part("X: y", "begin\t0644 \tx.exe\n#0V%T\n`\nend"),
         part("X: y", "begin 100644 x.exe\n#0V%T\n`\nend"),
         part("X: y", "begin 7 x.exe\n#0V%T\n`\nend"),
+        part("X: y", "begin 0644 x.exe\n#0V%T\n`\nend"),
+        part("X: y", "begin 100 x.exe\n#0V%T\n`\nend"),
         part("X: y", "=ybegin line=128 size=3 name=x.exe"),
         part("X: y", "text\n(This file must be converted with BinHex 4.0)\n\n:$f*TEQKPH#KdEP0$!*!:"),
         part("Content-Transfer-Encoding: quoted-printable", "x=0Dbegin 644 x.exe=0D#0V%T=0D`=0Dend"),
@@ -354,6 +356,8 @@ def test_ambiguous_structure(message: bytes) -> None:
         part("Content-Disposition: inline"),
         part("X: y", "We begin 7 days from now"),
         part("X: y", "We shall\nbegin 7 days from now\nand end in 10"),
+        part("X: y", "We shall\nbegin 2027 with joy\nand end it so"),
+        part("X: y", "begin 100 days of work\nnow"),
         part("X: y", "converted with BinHex"),
         part(
             'Content-Type: multipart/alternative;\n boundary="=_x y"',
