@@ -8,7 +8,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from services.delivery.commit import Commits
+from services.delivery.commit import STATUS, Commits
 from services.delivery.core import retry
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
@@ -40,15 +40,16 @@ class Sweep:
             await asyncio.sleep(self._settings.sweep_seconds)
             for shard in self._cursors:
                 try:
-                    await self._watch(shard)
+                    await self.watch(shard)
                     await self.sweep(shard)
                 except (BusUnavailable, StoreFull) as fault:
                     log.warning("overdue messages could not be looked for: %s", fault)
 
-    async def _watch(self, shard: int) -> None:
-        """Alarm if the streams of a shard were changed so that they may lose mail."""
-        for stream in (subjects.mail_stream(shard), subjects.retry_stream(shard)):
-            if why := drift((await self._bus.stream_state(stream)).config, self._bus.replicas):
+    async def watch(self, shard: int) -> None:
+        """Alarm if the streams of a shard were changed so that they may lose mail, or `STATUS` to lose commits."""
+        for stream in (subjects.mail_stream(shard), subjects.retry_stream(shard), STATUS):
+            state = await self._bus.stream_state(stream)
+            if why := drift(state.config, self._bus.replicas, queue=stream != STATUS):
                 self._metrics.alarms.labels("stream-changed").inc()
                 log.error(why)
 

@@ -38,6 +38,23 @@ def test_what_loses_mail(change: dict[str, Any], said: str) -> None:
     assert bool(why) is bool(said)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_age": 3_600_000_000_000}, ""),  # what has long been finished
+        ({"max_msgs_per_subject": 1}, "vanish by number"),
+        ({"persist_mode": "async"}, "acknowledges before it syncs"),
+        ({"retention": "interest"}, "does not keep what was read"),
+        ({"retention": "workqueue"}, "does not keep what was read"),
+    ],
+)
+def test_what_loses_commits(change: dict[str, Any], said: str) -> None:
+    """Records of attempts may go by age, and by nothing else."""
+    why = drift(KEPT | {"name": "STATUS", "retention": "limits", "max_bytes": -1} | change, 1, queue=False)
+    assert said in why
+    assert bool(why) is bool(said)
+
+
 def test_fewer_replicas() -> None:
     """A setting asks for three servers, the stream lies on one."""
     assert "fewer than 3" in drift(KEPT, 3)

@@ -7,9 +7,14 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from services.delivery.carrier import Carrier
+from services.delivery.commit import Commits
 from services.delivery.core import step
+from services.delivery.metrics import Metrics
+from services.delivery.sweep import Sweep
+from shared.bus.permissions import ADMINISTRATOR
 from shared.contract import subjects
 from shared.contract.envelope import Carriage, Diagnosis, Envelope, Progress, RecipientState, pack
 from shared.contract.events import AnyStatus, MessageAttempted
@@ -226,3 +231,26 @@ async def test_what_cannot_be_carried_now_waits_outside_the_consumer(
                 await asyncio.sleep(0.02)
     assert world.exchanger.connections == 0
     assert await world.watcher.queued() == [place.later]
+
+
+@pytest.mark.parametrize(
+    ("stream", "change"), [("STATUS", {"max_msgs_per_subject": 1}), ("RETRY_0", {"max_age": 10**12})]
+)
+async def test_a_changed_stream_is_an_alarm(stream: str, change: dict[str, int], world: World) -> None:
+    """Whoever makes commits or deferred mail vanish hears of it; as they were made there is nothing to hear."""
+    bus, administrator = await world.server.connect("delivery"), await world.server.connect(ADMINISTRATOR)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    sweep = Sweep(world.settings(), world.server.topology.shards, bus, Commits(bus, lambda: False), metrics)
+
+    def alarms() -> float:
+        return registry.get_sample_value("postlane_delivery_alarms_total", {"kind": "stream-changed"}) or 0.0
+
+    await sweep.watch(0)
+    assert alarms() == 0
+    config = (await administrator.api(f"STREAM.INFO.{stream}"))["config"]
+    assert "error" not in await administrator.api(f"STREAM.UPDATE.{stream}", config | change)
+    await sweep.watch(0)
+    assert alarms() == 1
+    await bus.close()
+    await administrator.close()
