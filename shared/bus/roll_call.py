@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 import nats.errors
@@ -13,7 +14,7 @@ from nats.aio.msg import Msg
 from shared.bus.client import Bus
 from shared.bus.hearing import hearing
 from shared.bus.origin import diverted
-from shared.contract.errors import BusUnavailable
+from shared.contract.errors import UNREADABLE, BusUnavailable
 from shared.contract.examination import ROLL_CALL, CallRoll, Finding, Present
 from shared.runtime import clock
 
@@ -95,7 +96,31 @@ async def call_roll(bus: Bus, call: CallRoll, expected: Collection[str], seconds
 
 
 def _read(answers: Sequence[bytes]) -> list[Present]:
-    return [msgspec.json.decode(answer, type=Present) for answer in answers]
+    return [present for present in map(_present, answers) if present is not None]
+
+
+class _Somebody(msgspec.Struct, frozen=True):
+    """What an answer of every version has."""
+
+    room: str
+    process: str
+    at: datetime
+
+
+def _present(answer: bytes) -> Present | None:
+    try:
+        return msgspec.json.decode(answer, type=Present)
+    except UNREADABLE:
+        pass
+    try:
+        somebody = msgspec.json.decode(answer, type=_Somebody)
+    except UNREADABLE as fault:
+        log.warning("somebody answers the roll call, and cannot be understood: %s", fault)
+        return None
+    finding = Finding(
+        check="version", state="warning", sentence="it answers in words of a later version, and is not examined further"
+    )
+    return Present(room=somebody.room, process=somebody.process, at=somebody.at, waiting_for={}, findings=(finding,))
 
 
 async def gather(

@@ -95,10 +95,14 @@ def _answering(
 async def ask(bus: Bus, subject: str, request: msgspec.Struct, reply_type: type[T], timeout_seconds: float = 5) -> T:
     """Ask another room.
 
-    Errors: `RequestFailed` with the code it answered, `BusUnavailable` if it does not answer.
+    Errors: `RequestFailed` with the code it answered, `BusUnavailable` if it does not answer, or in words of a later
+    version: whether the act took effect is unknown then too.
     """
     answer = await bus.ask(subject, msgspec.json.encode(request), timeout_seconds)
     head = answer.headers or {}
     if code := head.get("Nats-Service-Error-Code"):
         raise RequestFailed(int(code), head.get("Nats-Service-Error", "the request failed"))
-    return msgspec.json.decode(answer.data, type=reply_type)
+    try:
+        return msgspec.json.decode(answer.data, type=reply_type)
+    except errors.UNREADABLE as fault:
+        raise BusUnavailable(f"the answer on {subject} cannot be read: {fault}") from fault

@@ -1,13 +1,17 @@
 """Records of a later version in a bucket: kept when changed, and never taken for something else (U03)."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
+from shared.bus.roll_call import call_roll
 from shared.contract.errors import RecordUnreadable
+from shared.contract.examination import ROLL_CALL, CallRoll
 from shared.contract.records import DirectoryRecord, Instance
 from tests.bus_server import BusServer
 from tests.ingress_process import AT
@@ -60,3 +64,30 @@ async def test_a_record_it_cannot_read_is_not_a_missing_one(bus_server: BusServe
     await replica._load()
     assert replica.unreadable == set()
     await control.close()
+
+
+async def test_a_room_that_answers_the_roll_call_in_other_words(bus_server: BusServer) -> None:
+    """It is there, and so are the others."""
+    control = await bus_server.connect("control")
+    strange = {"check": "c", "state": "dire", "sentence": "s"}
+    present = {"at": "2026-01-01T00:00:00Z", "waiting_for": {}}
+    answers: dict[str, dict[str, Any]] = {
+        "verifier": present | {"room": "verifier", "process": "host:1", "findings": [strange]},
+        "tracker": present | {"room": "tracker", "process": "host:2"},
+        "ingress": {"room": 1},
+    }
+    rooms = [await bus_server.connect(room) for room in answers]
+    for bus in rooms:
+        await bus.nc.subscribe(ROLL_CALL, cb=partial(_answer, answers[bus.room]))
+        assert await bus.reached()
+    heard = await call_roll(control, CallRoll(), answers.keys() - {"ingress"}, 5)
+    assert {each.process: [finding.check for finding in each.findings] for each in heard} == {
+        "host:1": ["version"],
+        "host:2": [],
+    }
+    for bus in (control, *rooms):
+        await bus.close()
+
+
+async def _answer(said: dict[str, Any], message: Msg) -> None:
+    await message.respond(json.dumps(said).encode())
