@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from tests.submitters import Submitters, admitted
 
 TOPOLOGY = Topology(shards=2, slots=2, mail_bytes=64 << 20)
 CLIENTS = 4
+T = TypeVar("T")
 PAUSE_SECONDS = 0.02
 RESUME_SECONDS = 15.0
 PATIENCE_SECONDS = 60.0
@@ -175,10 +176,10 @@ class Run:
     async def report(self, lost: set[str]) -> dict[str, Any]:
         """Return the figures; what must not be is under `missing`, `unfounded`, `permanent`, `unmarked`, `idle`."""
         log = self.clients.log
-        queued = {subject.rpartition(".")[2] for subject in await self.world.watcher.queued()}
+        queued = {subject.rpartition(".")[2] for subject in await _patiently(self.world.watcher.queued)}
         waiting = {address for address, queue_id in log.accepted.items() if queue_id in queued}
         arrived = Counter(address for message in self.world.exchanger.received for address in message.recipients)
-        marked = await self._marked()
+        marked = await _patiently(self._marked)
         by_kind = {what: [each for each in self.rounds if each.what == what] for what in BLOWS}
         return {
             "rounds": {
@@ -206,6 +207,18 @@ class Run:
             state = decoder.decode(stored.payload).recipients[0]
             found[state.address] = state.possible_duplicate
         return {address for address, twice in found.items() if twice}
+
+
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """Read from servers that are busy with becoming one again."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await read()
+        except BusUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 async def take_away(cluster: BusCluster, addresses: set[str]) -> None:
