@@ -99,6 +99,21 @@ class Stack(System):
         subprocess.run(["docker", "kill", f"{PROJECT}-{name}"], capture_output=True, check=True, timeout=60)
         subprocess.run(["docker", "start", f"{PROJECT}-{name}"], capture_output=True, check=True, timeout=60)
 
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the compose file, for the next `up`."""
+        self._compose_environment[name] = value
+
+    def started_at(self, name: str) -> str:
+        """Return when a container was last started, in a form that sorts."""
+        result = subprocess.run(
+            ["docker", "inspect", "--format", "{{.State.StartedAt}}", f"{PROJECT}-{name}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return result.stdout.strip()
+
     def login(self) -> smtplib.SMTP:
         """Return a session through the balancer, logged in."""
         session = smtplib.SMTP("127.0.0.1", self._ports["smtp"], timeout=30)

@@ -104,3 +104,17 @@ def test_nothing_accepted_is_lost_when_containers_are_killed(stack: Stack) -> No
     print(
         f"accepted {len(ledger.accepted)}, refused {len(ledger.refused)}, duplicates {len(ledger.duplicates(arrived))}"
     )
+
+
+def test_another_version_of_init_starts_the_bus_anew(stack: Stack) -> None:
+    """It has written what the rooms of its version may do; a server that goes on would refuse them."""
+    before = stack.started_at("nats-1")
+    stack.up(SCALE)
+    assert stack.started_at("nats-1") == before, "the control: nothing has changed"
+
+    stack.set("POSTLANE_HOST_NAME", "relay.example")  # as another image would, this makes another `init`
+    stack.up(SCALE)
+
+    assert stack.started_at("nats-1") > before
+    queue_id = stack.send("delivered@inbox.example", "after-the-upgrade")
+    eventually("delivered", lambda: stack.status(queue_id) == "delivered")
