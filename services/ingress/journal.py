@@ -100,13 +100,14 @@ class Journal:
     async def _publish(self, batch: list[Posting]) -> list[Posting]:
         """Publish events; return those that could not be published yet."""
         left: list[Posting] = []
+        faults: list[Exception] = []
         pending: list[tuple[Posting, Pending]] = []
         for posting in batch:
             try:
                 sent = await self._bus.send(posting.subject, posting.body, stream=posting.stream, message_id=posting.id)
             except BusUnavailable as fault:
-                self._not_yet(posting, fault)
                 left.append(posting)
+                faults.append(fault)
             else:
                 pending.append((posting, sent))
         loop = asyncio.get_running_loop()
@@ -115,12 +116,15 @@ class Journal:
             try:
                 await sent.stored(max(0.0, deadline - loop.time()))
             except (BusUnavailable, StoreFull) as fault:
-                self._not_yet(posting, fault)
                 left.append(posting)
+                faults.append(fault)
+        if faults and self._bus.connected:  # that the bus is away is said once, by the connection
+            log.warning(
+                "%d of the %s events could not be published yet: %s",
+                *(len(left), self.name, faults[0]),
+                extra={"subject": left[0].subject},
+            )
         return left
-
-    def _not_yet(self, posting: Posting, fault: Exception) -> None:
-        log.warning("an event could not be published yet: %s", fault, extra={"subject": posting.subject})
 
 
 class PagedJournal(Journal):

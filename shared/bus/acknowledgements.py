@@ -97,6 +97,9 @@ class Acknowledgements:
             reply = (self._inbox or await self._open()) + number
             self._waiting[number] = answer
             await self._nc.publish(subject, payload, reply=reply, headers=headers)
+        except nats.errors.OutboundBufferLimitError:  # nothing is buffered: the client says so when it is not connected
+            self._waiting.pop(number, None)
+            raise BusUnavailable(f"not published on {subject}: the bus is away") from None
         except (nats.errors.Error, OSError) as fault:
             self._waiting.pop(number, None)
             raise BusUnavailable(f"not published on {subject}: {fault}") from fault

@@ -40,6 +40,7 @@ class Connection:
         self._reconnected: list[Callable[[], Awaitable[None]]] = []
         self._watchers: list[Callable[[bool], None]] = []
         self._moved = asyncio.Event()
+        self._said: set[str] = set()  # of the trials to connect again, since the connection was lost
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)
         """Permissions the server refused lately, in its own words."""
 
@@ -124,6 +125,7 @@ class Connection:
 
     async def _on_reconnected(self) -> None:
         self.epoch += 1
+        self._said.clear()
         log.info("connected to the bus again")
         for callback in self._reconnected:
             await callback()
@@ -131,8 +133,11 @@ class Connection:
 
     async def _on_error(self, fault: Exception) -> None:
         # A permission violation shows only here; whoever asked sees a time-out.
-        if self.epoch:  # before the first connection `open` itself says what it waits for
-            log.error("the bus reports: %s", fault)
+        text = str(fault) or type(fault).__name__
+        if self.epoch and text not in self._said:  # before the first connection `open` itself says what it waits for
+            log.error("the bus reports: %s", text)
+        if self.epoch and not self.connected:  # each trial to connect fails alike, every second for as long as it takes
+            self._said.add(text)
         if "permissions violation" in str(fault).lower() and str(fault) not in self.complaints:
             self.complaints.append(str(fault))
 
@@ -197,7 +202,8 @@ class Connection:
         self._closing = True
         if not await self.reached():
             self.nc.let_go()
-        await self.nc.close()
+        with contextlib.suppress(nats.errors.Error, OSError):  # lost: nothing can be written over it any more
+            await self.nc.close()
 
 
 async def unsubscribe(subscription: Subscription) -> None:

@@ -226,7 +226,8 @@ class Replica(Generic[R]):
                 else:
                     await self._compare()
             except BusUnavailable as fault:
-                log.warning("bucket %s could not be read: %s", self._bucket.name, fault)
+                if self._bus.connected:  # that the bus is away is said once, by the connection
+                    log.warning("bucket %s could not be read: %s", self._bucket.name, fault)
                 await asyncio.sleep(1)
                 self._reread.set()
 
