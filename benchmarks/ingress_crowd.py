@@ -102,8 +102,8 @@ def _guess(port: int, user: str, count: int) -> int:
 @contextlib.contextmanager
 def _crowd(server: Server, count: int) -> Iterator[int]:
     """Hold connections: silent ones, ones that stop within the TLS handshake, ones that send an octet at a time."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 1000), hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1000)), hard))
     held: list[socket.socket] = []
     done = threading.Event()
 
