@@ -1,6 +1,7 @@
 """Events on their way to the bus, published by a few tasks: no client waits for them and none is lost quietly."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Iterable
 
@@ -139,10 +140,12 @@ class PagedJournal(Journal):
         self._subject = subject
 
     def _records(self, batch: list[Posting]) -> list[Posting]:
-        return [
-            Posting(self._subject, postings[0].stream, postings[0].id, page.written([each.body for each in postings]))
-            for postings in _pages(batch)
-        ]
+        return [self._record(postings) for postings in _pages(batch)]
+
+    def _record(self, postings: list[Posting]) -> Posting:
+        body = page.written([each.body for each in postings])
+        # Named by all that is on it: a message may be announced twice, and must not pass its page off as a repetition.
+        return Posting(self._subject, postings[0].stream, hashlib.sha256(body).hexdigest(), body)
 
     async def _published(self, batch: list[Posting]) -> None:
         for posting in batch:

@@ -66,6 +66,17 @@ async def test_a_page_is_of_bounded_size(bus_server: BusServer, monkeypatch: pyt
     await tracker.close()
 
 
+async def test_an_event_that_comes_twice_takes_no_other_one_with_it(bus_server: BusServer) -> None:
+    """Pages that begin with the same event are two pages; the very same page again is a repetition."""
+    ingress, tracker = [await bus_server.connect(room) for room in ("ingress", "tracker")]
+    made = PagedJournal(ingress, "accepted", 100, subjects.ACCEPTANCES)
+    for postings in ([posting(0)], [posting(0), posting(1)], [posting(0)]):
+        await written(made, *postings)
+    assert await lying(tracker) == [[0], [0, 1]]
+    await ingress.close()
+    await tracker.close()
+
+
 async def test_a_page_is_repeated_as_it_was(bus_server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events that come while the bus is away lie on one page afterwards, once."""
     monkeypatch.setattr(journal, "RETRY_SECONDS", 0.1)
