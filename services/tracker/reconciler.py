@@ -1,7 +1,7 @@
 """Makes acceptances again for messages on the mail path that the database has no acceptance of."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -13,7 +13,7 @@ from shared.bus.client import Bus
 
 log = logging.getLogger("tracker")
 
-PAGES_LOOKED_AT = 1_000
+PAGES_LOOKED_AT = 200
 
 
 class Reconciler:
@@ -27,12 +27,12 @@ class Reconciler:
         self._after = ""
         self._made = Counter("postlane_tracker_reconstructed", "Acceptances made from envelopes", registry=metrics)
 
-    async def reconcile(self, unknown: Iterable[str]) -> int:
+    async def reconcile(self, unknown: Collection[str]) -> int:
         """Look at a bounded number of messages and return how many acceptances were made.
 
         Errors: `BusUnavailable`, `DatabaseAway`.
         """
-        coming = await self._coming()
+        coming = await self._coming() if unknown else set()
         if coming is None:
             return 0  # there will be a round when the projection has nearly caught up
         chosen = audit.choose(set(unknown) - coming, frozenset(), self._after, self._limit)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.tracker import reconciler
 from services.tracker.auditor import Auditor
 from services.tracker.store import Store
 from shared.bus.streams import PullConsumer
@@ -226,6 +227,23 @@ async def test_replicas_that_reconcile_at_once_agree(relay: System) -> None:
     async with relay.tracker(msgspec.structs.replace(relay.settings, audit_seconds=3600)):
         await relay.until(30, lambda m: m.client_address != "")
         assert (await relay.search()).total == 21
+
+
+async def test_while_the_projection_is_far_behind_no_acceptance_is_made_up(
+    relay: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published may tell of the message; once it is projected and does not, the acceptance is made."""
+    await put_ready(relay, 1)
+    await relay.publish(accepted(30), accepted(31))
+    store, bus, metrics = Store(relay.settings.database_url), await relay.server.connect("tracker"), CollectorRegistry()
+    store.prepare()
+    auditor = Auditor(bus, store, relay.settings, relay.server.topology.shards, metrics)
+    for limit, made in ((1, 0), (2, 1)):
+        monkeypatch.setattr(reconciler, "PAGES_LOOKED_AT", limit)
+        await auditor.round()
+        assert metrics.get_sample_value("postlane_tracker_reconstructed_total") == made
+    await bus.close()
+    store.close()
 
 
 async def test_a_round_looks_at_a_bounded_number(relay: System) -> None:
