@@ -1,5 +1,6 @@
 """The whole product as a child process, the way a user starts it, and clients that speak to it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -74,8 +75,15 @@ class System:
     def pid(self, child: str) -> int:
         """Return the process ID of a child, waiting for one that is being started again."""
         file = self.directory / "data" / "run" / f"{child}.pid"
-        eventually(f"{child} runs", lambda: file.exists() and file.read_text().strip() != "")
-        return int(file.read_text())
+        found: list[str] = []
+
+        def runs() -> bool:
+            with contextlib.suppress(FileNotFoundError):  # it goes with the process, at any moment
+                found[:] = file.read_text().split()
+            return bool(found)
+
+        eventually(f"{child} runs", runs)
+        return int(found[0])
 
     def kill(self, child: str) -> None:
         """End a child as a crash would."""
