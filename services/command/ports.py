@@ -1,5 +1,6 @@
 """The ports of `postlane up`: fixed ones that are checked before anything starts, or free ones."""
 
+import itertools
 import random
 import socket
 from pathlib import Path
@@ -29,15 +30,17 @@ LOWEST_FREE = 10_000
 USUAL_FIRST = 32_768
 KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 SANDBOX = frozenset({"dns", "mx"})
+_turns = itertools.count(random.randrange(USUAL_FIRST))  # noqa: S311 - no secret; each process begins elsewhere
 
 
 def free_port(udp_too: bool = False) -> int:
     """Return a port of loopback that is free now, for TCP and, if asked, for UDP.
 
-    It lies below those that the kernel gives to outgoing connections: one of these could take it before it is used.
+    It lies below those that the kernel gives to outgoing connections: one of these could take it before it is used. No
+    process is given the same one twice until all had their turn.
     """
     while True:
-        port = random.randrange(LOWEST_FREE, _first_of_the_kernel())  # noqa: S311 - no secret
+        port = LOWEST_FREE + next(_turns) % (_first_of_the_kernel() - LOWEST_FREE)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             try:
                 tcp.bind(("127.0.0.1", port))

@@ -111,6 +111,12 @@ def test_free_ports_are_below_those_of_outgoing_connections() -> None:
     assert all(free_port(udp_too=True) < first for _ in range(50))
 
 
+def test_no_free_port_is_given_twice() -> None:
+    """A process that asks for many before it uses them gets as many different ones."""
+    given = [free_port() for _ in range(2_000)]
+    assert len(set(given)) == len(given)
+
+
 async def test_a_child_that_ends_is_told_with_its_last_line(tmp_path: Path) -> None:
     """Whoever starts the system reads the reason, not only the name of a log."""
     told: asyncio.Queue[str] = asyncio.Queue()
