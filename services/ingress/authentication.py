@@ -11,7 +11,7 @@ from services.ingress.core.patience import Patience, PatiencePolicy
 from services.ingress.core.refusal import Refusal
 from services.ingress.core.sasl import Attempt
 from services.ingress.credentials import Busy, Credentials
-from services.ingress.directory import Directory
+from services.ingress.directory import LATER_VERSION, Directory
 from services.ingress.metrics import Metrics
 from services.ingress.session import Login, SubmissionSession
 from services.ingress.settings import IngressSettings
@@ -72,7 +72,7 @@ class Authentication:
         # Who waits for a refusal holds no place: guesses from everywhere must not keep out who knows the password.
         await asyncio.sleep(max(0.0, started + self._floor + delay - loop.time()))
         if self._directory.partly_read:
-            return self._busy("a later version of Postlane wrote records that this one cannot read: undecided")
+            return self._busy(LATER_VERSION)
         self._metrics.logins.labels("failed").inc()
         owner = accounts[0].configuration if accounts else None
         reason = denial or ("wrong password" if accounts else "no such user")

@@ -20,6 +20,10 @@ LARGE_NETWORKS = 20_000
 """Networks from which on an instance's rules are compiled in a thread."""
 
 
+LATER_VERSION = "a later version of Postlane wrote records that this one cannot read"
+"""Why a decision is put off instead of being a refusal for good."""
+
+
 class Directory:
     """A local view of `directory` and `standing`; never asks anybody while a client waits."""
 

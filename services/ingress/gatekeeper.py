@@ -12,13 +12,11 @@ import msgspec
 from services.ingress.core import admission
 from services.ingress.core.admission import Account
 from services.ingress.core.refusal import Refusal
-from services.ingress.directory import Directory
+from services.ingress.directory import LATER_VERSION, Directory
 from services.ingress.session import Login, Passage, SubmissionSession
 from shared.mail import reply
 from shared.mail.reply import Reply
 from shared.runtime import clock
-
-LATER_VERSION = "a later version of Postlane wrote records that this one cannot read"
 
 
 class Gatekeeper:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from services.command.admin.exits import CONFLICT, INVALID, UNKNOWN
+from services.command.admin.exits import CONFLICT, DONE, INVALID, UNKNOWN
 from tests.journeys.test_command import inside, lines
 from tests.system import System, eventually
 
@@ -44,8 +44,7 @@ def test_messages_are_selected_held_released_and_dropped(system: System, waiting
     def all_dropped() -> bool:
         """Those on their way at that moment are told, and can be dropped once they have come back."""
         dropped = inside(system, "queue", "drop", *to_slow, "--yes", "--reason", "not wanted any more")
-        said = ("3 of 3", "being delivered at that moment; try again", "messages: drop", "no message is meant")
-        assert any(each in dropped.stderr for each in said), dropped.output
+        assert dropped.exit_code in (DONE, CONFLICT), dropped.output
         return {system.status(queue_id) for queue_id in waiting[:3]} == {"dropped"}
 
     eventually("dropped", all_dropped)
