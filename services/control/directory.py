@@ -116,7 +116,7 @@ class Directory:
             if after == entry.record:
                 return after, entry.revision
             try:
-                revision = await self._bucket.update(key, after, entry.revision)  # type: ignore[arg-type]
+                revision = await self._bucket.update(key, after, entry.revision)  # type: ignore[arg-type]  # a kind of it
             except WrongSequence:
                 continue
             await self._caught_up(key, revision)

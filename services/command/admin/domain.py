@@ -125,7 +125,7 @@ def wait(
                     f"{found['domain']} is still {found['state']} after {timeout:.0f} s; it goes on being looked up, "
                     f"and its contacts are told when it has verified. See  postlane domain records {found['domain']}",
                 )
-            time.sleep(min(pause, left))
+            time.sleep(min(pause, left))  # a verb waits for nothing else; Ctrl-C ends it
             pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)
 
 

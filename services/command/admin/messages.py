@@ -60,7 +60,7 @@ def _described(client: Client, queue_id: str) -> dict[str, Any]:
         if not told and sys.stderr.isatty():  # a person waits; a program reads one line
             say("not known yet, waiting a few seconds ...", Form.json)
             told = True
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)  # a verb waits for nothing else; Ctrl-C ends it
     if answer.status_code == 404:
         raise failure(UNKNOWN, f"no message with the queue ID {queue_id} is known to this key; is it complete?")
     if answer.is_error:

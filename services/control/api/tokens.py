@@ -29,7 +29,7 @@ class TokenRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """How IAM says no."""
 
     errorCode: str  # noqa: N815  # IBM's name
-    errorMessage: str  # noqa: N815
+    errorMessage: str  # noqa: N815  # IBM's name
 
 
 @post("/identity/token", status_code=200, opt={"open": True}, tags=["tokens"])
@@ -50,7 +50,7 @@ async def make_token(
         TokenReply(
             access_token=token,
             refresh_token="not_supported",  # noqa: S106  # IAM's own word for it
-            token_type="Bearer",  # noqa: S106
+            token_type="Bearer",  # noqa: S106  # a kind of token, no token
             expires_in=desk.tokens.seconds,
             expiration=ends,
             scope="ibm openid",
