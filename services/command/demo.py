@@ -13,7 +13,8 @@ import msgspec
 
 from services.command.customer import ApiRefused, Customer, TxtRecord
 from services.command.demo_tenant import CLIENTS, pretend_world, publish, publish_records, verified
-from services.command.up import Running, Wishes, running
+from services.command.running import Running
+from services.command.up import Wishes, running
 from shared.bus.client import Bus, connect
 from shared.bus.permissions import STATUS_USER
 from shared.bus.settings import BusSettings

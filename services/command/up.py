@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
@@ -18,8 +17,9 @@ from services.command.demo_tenant import ensure_demo_tenant
 from services.command.ports import Ports, check, free_port, free_ports
 from services.command.profile import DEFAULT, write_profile
 from services.command.rooms import LOOPBACK, ROOMS, Plan, environment_of, nats_child, room_child
+from services.command.running import Running, describe
 from services.command.supervisor import Child, ChildFailed, Supervisor, last_lines
-from services.command.workspace import Tenant, Workspace
+from services.command.workspace import Workspace
 from shared.bus.client import connect
 from shared.bus.permissions import ADMINISTRATOR, STATUS_USER, users
 from shared.bus.provision import provision
@@ -49,46 +49,6 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the administrative verbs of this user shall find this instance by themselves."""
     tenant: bool = True
     """Whether the sandbox gets its demo tenant."""
-
-
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A system that is up: where it is, and with which credentials."""
-
-    workspace: Path
-    ports: Ports
-    operator_key: str
-    status_password: str
-    ca_file: Path
-    tenant: Tenant | None
-
-    @property
-    def http(self) -> str:
-        """Base URL of the management API."""
-        return f"http://{LOOPBACK}:{self.ports.http}"
-
-    def ready_file(self) -> dict[str, Any]:
-        """Return what `--ready-file` gets."""
-        found: dict[str, Any] = {
-            "smtp": {"host": LOOPBACK, "port": self.ports.smtp},
-            "smtps": {"host": LOOPBACK, "port": self.ports.smtps},
-            "private_smtp": {"host": LOOPBACK, "port": self.ports.private_smtp},
-            "http": self.http,
-            "nats": f"nats://{LOOPBACK}:{self.ports.nats}",
-            "nats_user": STATUS_USER,
-            "nats_password": self.status_password,
-            "ca_file": str(self.ca_file),
-            "data": str(self.workspace),
-            "operator": {"api_key": self.operator_key},
-        }
-        if self.tenant is not None:
-            found["sandbox"] = {
-                "dns": {"host": LOOPBACK, "port": self.ports.dns},
-                "mx": {"host": LOOPBACK, "port": self.ports.mx},
-                "maildir": str(self.workspace / "sandbox" / "Maildir"),
-                "directory": str(self.workspace / "sandbox"),
-            }
-            found["tenant"] = msgspec.to_builtins(self.tenant)
-        return found
 
 
 @asynccontextmanager
@@ -286,45 +246,6 @@ async def _operator_key(workspace: Workspace, plan: Plan) -> str:
     key = str(json.loads(output)["api_key"])
     workspace.keep_secret(OPERATOR_KEY, key)
     return key
-
-
-def describe(state: Running) -> str:
-    """Return what a person needs to use a system that is up."""
-    ports = state.ports
-    lines = [
-        "Postlane is up.",
-        (
-            f"  SMTP    {LOOPBACK}:{ports.smtp} (STARTTLS)   {LOOPBACK}:{ports.smtps} (TLS)"
-            f"   {LOOPBACK}:{ports.private_smtp} (STARTTLS, private)"
-        ),
-        f"  API     {state.http}   key {state.operator_key}",
-        (
-            f"  NATS    nats://{STATUS_USER}:{state.status_password}@{LOOPBACK}:{ports.nats}"
-            "   (subscribe to postlane.status.>)"
-        ),
-        f"  CA      {state.ca_file}",
-        f"  data    {state.workspace}",
-    ]
-    if state.tenant is not None:
-        tenant = state.tenant
-        lines += [
-            (
-                f"  sandbox DNS {LOOPBACK}:{ports.dns}, exchanger {LOOPBACK}:{ports.mx},"
-                f" mail in {state.workspace / 'sandbox' / 'Maildir'}"
-            ),
-            f"  tenant  {tenant.domain}, user {tenant.username}, password {tenant.password}",
-            "",
-            "Send a message:",
-            (
-                f"  swaks --server {LOOPBACK} --port {ports.smtp} --tls --auth LOGIN"
-                f" --auth-user {tenant.username} --auth-password {tenant.password}"
-                f" --from app@{tenant.domain} --to delivered@inbox.example"
-            ),
-            "and follow it by the queue ID of the answer:",
-            "  postlane track QUEUE_ID --follow",
-        ]
-    lines += ["", "Ctrl-C ends it in good order."]
-    return "\n".join(lines)
 
 
 async def run(wishes: Wishes, tell: Callable[[str], None]) -> None:
