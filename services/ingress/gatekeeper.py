@@ -43,7 +43,7 @@ class Gatekeeper:
         configuration = account.configuration
         admitted = admission.gate(configuration, self._directory.gates(configuration.id))
         unread = self._directory.unread_of(configuration.id)
-        if unread and (isinstance(admitted, Refusal) or "suspension" in unread):
+        if admission.is_open(admitted, unread):
             return owned(Refusal(reply.INTERNAL_FAULT, f"{LATER_VERSION}: {', '.join(unread)}"), account)
         if isinstance(admitted, Refusal):
             return admitted

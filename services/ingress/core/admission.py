@@ -4,7 +4,7 @@ Order (design §4): the credentials are still valid, the address is still allowe
 configuration, and that configuration's gates are open.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 import msgspec
@@ -77,6 +77,14 @@ def sender_refused(accounts: Iterable[Account], domain: str, text: Reply = reply
         known[0].configuration.instance if known else "",
         first.id if first else "",
     )
+
+
+def is_open(decision: Admitted | Refusal, unread: Collection[str]) -> bool:
+    """Whether a decision may yet turn out otherwise, by records that only a later version can read.
+
+    What is refused may be allowed there, and only an unread suspension can stop what is allowed.
+    """
+    return "suspension" in unread or (bool(unread) and isinstance(decision, Refusal))
 
 
 def gate(configuration: Configuration, gates: Gates) -> Admitted | Refusal:

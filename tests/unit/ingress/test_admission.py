@@ -10,6 +10,7 @@ from services.ingress.core.quota import Rates
 from services.ingress.core.refusal import Refusal
 from shared.contract.records import Authorization, Configuration, Password, Questionnaire, Suspension, User
 from shared.contract.standing import Observation, Standing, StandingState
+from shared.mail import reply
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 QUESTIONS = Questionnaire(
@@ -111,3 +112,15 @@ def test_withdrawn_passwords() -> None:
     expired = Account(user("v", "h1", expires_at=AT), configuration())
     assert admission.still_valid([account, expired], frozenset({"h1"}), AT) == (account,)
     assert admission.still_valid([account], frozenset({"h3"}), AT) == ()
+
+
+@pytest.mark.parametrize(
+    ("unread", "allowed_is_open", "refused_is_open"),
+    [((), False, False), (("authorization", "standing"), False, True), (("suspension",), True, True)],
+)
+def test_what_cannot_be_read_may_decide_otherwise(
+    unread: tuple[str, ...], allowed_is_open: bool, refused_is_open: bool
+) -> None:
+    """Nobody is refused for good, or let in past a suspension, by half of what is known."""
+    assert admission.is_open(Admitted("transactional"), unread) is allowed_is_open
+    assert admission.is_open(Refusal(reply.SENDER_NOT_ALLOWED, "x"), unread) is refused_is_open
