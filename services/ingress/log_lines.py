@@ -47,7 +47,7 @@ def refused(session: SubmissionSession, refusal: Refusal, reference: str, phase:
             "enhanced": refusal.reply.enhanced,
             "phase": phase,
             "why": refusal.reason,
-            "instance": refusal.instance or session.login.instance,
+            "instance": refusal.instance,
             "configuration": refusal.configuration,
             **_client(session),
         },
