@@ -32,7 +32,7 @@ up: setup  ## embedded NATS, every room and the sandbox, until Ctrl-C
 	@$(BIN)/postlane up --sandbox
 
 test: setup  ## every tier that needs no root and no foreign program
-	@$(BIN)/python -m pytest -m "not judge and not stack" -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -m "not judge and not stack" -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 judges: setup  ## independent programs as clients, receivers and verifiers; installs them where it may
 	@sh .ci/judges.sh $(BIN)/python

@@ -30,6 +30,7 @@ from shared.contract.events import AnyStatus
 from tests.bus_cluster import LAME_DUCK, BusCluster, Node, started_cluster
 from tests.delivery.world import World, made
 from tests.ingress_process import IngressProcess
+from tests.patience import until
 from tests.submitters import Submitters, admitted
 
 TOPOLOGY = Topology(shards=2, slots=2, mail_bytes=64 << 20)
@@ -134,8 +135,7 @@ class Run:
         for node in self.cluster.nodes:
             moment = time.monotonic()
             node.signal(number)
-            while not node.ended():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            await until(f"{node.name} has ended", node.ended, PATIENCE_SECONDS)
             await asyncio.to_thread(node.start)
             await self.cluster.until_whole()
         return moment, 0
@@ -262,8 +262,7 @@ async def run(
     async with under_load(directory, seed) as fight:
         fight.clients.start()
         lost: set[str] = set()
-        while len(fight.clients.log.accepted) < 10 + lose:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+        await until("mail is taken", lambda: len(fight.clients.log.accepted) >= 10 + lose, PATIENCE_SECONDS)
         if lose:
             lost = set(list(fight.clients.log.accepted)[:lose])
             await take_away(fight.cluster, lost)

@@ -1,8 +1,14 @@
 """Fixtures for every tier above the unit tests."""
 
+import asyncio
+import faulthandler
+import gc
 import os
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,3 +32,46 @@ def bus_server(tmp_path: Path) -> Iterator[BusServer]:
     server = started(directory, SMALL)
     yield server
     server.stop()
+
+
+TOLD_BEFORE_SECONDS = 1.0
+"""How long before the end of a test that hangs its tasks are told."""
+LEFT_SECONDS = 60.0
+"""Time for a test that was ended to clean up, before its process is ended."""
+_timers = pytest.StashKey[list[threading.Timer]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None, object, object]:
+    """Have the tasks of a test that hangs told beside its threads, which show only that a loop waits."""
+    item.stash[_timers] = [
+        threading.Timer(settings.timeout - TOLD_BEFORE_SECONDS, _tell_tasks, (item.nodeid,)),
+        threading.Timer(settings.timeout + LEFT_SECONDS, _end, (item.nodeid,)),
+    ]
+    for timer in item.stash[_timers]:
+        timer.daemon = True
+        timer.start()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Forget the timers once all is over, cleaning up too."""
+    try:
+        return (yield)
+    finally:
+        for timer in item.stash.get(_timers, []):
+            timer.cancel()
+
+
+def _tell_tasks(name: str) -> None:
+    print(f"{name} has not ended; its tasks:", file=sys.stderr)
+    for task in [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]:
+        task.print_stack(file=sys.stderr)
+
+
+def _end(name: str) -> None:
+    assert sys.__stderr__ is not None
+    print(f"{name} does not even end when it is told to", file=sys.__stderr__)
+    faulthandler.dump_traceback(sys.__stderr__)
+    os._exit(1)

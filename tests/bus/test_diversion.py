@@ -20,6 +20,7 @@ from shared.contract.records import DirectoryRecord, Instance
 from shared.contract.requests import QUEUE_ACT, QueueAction
 from shared.contract.subjects import Place
 from tests.bus_server import BusServer
+from tests.patience import tasks_of_a_block
 
 FORGED = Instance(id="forged", name="forged", created_at=datetime(2026, 1, 1, tzinfo=UTC))
 QUIET_SECONDS = 1.0
@@ -65,7 +66,7 @@ async def test_a_replica_takes_no_diverted_change(bus_server: BusServer, divert:
     replica: Replica[DirectoryRecord] = Replica(
         delivery, "directory", DirectoryRecord, lambda key, _record: taken.put_nowait(key)
     )
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         await replica.start(tasks)
         await delivery.reached()
         await divert(ingress, change(), subjects.changed("directory"))
@@ -75,8 +76,6 @@ async def test_a_replica_takes_no_diverted_change(bus_server: BusServer, divert:
         await control.publish(subjects.changed("directory"), change())
         async with asyncio.timeout(10):
             assert await taken.get() == "instance.forged"
-        for task in tasks._tasks:
-            task.cancel()
     for bus in (ingress, delivery, control):
         await bus.close()
 

@@ -18,6 +18,7 @@ from services.verifier.resolver import QueryLimits, Resolver, split_server
 from shared.contract.records import Configuration
 from shared.contract.standing import Standing, StandingState
 from tests.dns_server import DnsServer, Fault, quoted
+from tests.patience import until
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DOMAIN, NAME = "tenant.example", "s1._domainkey.tenant.example"
@@ -321,8 +322,7 @@ async def test_a_dead_zone_delays_nobody(dns: DnsServer) -> None:
     resolver = Resolver([dns.where], QueryLimits(timeout_seconds=30, tries=1, per_second=1000, in_flight=200))
     async with asyncio.TaskGroup() as tasks:
         waiting = [tasks.create_task(resolver.ask(Question("dead.example", "TXT"), fresh=True)) for _ in range(150)]
-        while sum(name == "dead.example" for name, _, _ in dns.asked) < 150:
-            await asyncio.sleep(0.01)
+        await until("all wait", lambda: sum(name == "dead.example" for name, _, _ in dns.asked) == 150)
         async with asyncio.timeout(10):
             assert isinstance(await resolver.ask(Question(DOMAIN, "TXT")), Records)
         assert not any(task.done() for task in waiting)

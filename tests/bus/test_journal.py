@@ -11,6 +11,7 @@ from shared.bus.client import Bus
 from shared.bus.hearing import hearing
 from shared.contract import page, subjects
 from tests.bus_server import BusServer
+from tests.patience import tasks_of_a_block
 
 SETTLE_SECONDS = 10.0
 
@@ -30,14 +31,11 @@ async def lying(bus: Bus) -> list[list[int]]:
 
 async def written(made: Journal, *postings: Posting) -> None:
     """Have a journal write some events, and end it."""
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         made.start(tasks)
         for each in postings:
             assert made.post(each)
         assert await made.settle(SETTLE_SECONDS)
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith(f"{made.name} journal"):
-                task.cancel()
 
 
 async def test_events_that_come_together_are_one_record(bus_server: BusServer) -> None:

@@ -14,6 +14,7 @@ from shared.bus.kv import Replica
 from shared.contract.errors import BusUnavailable
 from shared.contract.records import DirectoryRecord
 from tests.bus_server import BusServer
+from tests.patience import tasks_of_a_block
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -49,7 +50,7 @@ async def test_an_outage_is_said_once(
     bus = await bus_server.connect("ingress")
     replica: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord)
     journal = Journal(bus, "refused", 100, 1)
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         await replica.start(tasks)
         journal.start(tasks)
         for _ in range(2):
@@ -67,9 +68,6 @@ async def test_an_outage_is_said_once(
             assert not [line for line in lines if "could not be" in line]
             await asyncio.to_thread(bus_server.start)
             assert await journal.settle(20)
-        for task in asyncio.all_tasks():
-            if "journal" in task.get_name() or "replica" in task.get_name():
-                task.cancel()
     await bus.close()
 
 

@@ -16,6 +16,7 @@ from shared.contract.records import DirectoryRecord, Instance
 from shared.contract.requests import QueueActed, QueueAction
 from shared.contract.subjects import Place
 from tests.bus_server import BusServer
+from tests.patience import tasks_of_a_block
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 PLACE = Place(0, "transactional", 1, "c-1", "Q1")
@@ -130,7 +131,7 @@ async def test_a_bucket_checks_revisions_and_a_replica_follows(bus_server: BusSe
     bucket: Bucket[DirectoryRecord] = Bucket(control, "directory", DirectoryRecord)
     await bucket.put("instance.old", instance("old"))
     replica: Replica[DirectoryRecord] = Replica(ingress, "directory", DirectoryRecord)
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         await replica.start(tasks)
         assert replica.get("instance.old") == instance("old")
 
@@ -147,9 +148,6 @@ async def test_a_bucket_checks_revisions_and_a_replica_follows(bus_server: BusSe
         await until(lambda: replica.get("instance.a") is None)
         assert await bucket.create("instance.a", instance("e")) > newer
         assert {entry.key for entry in await bucket.entries("instance")} == {"instance.a", "instance.old"}
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith("replica"):
-                task.cancel()
     await control.close()
     await ingress.close()
 
@@ -159,7 +157,7 @@ async def test_a_replica_catches_up_with_what_it_missed(bus_server: BusServer) -
     control, ingress = await bus_server.connect("control"), await bus_server.connect("ingress")
     bucket: Bucket[DirectoryRecord] = Bucket(control, "directory", DirectoryRecord)
     replica: Replica[DirectoryRecord] = Replica(ingress, "directory", DirectoryRecord)
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         await replica.start(tasks)
         await bucket.put("instance.a", instance("a"))
         bus_server.kill()
@@ -171,10 +169,6 @@ async def test_a_replica_catches_up_with_what_it_missed(bus_server: BusServer) -
         await other.close()
 
         await until(lambda: replica.get("instance.b") == instance("b"), 20)
-
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith("replica"):
-                task.cancel()
     await control.close()
     await ingress.close()
 
@@ -188,7 +182,7 @@ async def test_a_replica_follows_a_bucket_that_went_back(
     administrator = await bus_server.connect(ADMINISTRATOR)
     bucket: Bucket[DirectoryRecord] = Bucket(control, "directory", DirectoryRecord)
     replica: Replica[DirectoryRecord] = Replica(ingress, "directory", DirectoryRecord)
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         await replica.start(tasks)
         for name in ("a", "b", "c"):
             await bucket.put("instance.same", instance(name))
@@ -202,10 +196,6 @@ async def test_a_replica_follows_a_bucket_that_went_back(
         await until(lambda: replica.get("instance.gone") is None)
         await bucket.put("instance.same", instance("newer"))
         await until(lambda: replica.get("instance.same") == instance("newer"))
-
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith("replica"):
-                task.cancel()
     for bus in (control, ingress, administrator):
         await bus.close()
 

@@ -40,6 +40,7 @@ from shared.contract.standing import Standing
 from shared.mail.ids import new_queue_id, new_reference
 from shared.runtime.lifecycle import Room
 from tests.bus_server import BusServer
+from tests.patience import SECONDS, tasks_of_a_block
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 INSTANCE, CONFIGURATION = "i1", "c1"
@@ -104,7 +105,7 @@ class System:
     @contextlib.asynccontextmanager
     async def tracker(self, settings: TrackerSettings | None = None) -> AsyncIterator[Room]:
         """Run a tracker."""
-        async with asyncio.TaskGroup() as tasks:
+        async with tasks_of_a_block() as tasks:
             room = Room("tracker", tasks)
             room.log = logging.getLogger("tracker")
             bus_settings = self.server.settings("tracker")
@@ -113,10 +114,7 @@ class System:
                 yield room
             finally:
                 room.stopping.set()
-                await asyncio.wait([running])
-                for task in asyncio.all_tasks():
-                    if task.get_name().startswith("replica"):
-                        task.cancel()
+                await asyncio.wait([running], timeout=SECONDS)
 
     async def describe(self, number: int, **more: object) -> MessageDescription:
         """Ask for a message."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from services.verifier.rota import Rota
 from shared.bus.client import Bus
 from shared.contract.standing import Observation
 from tests.bus_server import BusServer
+from tests.patience import tasks_of_a_block
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
@@ -42,21 +42,6 @@ async def bus(bus_server: BusServer) -> AsyncIterator[Bus]:
     await connected.close()
 
 
-class _Ended(Exception):
-    """Ends the replicas' tasks with the test."""
-
-
-@asynccontextmanager
-async def replicas() -> AsyncIterator[asyncio.TaskGroup]:
-    """Give the replicas a task group that ends with the test."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            yield tasks
-            raise _Ended
-    except* _Ended:
-        pass
-
-
 async def rota(bus: Bus, name: str, clocks: Clocks, tasks: asyncio.TaskGroup) -> Rota:
     made = Rota(
         bus, name, lease=LEASE, longest=timedelta(hours=12), kept=5,
@@ -77,7 +62,7 @@ async def due(rota: Rota, *, doubtful: bool = False) -> list[str]:
 async def test_of_two_replicas_one_gets_the_lease_and_gives_it_back(bus: Bus) -> None:
     """What one holds the other does not get, until it is given back and due again."""
     clocks = Clocks()
-    async with replicas() as tasks:
+    async with tasks_of_a_block() as tasks:
         one, two = await rota(bus, "one", clocks, tasks), await rota(bus, "two", clocks, tasks)
         await one.ensure("c-1", NOW)
         clocks.pass_(timedelta(seconds=1))
@@ -98,7 +83,7 @@ async def test_of_two_replicas_one_gets_the_lease_and_gives_it_back(bus: Bus) ->
 async def test_the_lease_of_a_dead_replica_runs_out_and_is_known_as_abandoned(bus: Bus) -> None:
     """The check is due again for the others, and for the holder itself at once."""
     clocks = Clocks()
-    async with replicas() as tasks:
+    async with tasks_of_a_block() as tasks:
         one, two = await rota(bus, "one", clocks, tasks), await rota(bus, "two", clocks, tasks)
         await one.ensure("c-1", NOW)
         clocks.pass_(timedelta(seconds=1))
@@ -119,7 +104,7 @@ async def test_the_lease_of_a_dead_replica_runs_out_and_is_known_as_abandoned(bu
 async def test_a_clock_that_is_set_stops_no_checks(bus: Bus, by: timedelta) -> None:
     """A check planned by a clock two days ahead is due as soon as the clock is right again, and one missed is due."""
     clocks = Clocks()
-    async with replicas() as tasks:
+    async with tasks_of_a_block() as tasks:
         one = await rota(bus, "one", clocks, tasks)
         await one.ensure("c-1", NOW + timedelta(hours=6))
         async with asyncio.timeout(10):

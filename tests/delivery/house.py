@@ -37,6 +37,7 @@ from shared.mail.ids import RANDOM_BYTES, new_queue_id
 from shared.runtime.lifecycle import Room
 from shared.runtime.sealing import seal
 from tests.bus_server import BusServer
+from tests.patience import tasks_of_a_block
 
 MASTER_KEY = b"m" * 32
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -275,8 +276,8 @@ def delivery_settings(directory: Path, **more: Any) -> DeliverySettings:
     return DeliverySettings(**(values | more))
 
 
-class _Over(Exception):
-    """The test is done with its delivery."""
+END_SECONDS = 60.0
+"""More than a drain, and what must be cancelled twice."""
 
 
 @asynccontextmanager
@@ -285,15 +286,11 @@ async def delivering(server: BusServer, settings: DeliverySettings) -> AsyncIter
     started: asyncio.Future[Room] = asyncio.get_running_loop().create_future()
 
     async def live() -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                here = Room("delivery", tasks)
-                here.conditions.set("start", True)
-                started.set_result(here)
-                await room(settings, server.settings("delivery"), server.topology)(here)
-                raise _Over
-        except* _Over:
-            pass
+        async with tasks_of_a_block() as tasks:
+            here = Room("delivery", tasks)
+            here.conditions.set("start", True)
+            started.set_result(here)
+            await room(settings, server.settings("delivery"), server.topology)(here)
 
     task = asyncio.create_task(live())
     here = await started
@@ -306,4 +303,5 @@ async def delivering(server: BusServer, settings: DeliverySettings) -> AsyncIter
         yield here
     finally:
         here.stopping.set()
-        await task
+        async with asyncio.timeout(END_SECONDS):
+            await task

@@ -232,8 +232,9 @@ async def test_l07_connects_to_the_address_that_was_validated(tmp_path: Path) ->
         made.dns.set("mx.rcpt.test", "A", "127.0.0.9")
         with tap() as heard:
             sending = asyncio.create_task(made.send("x@rcpt.test"))
-            while ("mx.rcpt.test", "A", "udp") not in [(n.rstrip("."), k, t) for n, k, t in made.dns.asked]:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                while ("mx.rcpt.test", "A", "udp") not in [(n.rstrip("."), k, t) for n, k, t in made.dns.asked]:
+                    await asyncio.sleep(0)  # each turn of the loop: the answer must change before the second question
             made.dns.set("mx.rcpt.test", "A", "127.0.0.66")
             assert isinstance(only(await sending), Delivered)
             made.courier.close()

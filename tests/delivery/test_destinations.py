@@ -15,27 +15,20 @@ from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import delivering, delivery_settings
 from tests.delivery.test_courier import Field, field, only
 from tests.delivery.world import World
+from tests.patience import tasks_of_a_block
 
 GROUP = "mx.rcpt.test"
 DOWN = [lost("connection refused", "connect")]
-
-
-class _Over(Exception):
-    """The test is done with its worker."""
 
 
 @asynccontextmanager
 async def worker(world: World, name: str, **settings: object) -> AsyncIterator[Destinations]:
     """Make the destinations of one worker."""
     made = Destinations(world.settings(**settings), world.watcher.bus, name)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await made.start(tasks)
-            yield made
-            await made.leave()
-            raise _Over
-    except* _Over:
-        pass
+    async with tasks_of_a_block() as tasks:
+        await made.start(tasks)
+        yield made
+        await made.leave()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -27,6 +27,7 @@ from shared.runtime.settings import load
 from tests.delivery.exchanger import Exchanger
 from tests.delivery.test_courier import field, only
 from tests.delivery.world import World
+from tests.patience import tasks_of_a_block
 
 LONG = 60.0
 
@@ -171,22 +172,14 @@ class Patient:
         self.kept = {}
 
 
-class _Over(Exception):
-    """The test is done with its worker."""
-
-
 @asynccontextmanager
 async def working(world: World, **settings: Any) -> AsyncIterator[tuple[Worker, Patient]]:
     """Run the pulling side of delivery alone."""
     bus, patient = await world.server.connect("delivery"), Patient()
     worker = Worker(world.settings(**settings), world.server.topology, bus, patient, Metrics(CollectorRegistry()))
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            worker.start(tasks)
-            yield worker, patient
-            raise _Over
-    except* _Over:
-        pass
+    async with tasks_of_a_block() as tasks:
+        worker.start(tasks)
+        yield worker, patient
     await bus.close()
 
 
@@ -256,7 +249,7 @@ async def test_what_is_in_hand_of_all_consumers(size: int, world: World) -> None
     done = 0
     async with working(world, buffer_bytes=1_000_000, pull_bytes=1_000_000) as (_, patient):
         while done < count:
-            await patient.until(1)
+            await patient.until(1)  # which fails after a bound
             done += len(patient.kept)
             patient.let_go()
         await world.watcher.until_empty()

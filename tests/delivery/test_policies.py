@@ -17,6 +17,7 @@ from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import delivering
 from tests.delivery.policy_host import PolicyHost, policy
 from tests.delivery.world import World
+from tests.patience import tasks_of_a_block
 
 
 class Authority:
@@ -199,23 +200,15 @@ async def test_a_kept_policy_outlives_dns_and_web(world: World, host: PolicyHost
     assert event.exchangers[-1].policy == "MTA-STS testing 2"
 
 
-class _Over(Exception):
-    """The test is done with its replica."""
-
-
 @asynccontextmanager
 async def policies(world: World, host: PolicyHost, **settings: object) -> AsyncIterator[Policies]:
     """Make one replica's policies."""
     values = {"mta_sts_port": host.port, "mta_sts_fetch_seconds": 5.0} | settings
     made_with = world.settings(**values)
     made = Policies(made_with, world.watcher.bus, Exchangers(made_with))
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            await made.replica.start(tasks)
-            yield made
-            raise _Over
-    except* _Over:
-        pass
+    async with tasks_of_a_block() as tasks:
+        await made.replica.start(tasks)
+        yield made
 
 
 FAILURES: dict[str, dict[str, object]] = {

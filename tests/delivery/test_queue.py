@@ -17,6 +17,7 @@ from shared.contract.requests import QUEUE_ACT, QUEUE_LIST, ListQueue, QueueActe
 from shared.runtime import clock
 from tests.delivery.house import delivering
 from tests.delivery.world import World
+from tests.patience import until_seen
 
 
 async def act(world: World, envelope: Envelope, action: str, **more: object) -> str:
@@ -33,13 +34,21 @@ async def listed(world: World, **more: object) -> list[tuple[str, str]]:
     return [(entry.queue_id, entry.where) for entry in answer.entries]
 
 
+async def until_listed(world: World, envelope: Envelope, where: str) -> None:
+    """Wait until the queue lists a message there, and nowhere else."""
+
+    async def lies() -> bool:
+        return {place for queue_id, place in await listed(world) if queue_id == envelope.queue_id} == {where}
+
+    await until_seen(f"it is listed as {where}", lies)
+
+
 async def deferred(world: World) -> Envelope:
     """Return a message that waits an hour for its second attempt."""
     world.exchanger.by_recipient["x@rcpt.test"] = [(b"450 4.2.1 later\r\n",), (b"250 ok\r\n",)]
     envelope = await world.tenant.accept("x@rcpt.test", sender="")
     await world.watcher.until(envelope, "deferred")
-    while not await listed(world, where="later"):
-        pass
+    await until_listed(world, envelope, "later")
     return envelope
 
 
@@ -63,8 +72,7 @@ async def test_hold_and_release(world: World) -> None:
     async with delivering(world.server, world.settings(retry_waits_seconds=(1.5,))):
         envelope = await deferred(world)
         assert "is held until" in await act(world, envelope, "hold")
-        while (envelope.queue_id, "later") in await listed(world):
-            pass  # the old schedule fires, sees that it is outdated and yields
+        await until_listed(world, envelope, "held")  # the old schedule fires, sees that it is outdated and yields
         assert await listed(world, where="held") == [(envelope.queue_id, "held")]
         assert "held already" in await act(world, envelope, "hold")
         assert "on its way" in await act(world, envelope, "release")
@@ -87,8 +95,7 @@ async def test_after_a_release_the_old_schedule_counts_no_more(world: World) -> 
     async with delivering(world.server, world.settings(retry_waits_seconds=(3600, 0.3))):
         envelope = await world.tenant.accept("x@rcpt.test", sender="")
         await world.watcher.until(envelope, "deferred")
-        while not await listed(world, where="later"):
-            pass
+        await until_listed(world, envelope, "later")
         await act(world, envelope, "hold")
         assert "on its way" in await act(world, envelope, "release")
         event = await world.watcher.until(envelope, "delivered")
@@ -144,8 +151,7 @@ async def test_an_operators_hold_outlives_the_gates(world: World, monkeypatch: p
     async with delivering(world.server, world.settings()):
         envelope = await world.tenant.accept("x@rcpt.test")
         await world.watcher.until(envelope, "held")
-        while (envelope.queue_id, "held") not in await listed(world):
-            pass
+        await until_listed(world, envelope, "held")
         assert "is held until" in await act(world, envelope, "hold")
         assert "held already" in await act(world, envelope, "hold")
         reads, real = list[str](), Bus.last

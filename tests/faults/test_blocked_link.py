@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from shared.bus.kv import Bucket
@@ -14,19 +13,12 @@ from tests.delivery.house import Tenant, delivering
 from tests.delivery.world import made
 from tests.detour import Detour
 from tests.ingress_process import IngressProcess
+from tests.patience import until
 from tests.submitters import Log, Submitters, admitted
 
 NOTICED_SECONDS = 20.0
 """Three pings of five seconds, and what a busy machine adds."""
 SECONDS = 40.0
-
-
-async def until(what: str, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen in {seconds} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 def by(server: BusServer, way: Detour) -> BusServer:
@@ -83,15 +75,15 @@ async def test_ingress(bus_server: BusServer, tmp_path: Path) -> None:
         log = clients.log
         try:
             clients.start()
-            await until("mail is taken", lambda: len(log.accepted) > 10)
+            await until("mail is taken", lambda: len(log.accepted) > 10, SECONDS)
             way.block()
             blocked = time.monotonic()
             noticed = asyncio.create_task(_noticed(ingress))
-            await until("a client is told", lambda: bool(log.refused))
+            await until("a client is told", lambda: bool(log.refused), SECONDS)
             await asyncio.wait_for(noticed, NOTICED_SECONDS)
             opened = time.monotonic()
             way.unblock()
-            await until("mail is taken again", lambda: log.first_after(opened) is not None)
+            await until("mail is taken again", lambda: log.first_after(opened) is not None, SECONDS)
             await asyncio.to_thread(clients.stop)
             await left_alone(bus_server, log)
             assert await asyncio.to_thread(ingress.stop) == 0
@@ -123,7 +115,7 @@ async def test_delivery(bus_server: BusServer, tmp_path: Path) -> None:
         way.block()
         for number in range(5):
             await world.tenant.accept(f"meanwhile{number}@rcpt.test")
-        await until("it notices", lambda: "bus" in room.conditions.failing)
+        await until("it notices", lambda: "bus" in room.conditions.failing, SECONDS)
         assert len(world.exchanger.received) == 1
         way.unblock()
         await world.exchanger.until(lambda: len(world.exchanger.received) == 6, SECONDS)

@@ -72,6 +72,7 @@ async def test_schedules_fall_due_while_the_store_is_full(tmp_path: Path) -> Non
             await asyncio.to_thread(server.start)
             sizes = [250_000, 8_000, 400, 1]
             while sizes:
+                assert datetime.now(UTC) < due, "the store was not filled in time"
                 try:
                     await deferred(world, due + timedelta(hours=9), count=1, text=b"\r\n" * sizes[0])
                 except StoreFull:
@@ -79,7 +80,6 @@ async def test_schedules_fall_due_while_the_store_is_full(tmp_path: Path) -> Non
                 except BusUnavailable:
                     await asyncio.sleep(0.1)  # it is just coming up
             filled = (await world.watcher.bus.stream_state("RETRY_0")).last_sequence
-            assert datetime.now(UTC) < due
             while datetime.now(UTC) < due + timedelta(seconds=1):
                 await asyncio.sleep(0.05)
             still = [place for place in await world.watcher.queued() if ".due." in place]

@@ -27,12 +27,13 @@ def story(number: int) -> tuple[Event, list[Event], str]:
 
 async def publish_surely(system: System, event: Event) -> None:
     """Publish an event until it is stored; it may be stored twice, as after a lost PubAck."""
-    while True:
-        try:
-            await system.publish(event)
-            return
-        except BusUnavailable:
-            await asyncio.sleep(0.1)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await system.publish(event)
+                return
+            except BusUnavailable:
+                await asyncio.sleep(0.1)
 
 
 async def told(system: System) -> Counter[str]:
