@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -366,11 +367,14 @@ def _seconds_of_failures(ingress: IngressProcess, count: int, user: str = "alice
     with client_context().wrap_socket(sock) as client:
         lines = client.makefile("rb")
         client.sendall(b"EHLO x\r\n")
-        while not lines.readline().startswith(b"250 "):
-            pass
+        _read_until(lines, b"250 ")
         began = time.monotonic()
         for number in range(count):
             client.sendall(b"AUTH PLAIN " + base64.b64encode(f"\0{user}\0guess{number}".encode()) + b"\r\n")
-            while not lines.readline().startswith(b"535"):
-                pass
+            _read_until(lines, b"535")
         return time.monotonic() - began
+
+
+def _read_until(lines: BinaryIO, beginning: bytes) -> None:
+    while not (line := lines.readline()).startswith(beginning):
+        assert line, "the session ended before"
