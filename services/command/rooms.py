@@ -11,6 +11,7 @@ from services.command.supervisor import Child
 from services.command.workspace import Workspace
 
 ROOMS = ("ingress", "verifier", "delivery", "tracker", "control")
+NATS_SERVER = "nats-server"
 LOOPBACK = "127.0.0.1"
 SANDBOX_SPF = "spf.postlane.example"
 
@@ -30,11 +31,11 @@ def nats_child(workspace: Workspace, plan: Plan) -> Child:
     """Return the embedded nats-server."""
     config = workspace.root / "nats" / "nats.conf"
     return Child(
-        name="nats-server",
+        name=NATS_SERVER,
         command=(str(plan.nats_server), "-c", str(config)),
         environment={"PATH": os.environ.get("PATH", ""), "HOME": str(workspace.root)},
-        log_file=workspace.log_file("nats-server"),
-        pid_file=workspace.pid_file("nats-server"),
+        log_file=workspace.log_file(NATS_SERVER),
+        pid_file=workspace.pid_file(NATS_SERVER),
     )
 
 

@@ -98,20 +98,28 @@ class Supervisor:
         watcher = self._watchers.pop(name, None)
         if watcher is None:
             return
-        process = self._running.get(name)
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_SECONDS):
-                    await process.wait()
-            except TimeoutError:
-                self._tell(f"{name} did not end within {STOP_SECONDS:.0f} s and is killed")
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+        await self._terminate(name)
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watcher
+
+    async def restart(self, name: str) -> None:
+        """End a child; it is started again like one that ended by itself."""
+        await self._terminate(name)
+
+    async def _terminate(self, name: str) -> None:
+        process = self._running.get(name)
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            self._tell(f"{name} did not end within {STOP_SECONDS:.0f} s and is killed")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
 
 
 def _die_with_parent() -> None:

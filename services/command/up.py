@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,8 +17,9 @@ from services.command.customer import ApiRefused, Customer
 from services.command.demo_tenant import ensure_demo_tenant
 from services.command.ports import Ports, check, free_port, free_ports
 from services.command.profile import DEFAULT, write_profile
-from services.command.rooms import LOOPBACK, ROOMS, Plan, environment_of, nats_child, room_child
+from services.command.rooms import LOOPBACK, NATS_SERVER, ROOMS, Plan, environment_of, nats_child, room_child
 from services.command.running import Running, describe
+from services.command.stalled_bus import tend
 from services.command.supervisor import Child, ChildFailed, Supervisor, last_lines
 from services.command.workspace import Workspace
 from shared.bus.client import connect
@@ -75,10 +77,16 @@ async def running(wishes: Wishes, tell: Callable[[str], None]) -> AsyncIterator[
         async with asyncio.TaskGroup() as tasks:
             supervisor = Supervisor(tasks, tell)
             try:
-                yield await _bring_up(workspace, plan, topology, supervisor, rooms, wishes, tell)
+                state = await _bring_up(workspace, plan, topology, supervisor, rooms, wishes, tell)
+                page = f"http://{LOOPBACK}:{plan.health['ingress']}/readyz"
+                tending = tasks.create_task(tend(page, partial(supervisor.restart, NATS_SERVER), tell), name="tend")
+                try:
+                    yield state
+                finally:
+                    tending.cancel()
             finally:
                 await supervisor.stop(rooms)
-                await supervisor.stop(["nats-server"])
+                await supervisor.stop([NATS_SERVER])
     finally:
         workspace.release()
 
