@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -76,6 +77,7 @@ class Run:
             "leader frozen": self.freeze_leader,
             "restarted one by one": self.restart_each,
             "lame duck one by one": self.lame_duck_each,
+            "disks replaced one by one": self.replace_disks,
         }
 
     async def strike(self, what: str) -> None:
@@ -129,6 +131,17 @@ class Run:
     async def lame_duck_each(self) -> tuple[float, int]:
         """Restart likewise, each server first sending away its clients and what it leads."""
         return await self._one_by_one(LAME_DUCK)
+
+    async def replace_disks(self) -> tuple[float, int]:
+        """Kill each server and start it with an empty disk: in the end nothing is left of what was first written."""
+        moment = time.monotonic()
+        for node in self.cluster.nodes:
+            moment = time.monotonic()
+            node.kill()
+            await asyncio.to_thread(shutil.rmtree, node.directory / "store")
+            await asyncio.to_thread(node.start)
+            await self.cluster.until_whole()
+        return moment, 0
 
     async def _one_by_one(self, number: int) -> tuple[float, int]:
         moment = time.monotonic()
@@ -294,6 +307,7 @@ BLOWS = (
     "leader frozen",
     "restarted one by one",
     "lame duck one by one",
+    "disks replaced one by one",
 )
 
 

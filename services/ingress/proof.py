@@ -22,6 +22,8 @@ PROMPT_SECONDS = 0.5
 ASK_SECONDS = 3.0
 STREAM_SECONDS = 2.0
 AGAIN_SECONDS = 1.0
+INCOMPLETE_SECONDS = 5.0
+"""When to ask again while a server has not answered: it may be down, or be slow and not sync."""
 
 
 class Proof:
@@ -36,6 +38,8 @@ class Proof:
         self.filled = 0.0
         """How full the fullest server's store was when it was last asked, in percent."""
         self._interval = interval_seconds
+        self._complete = False
+        """Whether every server was heard."""
         self._relaxed = relaxed
         self._tell = tell
         self._proven = asyncio.Event()
@@ -67,11 +71,16 @@ class Proof:
         while True:
             await self.check()
             try:
-                async with asyncio.timeout(self._interval if self._proven.is_set() else AGAIN_SECONDS):
+                async with asyncio.timeout(self._pause()):
                     await self._check_now.wait()
             except TimeoutError:
                 pass
             self._check_now.clear()
+
+    def _pause(self) -> float:
+        if not self._proven.is_set():
+            return AGAIN_SECONDS
+        return self._interval if self._complete else min(INCOMPLETE_SECONDS, self._interval)
 
     async def check(self) -> None:
         """Ask every server once and draw the conclusion."""
@@ -92,6 +101,7 @@ class Proof:
         return durability.servers(answers)
 
     async def _draw(self, heard: tuple[durability.Server, ...]) -> None:
+        self._complete = durability.all_heard(heard)
         if not heard:
             if self._proven.is_set() and self._bus.connected:
                 log.warning("the bus did not answer the question how it stores")
