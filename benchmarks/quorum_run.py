@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -79,6 +80,10 @@ class Run:
             "lame duck one by one": self.lame_duck_each,
             "disks replaced one by one": self.replace_disks,
         }
+
+    def delivery(self) -> "subprocess.Popen[bytes]":
+        """Start a delivery worker."""
+        return self.world.process(quiet=True, retry_waits_seconds="1", mta_sts="false", drain_seconds="5")
 
     async def strike(self, what: str) -> None:
         """Do one of the blows, wait until mail is taken again and the cluster is whole."""
@@ -268,9 +273,19 @@ async def under_load(directory: Path, seed: int = 7) -> AsyncIterator[Run]:
 
 
 async def run(
-    directory: Path, blows: list[str], *, lose: int = 0, seed: int = 7, settle: bool = False, progress: bool = False
+    directory: Path,
+    blows: list[str],
+    *,
+    lose: int = 0,
+    seed: int = 7,
+    settle: bool = False,
+    deliver_late: bool = False,
+    progress: bool = False,
 ) -> dict[str, Any]:
-    """Run once and return the report; `ok` says whether it is as it must be. `settle`: wait until all has arrived."""
+    """Run once and return the report; `ok` says whether it is as it must be.
+
+    `settle`: wait until all has arrived. `deliver_late`: what is accepted waits in the queue until the blows are over.
+    """
     began = time.monotonic()
     async with under_load(directory, seed) as fight:
         fight.clients.start()
@@ -279,7 +294,7 @@ async def run(
         if lose:
             lost = set(list(fight.clients.log.accepted)[:lose])
             await take_away(fight.cluster, lost)
-        delivery = fight.world.process(quiet=True, retry_waits_seconds="1", mta_sts="false", drain_seconds="5")
+        delivery = None if deliver_late else fight.delivery()
         try:
             for number, blow in enumerate(blows, 1):
                 await fight.strike(blow)
@@ -287,12 +302,14 @@ async def run(
                     accepted = len(fight.clients.log.accepted)
                     print(f"{number} of {len(blows)}: {fight.rounds[-1]}, {accepted} accepted", file=sys.stderr)
             await asyncio.to_thread(fight.clients.stop)
+            delivery = delivery or fight.delivery()
             if settle:
                 await fight.settled(lost)
             report = await fight.report(lost)
         finally:
-            delivery.terminate()
-            await asyncio.to_thread(delivery.wait, 60)
+            if delivery is not None:
+                delivery.terminate()
+                await asyncio.to_thread(delivery.wait, 60)
     report["seconds"] = round(time.monotonic() - began, 1)
     report["ok"] = report["missing"] == report["lost_on_purpose"] and not any(
         report[name] for name in ("unfounded", "permanent", "unmarked", "late")
@@ -317,11 +334,13 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=20)
     options.add_argument("--blow", choices=BLOWS, help="only this one")
     options.add_argument("--lose", type=int, default=0)
+    options.add_argument("--deliver-late", action="store_true", help="deliver only once the blows are over")
     options.add_argument("--seed", type=int, default=7)
     given = options.parse_args()
     blows = [given.blow or BLOWS[number % len(BLOWS)] for number in range(given.rounds)]
     with tempfile.TemporaryDirectory() as place:
-        report = asyncio.run(run(Path(place), blows, lose=given.lose, seed=given.seed, settle=True, progress=True))
+        made_of = {"lose": given.lose, "seed": given.seed, "deliver_late": given.deliver_late}
+        report = asyncio.run(run(Path(place), blows, **made_of, settle=True, progress=True))
     print(json.dumps(report, indent=2))
     return 0 if report["ok"] else 1
 

@@ -1,4 +1,4 @@
-"""Three servers, three copies: leaders and majorities die or freeze under submissions (B09).
+"""Three servers, three copies: leaders and majorities die or freeze, disks go, under submissions (B09, B10).
 
 The rounds and the ledger are those of `benchmarks/quorum_run.py`, which does more of them.
 """
@@ -28,3 +28,11 @@ async def test_majorities_die(tmp_path: Path) -> None:
 async def test_leaders_die(tmp_path: Path) -> None:
     """The two that are left go on."""
     as_it_must_be(await run(tmp_path, ["leader killed", "leader frozen"]))
+
+
+async def test_disks_are_replaced(tmp_path: Path) -> None:
+    """Every server in turn comes back with an empty disk while all mail waits: the others give it what it had."""
+    report = await run(tmp_path, ["disks replaced one by one"], lose=1, settle=True, deliver_late=True)
+    as_it_must_be(report)
+    assert len(report["lost_on_purpose"]) == 1
+    assert report["waiting"] == 0
