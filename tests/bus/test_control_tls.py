@@ -76,11 +76,13 @@ def test_the_api_is_served_over_tls_and_takes_up_a_new_certificate(bus: BusServe
             assert _verb(api.url, second / "ca.pem") == UNREACHABLE
             assert _verb(api.url, tmp_path / "none") == INVALID
 
+            assert kept.get(document).status_code == 200  # an idle connection is closed after seconds
             for name in ("key.pem", "cert.pem"):
                 shutil.copy(second / name, files / name)
             trust = ssl.create_default_context(cafile=str(second / "ca.pem"))
             deadline = time.monotonic() + SECONDS
             while True:
+                assert kept.get(document).status_code == 200
                 try:
                     assert httpx.get(document, verify=trust, trust_env=False).status_code == 200
                     break
