@@ -117,7 +117,10 @@ class BusServer:
         """Stop the server's process without ending it."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # the signal alone is not yet the stop
+        # The signal alone is not yet the stop. One that has ended shows too, or nobody would ever hear of it.
+        seen = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert seen is not None
+        assert seen.si_code == os.CLD_STOPPED, (self.directory / "nats.log").read_text()
 
     def resume(self) -> None:
         """Let a paused server go on."""
