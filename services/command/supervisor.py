@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from shared.contract.errors import PostlaneError
+from shared.runtime.orphans import die_with_parent
 
 log = logging.getLogger("up")
 
@@ -22,7 +21,6 @@ LONGEST_DELAY_SECONDS = 10.0
 STEADY_SECONDS = 20.0
 """A child that has run this long starts again without delay when it ends."""
 STOP_SECONDS = 30.0
-PR_SET_PDEATHSIG = 1
 
 
 class ChildFailed(PostlaneError, RuntimeError):
@@ -66,7 +64,7 @@ class Supervisor:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,  # Ctrl-C is for us; we stop the children in their order
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=die_with_parent,
                 )
             self._running[child.name] = process
             child.pid_file.write_text(f"{process.pid}\n")
@@ -120,12 +118,6 @@ class Supervisor:
             self._tell(f"{name} did not end within {STOP_SECONDS:.0f} s and is killed")
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-
-
-def _die_with_parent() -> None:
-    """Let the kernel end the child should we be killed, so that no orphan keeps the ports."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _ending(status: int) -> str:

@@ -6,8 +6,6 @@ what all ingress processes tell each other over the bus. This process takes no m
 
 import asyncio
 import contextlib
-import ctypes
-import signal
 import sys
 import tempfile
 import time
@@ -18,6 +16,7 @@ from services.ingress.settings import IngressSettings
 from services.ingress.worker_pages import WorkerPages
 from shared.contract.errors import PostlaneError, SettingsFault
 from shared.runtime.lifecycle import Room
+from shared.runtime.orphans import die_with_parent
 
 PROGRAM = """
 import os, pathlib, sys
@@ -30,7 +29,6 @@ STEADY_SECONDS = 20.0
 """A worker that has run this long starts again without delay when it ends."""
 SETTLE_SECONDS = 20.0
 """Time a worker gets beyond the drain to publish what is left, before it is killed."""
-PR_SET_PDEATHSIG = 1
 
 
 class WorkerFailed(PostlaneError, RuntimeError):
@@ -86,7 +84,7 @@ class Crew:
         while not self._room.stopping.is_set():
             began = time.monotonic()
             process = await asyncio.create_subprocess_exec(
-                *self._arguments, env=self._environment(number), start_new_session=True, preexec_fn=_die_with_parent
+                *self._arguments, env=self._environment(number), start_new_session=True, preexec_fn=die_with_parent
             )
             self._processes[number] = process
             if self._room.stopping.is_set():  # told while it was being started
@@ -120,9 +118,3 @@ async def supervise(room: Room, settings: IngressSettings, environ: Mapping[str,
     """Run as many workers as the settings say until the room is told to stop."""
     with tempfile.TemporaryDirectory(prefix="postlane-ingress-") as directory:
         await Crew(room, settings, environ, file, Path(directory)).run()
-
-
-def _die_with_parent() -> None:
-    """Let the kernel end the worker should we be killed, so that no orphan takes mail unwatched."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
