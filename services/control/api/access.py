@@ -7,11 +7,12 @@ from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.parameters import InstanceId, TheDesk
 from services.control.caller import instance_of
 from services.control.core import access, allow_list
 from services.control.core.access import RuleVerdict
@@ -48,10 +49,10 @@ class AccessExplained(msgspec.Struct, frozen=True, kw_only=True):
 @get(PATH, tags=["context-based restrictions"])
 async def explain_access(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    address: Annotated[str, Parameter(query="address", description="an IP address")],
-    endpoint: Annotated[str, Parameter(query="endpoint", description="public or private")] = "public",
+    desk: TheDesk,
+    instance_id: InstanceId,
+    address: Annotated[str, QueryParameter(description="an IP address")],
+    endpoint: Annotated[str, QueryParameter(description="public or private")] = "public",
 ) -> AccessExplained:
     """Say why an address is admitted to the SMTP interface of an instance or not."""
     instance_of(desk.directory, caller_of(request), instance_id)
@@ -100,7 +101,7 @@ class ReportList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get(PATH + "/reports", tags=["context-based restrictions"])
-async def list_reports(request: Http, desk: Desk, instance_id: str) -> ReportList:
+async def list_reports(request: Http, desk: TheDesk, instance_id: InstanceId) -> ReportList:
     """Return whom rules in report mode would have refused in the last week, newest first."""
     instance_of(desk.directory, caller_of(request), instance_id)
     bucket: Bucket[RuleReport] = Bucket(desk.bus, "reports", RuleReport)

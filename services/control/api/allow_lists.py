@@ -5,12 +5,12 @@ from typing import Annotated
 
 import msgspec
 from litestar import get, post, put
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.caller import configuration_of, instance_of
 from services.control.core import allow_list
 from services.control.core.allow_list import Migration
@@ -53,14 +53,20 @@ def _shown(configuration: Configuration) -> AllowListOut:
 
 
 @get(ONE, tags=["context-based restrictions"])
-async def get_allow_list(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> AllowListOut:
+async def get_allow_list(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> AllowListOut:
     """Return the imported list of allowed addresses of a configuration; deprecated, rules are what counts."""
     return _shown(configuration_of(desk.directory, caller_of(request), instance_id, configuration_id))
 
 
 @put(ONE, tags=["context-based restrictions"])
 async def import_allow_list(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: AllowListIn
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[AllowListIn],
 ) -> AllowListOut:
     """Import the list a configuration had elsewhere; it admits besides the rules until its date. Operators only."""
     caller = caller_of(request)
@@ -73,9 +79,9 @@ async def import_allow_list(
 @post(INSTANCE + "/allowed_addresses/migrate", status_code=200, tags=["context-based restrictions"])
 async def migrate_allow_lists(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    dry_run: Annotated[bool, Parameter(query="dry_run", description="only say what would be done")] = False,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    dry_run: Annotated[bool, QueryParameter(description="only say what would be done")] = False,
 ) -> Migrated:
     """Turn the imported lists of an instance into zones its rules let in; may be repeated."""
     caller = caller_of(request)

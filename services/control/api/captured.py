@@ -1,17 +1,17 @@
 """Staged messages that delivery kept instead of sending them: listed, shown and handed out to their own tenant."""
 
 from datetime import datetime
-from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery
 from litestar.response import Response
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
 from services.control.api.masks import shown_to
+from services.control.api.parameters import InstanceId, TheDesk
 from services.control.caller import Caller, instance_of
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unavailable, unknown
@@ -57,10 +57,10 @@ class CapturedContent(msgspec.Struct, frozen=True, kw_only=True):
 @get("/v1/postlane/instances/{instance_id:str}/captured", tags=["captured"])
 async def list_captured(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration: Annotated[str, Parameter(query="configuration")] = "",
-    limit: Annotated[int, Parameter(query="limit")] = 50,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration: FromQuery[str] = "",
+    limit: FromQuery[int] = 50,
 ) -> CapturedMessages:
     """List the staged messages of an instance that were kept, newest first."""
     caller = caller_of(request)
@@ -81,7 +81,9 @@ async def list_captured(
 
 
 @get("/v1/postlane/instances/{instance_id:str}/captured/{queue_id:str}", tags=["captured"])
-async def show_captured(request: Http, desk: Desk, instance_id: str, queue_id: str) -> CapturedContent:
+async def show_captured(
+    request: Http, desk: TheDesk, instance_id: InstanceId, queue_id: FromPath[str]
+) -> CapturedContent:
     """Return a kept message and how it begins. Not for readers: mail may hold what only its recipient should read."""
     event = await _found(desk, caller_of(request), instance_id, queue_id)
     text = event.mail[:SHOWN_OCTETS].decode("utf-8", "replace")
@@ -89,7 +91,9 @@ async def show_captured(request: Http, desk: Desk, instance_id: str, queue_id: s
 
 
 @get("/v1/postlane/instances/{instance_id:str}/captured/{queue_id:str}/eml", tags=["captured"])
-async def download_captured(request: Http, desk: Desk, instance_id: str, queue_id: str) -> Response[bytes]:
+async def download_captured(
+    request: Http, desk: TheDesk, instance_id: InstanceId, queue_id: FromPath[str]
+) -> Response[bytes]:
     """Return the octets of a kept message as they would have been sent. Not for readers."""
     event = await _found(desk, caller_of(request), instance_id, queue_id)
     head = {"Content-Disposition": f'attachment; filename="{event.queue_id}.eml"'}

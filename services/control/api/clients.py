@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 from msgspec import Meta
@@ -17,6 +17,7 @@ from services.control.api.desk import Desk
 from services.control.api.masks import event_shown_to
 from services.control.api.messages import BEAT_SECONDS
 from services.control.api.onboarding import ONE
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.caller import Caller, configuration_of
 from services.control.core.watching import Said, Watched, concerns, listening
 from services.control.refusal import unavailable
@@ -28,10 +29,10 @@ from shared.contract.records import User
 @get(ONE + "/clients/events", tags=["onboarding"])
 async def watch_clients(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
-    seconds: Annotated[int, Meta(ge=1, le=3600), Parameter(query="seconds", description="how long to watch")] = 300,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    seconds: Annotated[int, Meta(ge=1, le=3600), QueryParameter(description="how long to watch")] = 300,
 ) -> ServerSentEvent:
     """Stream what clients of the configuration do from now on; each `data` is one JSON record.
 

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, Limit, Offset, Search, TheDesk
 from services.control.caller import configuration_of, instance_of
 from services.control.core import access, allow_list, onboarding, paging, record_advice
 from services.control.core.fault import Fault
@@ -113,11 +114,6 @@ class AllowedIps(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-Limit = Annotated[int, Parameter(query="limit", description="entries of a page, 1 to 100")]
-Offset = Annotated[int, Parameter(query="offset", description="entries to skip")]
-Search = Annotated[str, Parameter(query="search", description="part of a name, description or domain; blank: all")]
-
-
 def base_url(request: Http, desk: Desk) -> str:
     """Return where the client reaches the API, for links."""
     return desk.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
@@ -152,7 +148,7 @@ def shown(desk: Desk, configuration: Configuration, *, created: bool = False) ->
 
 @post("/v1/instances/{instance_id:str}/smtp/config", tags=["smtp configurations"])
 async def create_configuration(
-    request: Http, desk: Desk, instance_id: str, data: CreateConfiguration
+    request: Http, desk: TheDesk, instance_id: InstanceId, data: JSONBody[CreateConfiguration]
 ) -> SmtpConfiguration:
     """Create an SMTP configuration for a domain, with its DKIM key."""
     caller = caller_of(request)
@@ -165,7 +161,7 @@ async def create_configuration(
 
 @get("/v1/instances/{instance_id:str}/smtp/config", tags=["smtp configurations"])
 async def list_configurations(
-    request: Http, desk: Desk, instance_id: str, limit: Limit = 10, offset: Offset = 0, search: Search = ""
+    request: Http, desk: TheDesk, instance_id: InstanceId, limit: Limit = 10, offset: Offset = 0, search: Search = ""
 ) -> ConfigurationsList:
     """List SMTP configurations, oldest first."""
     instance_of(desk.directory, caller_of(request), instance_id)
@@ -189,14 +185,20 @@ async def list_configurations(
 
 
 @get("/v1/instances/{instance_id:str}/smtp/config/{configuration_id:str}", tags=["smtp configurations"])
-async def get_configuration(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> SmtpConfiguration:
+async def get_configuration(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> SmtpConfiguration:
     """Return an SMTP configuration."""
     return shown(desk, configuration_of(desk.directory, caller_of(request), instance_id, configuration_id))
 
 
 @patch("/v1/instances/{instance_id:str}/smtp/config/{configuration_id:str}", tags=["smtp configurations"])
 async def update_configuration(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: UpdateConfiguration
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[UpdateConfiguration],
 ) -> SmtpConfiguration:
     """Change name or description; the domain and its records never change."""
     caller = caller_of(request)
@@ -208,7 +210,9 @@ async def update_configuration(
 
 
 @delete("/v1/instances/{instance_id:str}/smtp/config/{configuration_id:str}", tags=["smtp configurations"])
-async def delete_configuration(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> None:
+async def delete_configuration(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> None:
     """Remove a configuration with its users; sending ends, the domain is free again."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
@@ -218,10 +222,10 @@ async def delete_configuration(request: Http, desk: Desk, instance_id: str, conf
 @patch("/v1/instances/{instance_id:str}/smtp/config/{configuration_id:str}/verify", tags=["smtp configurations"])
 async def verify_configuration(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
-    kind: Annotated[str, Parameter(query="type", description="spf, dkim, en_authorization; several with commas")],
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    kind: Annotated[str, QueryParameter(name="type", description="spf, dkim, en_authorization; several with commas")],
 ) -> VerificationReply:
     """Check now; a check that does not pass is an answer, not an error."""
     caller = caller_of(request)
@@ -255,7 +259,9 @@ async def verify_now(desk: Desk, configuration: Configuration) -> Standing:
 
 
 @get("/v1/instances/{instance_id:str}/smtp/config/{configuration_id:str}/allowed_ips", tags=["smtp configurations"])
-async def get_allowed_ips(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> AllowedIps:
+async def get_allowed_ips(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> AllowedIps:
     """Return the networks the instance's rules admit, and those of an imported list while it lasts."""
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     rules, zones = desk.networks.rules(instance_id), desk.networks.zones(instance_id)

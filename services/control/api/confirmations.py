@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
+from litestar.params import FromPath
 
 from services.control.api.authentication import address_of, caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.caller import configuration_of
 from services.control.core import confirmation
 
@@ -28,7 +29,7 @@ def _page(status: int, text: str) -> Response[str]:
 
 
 @get(LINK, opt=OPEN, include_in_schema=False)
-async def ask_confirmation(request: Request[Any, Any, Any], desk: Desk, link: str) -> Response[str]:
+async def ask_confirmation(request: Request[Any, Any, Any], desk: TheDesk, link: FromPath[str]) -> Response[str]:
     """Ask whether the address is to be confirmed; looking confirms nothing."""
     found = desk.confirmations.read(link)
     if found is None:
@@ -39,7 +40,7 @@ async def ask_confirmation(request: Request[Any, Any, Any], desk: Desk, link: st
 
 
 @post(LINK, opt=OPEN, include_in_schema=False)
-async def confirm_address(request: Request[Any, Any, Any], desk: Desk, link: str) -> Response[str]:
+async def confirm_address(request: Request[Any, Any, Any], desk: TheDesk, link: FromPath[str]) -> Response[str]:
     """Confirm the address for bounce reports."""
     found = await desk.confirmations.confirm(link)
     if found is None:
@@ -54,7 +55,9 @@ async def confirm_address(request: Request[Any, Any, Any], desk: Desk, link: str
     status_code=202,
     tags=["onboarding"],
 )
-async def send_confirmation(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> ConfirmationSent:
+async def send_confirmation(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> ConfirmationSent:
     """Mail the link that confirms the address for bounce reports once more."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import delete, get, patch
+from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk, UserId
 from services.control.api.users import found_user
 from services.control.core.guard_rails import GuardRails, guard_rails_of
 from shared.bus.kv import Bucket
@@ -104,7 +106,7 @@ def _works(password: Password, at: datetime) -> bool:
 
 @get(PATH, tags=["smtp users"])
 async def get_guard_rails(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, user_id: UserId
 ) -> GuardRailsOut:
     """Return a user with its guard rails."""
     return _shown(*found_user(desk, caller_of(request), instance_id, configuration_id, user_id))
@@ -112,7 +114,12 @@ async def get_guard_rails(
 
 @patch(PATH, tags=["smtp users"])
 async def set_guard_rails(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, data: GuardRailsIn
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    user_id: UserId,
+    data: JSONBody[GuardRailsIn],
 ) -> GuardRailsOut:
     """Change the guard rails of a user; in force within a second, in open sessions from the next MAIL."""
     caller = caller_of(request)
@@ -124,7 +131,7 @@ async def set_guard_rails(
 
 @get(PATH + "/passwords", tags=["smtp users"])
 async def list_passwords(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, user_id: UserId
 ) -> PasswordList:
     """List the passwords of a user with the last use of each."""
     user, _ = found_user(desk, caller_of(request), instance_id, configuration_id, user_id)
@@ -152,7 +159,13 @@ async def _listed(desk: Desk, user: User) -> PasswordList:
 
 @patch(PATH + "/passwords/{password_id:str}", tags=["smtp users"])
 async def expire_password(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, password_id: str, data: Expire
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    user_id: UserId,
+    password_id: FromPath[str],
+    data: JSONBody[Expire],
 ) -> PasswordList:
     """Set when a password ends, also of the user's clones: sooner, later, or not by itself."""
     caller = caller_of(request)
@@ -164,7 +177,12 @@ async def expire_password(
 
 @delete(PATH + "/passwords/{password_id:str}", tags=["smtp users"])
 async def revoke_password(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, password_id: str
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    user_id: UserId,
+    password_id: FromPath[str],
 ) -> None:
     """End one password at once, also of the user's clones; the last one that works stays."""
     caller = caller_of(request)

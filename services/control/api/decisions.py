@@ -4,12 +4,13 @@ from typing import Any
 
 import msgspec
 from litestar import get, post, put
+from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
 from services.control.api.onboarding import ONE, Overview, overview
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.caller import configuration_of
 from services.control.decisions import Quota
 from services.control.refusal import unknown
@@ -32,7 +33,11 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @put(ONE + "/authorization", tags=["authorization"])
 async def submit_authorization(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: dict[str, Any]
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[dict[str, Any]],
 ) -> Authorization:
     """Submit the questionnaire; every fault is listed at once."""
     caller = caller_of(request)
@@ -43,7 +48,9 @@ async def submit_authorization(
 
 
 @get(ONE + "/authorization", tags=["authorization"])
-async def get_authorization(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Authorization:
+async def get_authorization(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> Authorization:
     """Return the questionnaire and the decision on it."""
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     authorization = desk.directory.get(f"authorization.{found.id}", Authorization)
@@ -53,7 +60,9 @@ async def get_authorization(request: Http, desk: Desk, instance_id: str, configu
 
 
 @post(ONE + "/authorization/approve", status_code=200, tags=["authorization"])
-async def approve(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Approve) -> Authorization:
+async def approve(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, data: JSONBody[Approve]
+) -> Authorization:
     """Approve sending. Operators only."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id)
@@ -64,7 +73,9 @@ async def approve(request: Http, desk: Desk, instance_id: str, configuration_id:
 
 
 @post(ONE + "/authorization/reject", status_code=200, tags=["authorization"])
-async def reject(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Reason) -> Authorization:
+async def reject(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, data: JSONBody[Reason]
+) -> Authorization:
     """Reject, or withdraw an approval. Operators only."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id)
@@ -73,7 +84,9 @@ async def reject(request: Http, desk: Desk, instance_id: str, configuration_id: 
 
 
 @post(ONE + "/suspend", status_code=200, tags=["suspension"])
-async def suspend(request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Reason) -> Suspension:
+async def suspend(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, data: JSONBody[Reason]
+) -> Suspension:
     """Suspend sending at once: new mail is refused, queued mail held. Operators only."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id)
@@ -82,7 +95,7 @@ async def suspend(request: Http, desk: Desk, instance_id: str, configuration_id:
 
 
 @post(ONE + "/resume", status_code=200, tags=["suspension"])
-async def resume(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Overview:
+async def resume(request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId) -> Overview:
     """End an operator's suspension; held mail is released. Operators only."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id)

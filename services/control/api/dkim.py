@@ -4,11 +4,13 @@ from datetime import datetime
 
 import msgspec
 from litestar import delete, get, post
+from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, verify_now
 from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.api.records import last_seen
 from services.control.caller import configuration_of
 from services.control.core.record_advice import RecordAdvice
@@ -74,14 +76,20 @@ def _state(desk: Desk, configuration: Configuration, standing: Standing | None =
 
 
 @get(ONE, tags=["signing keys"])
-async def get_signing_keys(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> SigningState:
+async def get_signing_keys(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> SigningState:
     """Return which keys sign, and what is to be published."""
     return _state(desk, configuration_of(desk.directory, caller_of(request), instance_id, configuration_id))
 
 
 @post(ONE + "/rotate", status_code=200, tags=["signing keys"])
 async def rotate_key(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Rotate | None = None
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[Rotate | None] = None,
 ) -> SigningState:
     """Make the next key; it is used once it is in DNS, and the old one stays good until the rotation is finished."""
     caller = caller_of(request)
@@ -92,7 +100,9 @@ async def rotate_key(
 
 
 @post(ONE + "/finish", status_code=200, tags=["signing keys"])
-async def finish_rotation(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> SigningState:
+async def finish_rotation(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> SigningState:
     """Give up the old key; refused until the next one was seen in DNS."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
@@ -104,7 +114,9 @@ async def finish_rotation(request: Http, desk: Desk, instance_id: str, configura
 
 
 @post(ONE + "/cancel", status_code=200, tags=["signing keys"])
-async def cancel_rotation(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> SigningState:
+async def cancel_rotation(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> SigningState:
     """Give up the next key; the one in use stays."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
@@ -112,7 +124,9 @@ async def cancel_rotation(request: Http, desk: Desk, instance_id: str, configura
 
 
 @post(ONE + "/ed25519", status_code=201, tags=["signing keys"])
-async def add_ed25519_key(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> SigningState:
+async def add_ed25519_key(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> SigningState:
     """Make a second signing key (Ed25519), to be published beside the first."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
@@ -120,7 +134,9 @@ async def add_ed25519_key(request: Http, desk: Desk, instance_id: str, configura
 
 
 @delete(ONE + "/ed25519", status_code=200, tags=["signing keys"])
-async def remove_ed25519_key(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> SigningState:
+async def remove_ed25519_key(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> SigningState:
     """Stop signing with the second key."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
@@ -128,7 +144,7 @@ async def remove_ed25519_key(request: Http, desk: Desk, instance_id: str, config
 
 
 @get("/v1/postlane/dkim-zone", tags=["signing keys"])
-async def get_dkim_zone(request: Http, desk: Desk) -> ZoneOut:
+async def get_dkim_zone(request: Http, desk: TheDesk) -> ZoneOut:
     """Return every key the operator's zone must publish for delegated domains. Operators only."""
     caller_of(request).needs_operator("see the zone of delegated keys")
     return ZoneOut(zone=desk.settings.dkim_zone, keys=desk.signing_keys.zone())

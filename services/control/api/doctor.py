@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
+from services.control.api.parameters import TheDesk
 from services.control.core.examination import Remark, Thresholds, of_rooms, of_store
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unavailable
@@ -36,9 +36,9 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 @get("/v1/postlane/doctor", tags=["doctor"])
 async def examine(
     request: Http,
-    desk: Desk,
+    desk: TheDesk,
     egress: Annotated[
-        str, Parameter(query="egress", description="host name of an exchanger that delivery shall try to reach")
+        str, QueryParameter(description="host name of an exchanger that delivery shall try to reach")
     ] = "",
 ) -> Examination:
     """Examine the installation: every process, the bus, its streams and consumers. Operators only."""

@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
+from services.control.api.parameters import InstanceId, TheDesk
 from services.control.caller import instance_of
 from services.control.core.endpoints import Endpoint, may_be_reached, parse_endpoints
 from services.control.refusal import unavailable
@@ -50,13 +50,13 @@ async def get_self(request: Http) -> Self:
 
 
 @get("/v1/postlane/endpoints", tags=["endpoints"])
-async def list_endpoints(desk: Desk) -> EndpointList:
+async def list_endpoints(desk: TheDesk) -> EndpointList:
     """Return regions, public and private endpoints, and the addresses mail leaves from."""
     return EndpointList(endpoints=parse_endpoints(desk.settings.endpoints), spf_include=desk.settings.spf_include)
 
 
 @get("/v1/postlane/instances/{instance_id:str}/endpoints", tags=["endpoints"])
-async def list_instance_endpoints(request: Http, desk: Desk, instance_id: str) -> InstanceEndpoints:
+async def list_instance_endpoints(request: Http, desk: TheDesk, instance_id: InstanceId) -> InstanceEndpoints:
     """Return the endpoints, and whether the instance's rules let anybody in by the public and by the private ones."""
     instance_of(desk.directory, caller_of(request), instance_id)
     rules, zones = desk.networks.rules(instance_id), desk.networks.zones(instance_id)
@@ -75,7 +75,7 @@ async def healthz() -> Alive:
 
 
 @get("/readyz", opt={"open": True}, include_in_schema=False)
-async def readyz(desk: Desk) -> Alive:
+async def readyz(desk: TheDesk) -> Alive:
     """Answer 200 while the bus can be reached, else 503."""
     if not desk.bus.connected:
         raise unavailable("the bus cannot be reached")

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
 from services.control.api.masks import shown_to
+from services.control.api.parameters import TheDesk
 from services.control.caller import instance_of
 from services.control.core.fault import Fault, text_fault
 from services.control.refusal import bad_request, unknown
@@ -92,7 +92,7 @@ def _shown(record: ApiKey, text: str | None = None, use: ApiKeyUse | None = None
 
 
 @post("/v1/postlane/keys", tags=["keys"])
-async def create_key(request: Http, desk: Desk, data: CreateKey) -> KeyOut:
+async def create_key(request: Http, desk: TheDesk, data: JSONBody[CreateKey]) -> KeyOut:
     """Make an API key; it is shown this once. Managers make keys of their own instance."""
     caller = caller_of(request)
     caller.needs_write()
@@ -118,14 +118,14 @@ async def create_key(request: Http, desk: Desk, data: CreateKey) -> KeyOut:
 
 
 @get("/v1/postlane/keys", tags=["keys"])
-async def list_keys(request: Http, desk: Desk) -> KeyList:
+async def list_keys(request: Http, desk: TheDesk) -> KeyList:
     """List the API keys the caller may see, never their secrets."""
     visible = desk.keys.visible(caller_of(request))
     return KeyList(keys=tuple(_shown(record, use=desk.keys.last_use(record.id)) for record in visible))
 
 
 @get("/v1/postlane/keys/{key_id:str}", tags=["keys"])
-async def get_key(request: Http, desk: Desk, key_id: str) -> KeyOut:
+async def get_key(request: Http, desk: TheDesk, key_id: FromPath[str]) -> KeyOut:
     """Return an API key with its last use, never its secret."""
     for record in desk.keys.visible(caller_of(request)):
         if record.id == key_id:
@@ -134,7 +134,7 @@ async def get_key(request: Http, desk: Desk, key_id: str) -> KeyOut:
 
 
 @delete("/v1/postlane/keys/{key_id:str}", tags=["keys"])
-async def revoke_key(request: Http, desk: Desk, key_id: str) -> None:
+async def revoke_key(request: Http, desk: TheDesk, key_id: FromPath[str]) -> None:
     """Revoke an API key, and every token made from it."""
     caller = caller_of(request)
     caller.needs_write()
@@ -144,11 +144,11 @@ async def revoke_key(request: Http, desk: Desk, key_id: str) -> None:
 @get("/v1/postlane/audit", tags=["audit"])
 async def list_audit(
     request: Http,
-    desk: Desk,
-    instance: Annotated[str, Parameter(query="instance", description="only this instance")] = "",
-    key: Annotated[str, Parameter(query="key", description="only changes whose key contains this")] = "",
-    limit: Annotated[int, Parameter(query="limit")] = 100,
-    before: Annotated[int | None, Parameter(query="before", description="`older` of the page before this one")] = None,
+    desk: TheDesk,
+    instance: Annotated[str, QueryParameter(description="only this instance")] = "",
+    key: Annotated[str, QueryParameter(description="only changes whose key contains this")] = "",
+    limit: FromQuery[int] = 100,
+    before: Annotated[int | None, QueryParameter(description="`older` of the page before this one")] = None,
 ) -> AuditList:
     """Return who changed what, newest first; a page of few records has older ones to follow if it names `older`."""
     caller = caller_of(request)

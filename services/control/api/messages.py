@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
@@ -15,6 +15,7 @@ from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
 from services.control.api.masks import event_shown_to, shown_to
+from services.control.api.parameters import TheDesk
 from services.control.caller import Caller
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unknown
@@ -38,13 +39,13 @@ async def _described(request: Http, desk: Desk, queue_id: str) -> MessageDescrip
 
 
 @get("/v1/postlane/messages/{queue_id:str}", tags=["messages"])
-async def get_message(request: Http, desk: Desk, queue_id: str) -> MessageDescription:
+async def get_message(request: Http, desk: TheDesk, queue_id: FromPath[str]) -> MessageDescription:
     """Return what became of a message: state of each recipient, timeline, and why it is where it is."""
     return await _described(request, desk, queue_id)
 
 
 @get("/v1/postlane/messages/{queue_id:str}/events", tags=["messages"])
-async def follow_message(request: Http, desk: Desk, queue_id: str) -> ServerSentEvent:
+async def follow_message(request: Http, desk: TheDesk, queue_id: FromPath[str]) -> ServerSentEvent:
     """Stream the events of a message as server-sent events until it is finished; each `data` is one JSON record."""
     found = await _described(request, desk, queue_id)
     return ServerSentEvent(_events(desk, caller_of(request), found))
@@ -93,18 +94,18 @@ BEAT_SECONDS = 15.0
 @get("/v1/postlane/messages", tags=["messages"])
 async def search_messages(
     request: Http,
-    desk: Desk,
-    configuration: Annotated[str, Parameter(query="configuration")] = "",
-    message_id: Annotated[str, Parameter(query="message_id")] = "",
-    recipient: Annotated[str, Parameter(query="recipient")] = "",
-    sender: Annotated[str, Parameter(query="sender")] = "",
-    status: Annotated[str, Parameter(query="status")] = "",
-    since: Annotated[datetime | None, Parameter(query="since")] = None,
-    until: Annotated[datetime | None, Parameter(query="until")] = None,
-    instance: Annotated[str, Parameter(query="instance")] = "",
-    lane: Annotated[str, Parameter(query="lane", description="transactional or marketing")] = "",
-    limit: Annotated[int, Parameter(query="limit")] = 50,
-    offset: Annotated[int, Parameter(query="offset")] = 0,
+    desk: TheDesk,
+    configuration: FromQuery[str] = "",
+    message_id: FromQuery[str] = "",
+    recipient: FromQuery[str] = "",
+    sender: FromQuery[str] = "",
+    status: FromQuery[str] = "",
+    since: FromQuery[datetime | None] = None,
+    until: FromQuery[datetime | None] = None,
+    instance: FromQuery[str] = "",
+    lane: Annotated[str, QueryParameter(description="transactional or marketing")] = "",
+    limit: FromQuery[int] = 50,
+    offset: FromQuery[int] = 0,
 ) -> MessagesFound:
     """Search messages, newest first."""
     if not 1 <= limit <= MOST_FOUND or offset < 0:
@@ -139,7 +140,7 @@ async def search_messages(
 
 
 @get("/v1/postlane/refusals/{reference:str}", tags=["messages"])
-async def get_refusal(request: Http, desk: Desk, reference: str) -> RefusalDescription:
+async def get_refusal(request: Http, desk: TheDesk, reference: FromPath[str]) -> RefusalDescription:
     """Look up a refusal by the reference the client was given."""
     parsed = parse_reference(reference)
     if parsed is None:

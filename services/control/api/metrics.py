@@ -5,12 +5,13 @@ from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from services.control.api.authentication import caller_of
-from services.control.api.configurations import Http, Limit, Offset
+from services.control.api.configurations import Http
 from services.control.api.desk import Desk
 from services.control.api.masks import shown_to
+from services.control.api.parameters import InstanceId, Limit, Offset, TheDesk
 from services.control.caller import configuration_of, instance_of
 from services.control.core import metrics, paging
 from services.control.core.fault import Fault
@@ -23,10 +24,10 @@ CUSTOM_EMAIL = "smtp_custom"
 FOREIGN_FILTERS = ("destination_id", "subscription_id", "source_id", "notification_id")
 """Filters of IBM's by things that do not exist here."""
 
-Gte = Annotated[str, Parameter(query="gte", description="from this time on, UTC, for example 2026-01-31T00:00:00Z")]
-Lte = Annotated[str, Parameter(query="lte", description="up to this time")]
-ConfigurationId = Annotated[str, Parameter(query="smtp_config_id", description="the SMTP configuration")]
-DestinationType = Annotated[str, Parameter(query="destination_type", description="smtp_custom: there is none here")]
+Gte = Annotated[str, QueryParameter(description="from this time on, UTC, for example 2026-01-31T00:00:00Z")]
+Lte = Annotated[str, QueryParameter(description="up to this time")]
+SmtpConfigId = Annotated[str, QueryParameter(description="the SMTP configuration")]
+DestinationType = Annotated[str, QueryParameter(description="smtp_custom: there is none here")]
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,11 +100,11 @@ def _asked(
 @get("/v1/instances/{instance_id:str}/metrics", tags=["metrics"])
 async def get_metrics(
     request: Http,
-    desk: Desk,
-    instance_id: str,
+    desk: TheDesk,
+    instance_id: InstanceId,
     gte: Gte,
     lte: Lte,
-    smtp_config_id: ConfigurationId = "",
+    smtp_config_id: SmtpConfigId = "",
     destination_type: DestinationType = "",
 ) -> Metrics:
     """Count the recipients of a configuration by outcome over time; opening of mail is not tracked, so 0."""
@@ -140,14 +141,14 @@ async def get_metrics(
 @get("/v1/instances/{instance_id:str}/metrics/bounce", tags=["metrics"])
 async def get_bounce_metrics(
     request: Http,
-    desk: Desk,
-    instance_id: str,
+    desk: TheDesk,
+    instance_id: InstanceId,
     gte: Gte,
     lte: Lte,
-    smtp_config_id: ConfigurationId = "",
+    smtp_config_id: SmtpConfigId = "",
     destination_type: DestinationType = "",
-    email_to: Annotated[str, Parameter(query="email_to", description="only this recipient")] = "",
-    subject: Annotated[str, Parameter(query="subject", description="only messages with exactly this subject")] = "",
+    email_to: Annotated[str, QueryParameter(description="only this recipient")] = "",
+    subject: Annotated[str, QueryParameter(description="only messages with exactly this subject")] = "",
     limit: Limit = 10,
     offset: Offset = 0,
 ) -> BounceMetrics:

@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import get, patch
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, SmtpConfig, shown
 from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.api.records import last_seen
 from services.control.caller import configuration_of, instance_of
 from services.control.core import onboarding
@@ -123,9 +124,9 @@ def overview(desk: Desk, configuration: Configuration) -> Overview:
 @get(PATH, tags=["onboarding"])
 async def list_overviews(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    domain: Annotated[str, Parameter(query="domain", description="only the configuration of this domain")] = "",
+    desk: TheDesk,
+    instance_id: InstanceId,
+    domain: Annotated[str, QueryParameter(description="only the configuration of this domain")] = "",
 ) -> OverviewList:
     """List the configurations of an instance with what each still lacks."""
     instance_of(desk.directory, caller_of(request), instance_id)
@@ -168,14 +169,20 @@ def _detail(desk: Desk, configuration: Configuration) -> Detail:
 
 
 @get(ONE, tags=["onboarding"])
-async def get_detail(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Detail:
+async def get_detail(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> Detail:
     """Return everything about a configuration."""
     return _detail(desk, configuration_of(desk.directory, caller_of(request), instance_id, configuration_id))
 
 
 @patch(ONE, tags=["onboarding"])
 async def set_preferences(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: Preferences
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[Preferences],
 ) -> Detail:
     """Change how mail of a configuration is treated."""
     caller = caller_of(request)
@@ -201,7 +208,9 @@ async def set_preferences(
 
 
 @get(ONE + "/standing", tags=["onboarding"])
-async def get_standing(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> Standing:
+async def get_standing(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> Standing:
     """Return what the verifier holds of a configuration, with the records it saw."""
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     standing = desk.directory.standings.get(found.id)

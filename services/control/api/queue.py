@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.parameters import TheDesk
 from services.control.caller import found_by_id
 from services.control.core.fault import Fault
 from services.control.refusal import bad_request, unknown
@@ -49,10 +50,10 @@ class QueuedMessages(msgspec.Struct, frozen=True, kw_only=True):
 @get("/v1/postlane/queue", tags=["queue"])
 async def list_queue(
     request: Http,
-    desk: Desk,
-    configuration: Annotated[str, Parameter(query="configuration")] = "",
-    where: Annotated[str, Parameter(query="where", description="ready, later, held or due")] = "",
-    limit: Annotated[int, Parameter(query="limit")] = 100,
+    desk: TheDesk,
+    configuration: FromQuery[str] = "",
+    where: Annotated[str, QueryParameter(description="ready, later, held or due")] = "",
+    limit: FromQuery[int] = 100,
 ) -> QueuedMessages:
     """List messages on the mail path; only operators may list all configurations at once."""
     caller = caller_of(request)
@@ -78,11 +79,9 @@ async def list_queue(
 @get("/v1/postlane/queue/shape", tags=["queue"])
 async def shape_queue(
     request: Http,
-    desk: Desk,
-    configuration: Annotated[
-        str, Parameter(query="configuration", description="only this configuration; empty: all you may see")
-    ] = "",
-    limit: Annotated[int, Parameter(query="limit", description="destinations, 1 to 500")] = 50,
+    desk: TheDesk,
+    configuration: Annotated[str, QueryParameter(description="only this configuration; empty: all you may see")] = "",
+    limit: Annotated[int, QueryParameter(description="destinations, 1 to 500")] = 50,
 ) -> QueueShape:
     """Count unfinished recipients by destination and by how long they have waited."""
     caller = caller_of(request)
@@ -99,7 +98,7 @@ def _configuration(desk: Desk, identity: str) -> Configuration | None:
 
 
 @post("/v1/postlane/queue/{queue_id:str}", status_code=200, tags=["queue"])
-async def act_on_queue(request: Http, desk: Desk, queue_id: str, data: Act) -> QueueActed:
+async def act_on_queue(request: Http, desk: TheDesk, queue_id: FromPath[str], data: JSONBody[Act]) -> QueueActed:
     """Retry, hold, release or drop one message."""
     caller = caller_of(request)
     caller.needs_write()

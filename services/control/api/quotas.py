@@ -7,7 +7,7 @@ from litestar import get
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
-from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.caller import configuration_of
 from services.control.core import spending
 from services.control.decisions import Quota
@@ -43,7 +43,9 @@ class QuotaUse(msgspec.Struct, frozen=True, kw_only=True):
     "/v1/postlane/instances/{instance_id:str}/configurations/{configuration_id:str}/quota",
     tags=["authorization"],
 )
-async def get_quota(request: Http, desk: Desk, instance_id: str, configuration_id: str) -> QuotaUse:
+async def get_quota(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId
+) -> QuotaUse:
     """Return the approved quota of a configuration and what all ingress processes have told of its use."""
     found = configuration_of(desk.directory, caller_of(request), instance_id, configuration_id)
     authorization = desk.directory.get(f"authorization.{found.id}", Authorization)

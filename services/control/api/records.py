@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, TheDesk
 from services.control.caller import configuration_of
 from services.control.core import record_advice
 from services.control.core.record_advice import RecordAdvice
@@ -57,14 +58,14 @@ def _contacts(desk: Desk, configuration: Configuration) -> tuple[str, ...]:
 @get(PATH, tags=["onboarding"])
 async def get_records(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
     look: Annotated[
-        Literal["now", "last"], Parameter(query="look", description="ask DNS now, or tell what was last seen")
+        Literal["now", "last"], QueryParameter(description="ask DNS now, or tell what was last seen")
     ] = "now",
     authorities: Annotated[
-        bool, Parameter(query="authorities", description="ask each name server of the zone too, which takes longer")
+        bool, QueryParameter(description="ask each name server of the zone too, which takes longer")
     ] = False,
 ) -> Advice:
     """Return the DNS records to publish, which are missing, wrong or fine now, and what changed."""

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, delete, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, base_url
 from services.control.api.desk import Desk
+from services.control.api.parameters import TheDesk
 from services.control.api.zones import CRN, AccountId, IfMatch, account_of, etag, revision_of
 from services.control.caller import Caller, found_by_id
 from services.control.core import access_rules
@@ -24,8 +25,6 @@ from services.control.core.fault import Fault
 from services.control.networks import RuleWish
 from services.control.refusal import bad_request, unknown
 from shared.contract.records import Rule, RuleAttribute
-
-Text = Annotated[str, Parameter()]
 
 
 class Attribute(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,7 +193,7 @@ def _found(desk: Desk, caller: Caller, rule_id: str, *, write: bool = False) -> 
 
 
 @post("/v1/rules", tags=["context-based restrictions"])
-async def create_rule(request: Http, desk: Desk, data: RuleIn) -> Response[RuleOut]:
+async def create_rule(request: Http, desk: TheDesk, data: JSONBody[RuleIn]) -> Response[RuleOut]:
     """Create a rule: it lets zones reach the SMTP interface of an instance."""
     caller = caller_of(request)
     rule, revision = await desk.networks.create_rule(caller, _wish(desk, caller, data))
@@ -204,13 +203,13 @@ async def create_rule(request: Http, desk: Desk, data: RuleIn) -> Response[RuleO
 @get("/v1/rules", tags=["context-based restrictions"])
 async def list_rules(
     request: Http,
-    desk: Desk,
+    desk: TheDesk,
     account_id: AccountId,
-    zone_id: Annotated[str, Parameter(query="zone_id", description="only rules that name this zone")] = "",
-    service_name: Annotated[str, Parameter(query="service_name", description="only rules of this service")] = "",
-    service_instance: Annotated[str, Parameter(query="service_instance", description="only rules of this one")] = "",
-    enforcement_mode: Annotated[str, Parameter(query="enforcement_mode", description="only rules so enforced")] = "",
-    sort: Annotated[str, Parameter(query="sort", description="created_at or description; - in front: backwards")] = "",
+    zone_id: Annotated[str, QueryParameter(description="only rules that name this zone")] = "",
+    service_name: Annotated[str, QueryParameter(description="only rules of this service")] = "",
+    service_instance: Annotated[str, QueryParameter(description="only rules of this one")] = "",
+    enforcement_mode: Annotated[str, QueryParameter(description="only rules so enforced")] = "",
+    sort: Annotated[str, QueryParameter(description="created_at or description; - in front: backwards")] = "",
 ) -> RuleList:
     """List the rules of an account; other filters of IBM's describe resources that do not exist here."""
     account = account_of(desk, caller_of(request), account_id)
@@ -233,7 +232,7 @@ async def list_rules(
 
 
 @get("/v1/rules/{rule_id:str}", tags=["context-based restrictions"])
-async def get_rule(request: Http, desk: Desk, rule_id: str) -> Response[RuleOut]:
+async def get_rule(request: Http, desk: TheDesk, rule_id: FromPath[str]) -> Response[RuleOut]:
     """Return a rule, with its ETag."""
     rule = _found(desk, caller_of(request), rule_id)
     revision = desk.directory.revision(f"rule.{rule_id}")
@@ -241,7 +240,9 @@ async def get_rule(request: Http, desk: Desk, rule_id: str) -> Response[RuleOut]
 
 
 @put("/v1/rules/{rule_id:str}", tags=["context-based restrictions"])
-async def replace_rule(request: Http, desk: Desk, rule_id: str, if_match: IfMatch, data: RuleIn) -> Response[RuleOut]:
+async def replace_rule(
+    request: Http, desk: TheDesk, rule_id: FromPath[str], if_match: IfMatch, data: JSONBody[RuleIn]
+) -> Response[RuleOut]:
     """Replace a rule as a whole, if it is still the one that was read."""
     caller = caller_of(request)
     rule = _found(desk, caller, rule_id, write=True)
@@ -253,14 +254,14 @@ async def replace_rule(request: Http, desk: Desk, rule_id: str, if_match: IfMatc
 
 
 @delete("/v1/rules/{rule_id:str}", tags=["context-based restrictions"])
-async def delete_rule(request: Http, desk: Desk, rule_id: str) -> None:
+async def delete_rule(request: Http, desk: TheDesk, rule_id: FromPath[str]) -> None:
     """Remove a rule; without any, nobody reaches the instance's SMTP interface."""
     caller = caller_of(request)
     await desk.networks.remove_rule(caller, _found(desk, caller, rule_id, write=True))
 
 
 @get("/v1/account_settings/{account_id:str}", tags=["context-based restrictions"])
-async def get_account_settings(request: Http, desk: Desk, account_id: str) -> AccountSettings:
+async def get_account_settings(request: Http, desk: TheDesk, account_id: FromPath[str]) -> AccountSettings:
     """Return limits and counts of an account."""
     account = account_of(desk, caller_of(request), account_id)
     return AccountSettings(
@@ -278,9 +279,9 @@ async def get_account_settings(request: Http, desk: Desk, account_id: str) -> Ac
 
 @get("/v1/operations", tags=["context-based restrictions"])
 async def list_operations(
-    service_name: Annotated[str, Parameter(query="service_name", description="event-notifications")] = "",
-    service_group_id: Annotated[str, Parameter(query="service_group_id", description="not used here")] = "",
-    resource_type: Annotated[str, Parameter(query="resource_type", description="not used here")] = "",
+    service_name: Annotated[str, QueryParameter(description="event-notifications")] = "",
+    service_group_id: Annotated[str, QueryParameter(description="not used here")] = "",
+    resource_type: Annotated[str, QueryParameter(description="not used here")] = "",
 ) -> OperationsList:
     """Return what rules can restrict: the SMTP interface."""
     if service_name and service_group_id:
@@ -300,7 +301,7 @@ async def list_operations(
 
 @get("/v1/zones/serviceref_targets", tags=["context-based restrictions"])
 async def list_serviceref_targets(
-    kind: Annotated[str, Parameter(query="type", description="all or platform_service")] = "all",
+    kind: Annotated[str, QueryParameter(name="type", description="all or platform_service")] = "all",
 ) -> ServiceRefTargets:
     """Return the services a zone could refer to: none, zones here are networks."""
     if kind not in ("all", "platform_service"):
@@ -309,7 +310,7 @@ async def list_serviceref_targets(
 
 
 @get("/v1/zones/serviceref_targets/{service_name:str}", tags=["context-based restrictions"])
-async def get_serviceref_target(service_name: str) -> ServiceRefTarget:
+async def get_serviceref_target(service_name: FromPath[str]) -> ServiceRefTarget:
     """Return a service a zone could refer to: there is none."""
     raise unknown("service reference target", service_name)
 

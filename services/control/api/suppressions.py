@@ -5,12 +5,12 @@ from typing import Annotated
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from services.control.api.authentication import caller_of
-from services.control.api.configurations import Http, Limit, Offset, Search
-from services.control.api.desk import Desk
+from services.control.api.configurations import Http
 from services.control.api.masks import shown_to
+from services.control.api.parameters import ConfigurationId, InstanceId, Limit, Offset, Search, TheDesk
 from services.control.caller import configuration_of
 from services.control.core import paging
 from services.control.core.fault import Fault, text_fault
@@ -61,9 +61,9 @@ def _address(text: str) -> str:
 @get(PATH, tags=["suppressions"])
 async def list_suppressions(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
     limit: Limit = 10,
     offset: Offset = 0,
     search: Search = "",
@@ -89,7 +89,11 @@ async def list_suppressions(
 
 @post(PATH, tags=["suppressions"])
 async def add_suppression(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, data: NewSuppression
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[NewSuppression],
 ) -> SuppressionAdded:
     """Enter a recipient by hand; 409 if it is on the list."""
     caller = caller_of(request)
@@ -109,10 +113,10 @@ async def add_suppression(
 @delete(PATH, status_code=200, tags=["suppressions"])
 async def remove_suppression(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
-    address: Annotated[str, Parameter(query="address", description="the address to send to again")],
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    address: Annotated[str, QueryParameter(description="the address to send to again")],
 ) -> SuppressionRemoved:
     """Take a recipient off the list; mail to it is tried again from now on."""
     caller = caller_of(request)

@@ -4,10 +4,12 @@ from datetime import datetime
 
 import msgspec
 from litestar import delete, get, post
+from litestar.params import FromPath, JSONBody
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, SmtpConfiguration, shown
 from services.control.api.desk import Desk
+from services.control.api.parameters import InstanceId, TheDesk
 from services.control.caller import instance_of
 from services.control.takeovers import challenge_name
 from shared.contract import requests
@@ -60,7 +62,9 @@ def _out(desk: Desk, takeover: DomainTakeover) -> TakeoverOut:
 
 
 @post(PATH, tags=["takeovers"])
-async def begin_takeover(request: Http, desk: Desk, instance_id: str, data: BeginTakeover) -> TakeoverOut:
+async def begin_takeover(
+    request: Http, desk: TheDesk, instance_id: InstanceId, data: JSONBody[BeginTakeover]
+) -> TakeoverOut:
     """Ask for a domain that another instance has; the answer is what to publish in its DNS."""
     caller = caller_of(request)
     instance_of(desk.directory, caller, instance_id, write=True)
@@ -68,7 +72,7 @@ async def begin_takeover(request: Http, desk: Desk, instance_id: str, data: Begi
 
 
 @get(PATH, tags=["takeovers"])
-async def list_takeovers(request: Http, desk: Desk, instance_id: str) -> TakeoverList:
+async def list_takeovers(request: Http, desk: TheDesk, instance_id: InstanceId) -> TakeoverList:
     """List the open challenges of an instance."""
     instance_of(desk.directory, caller_of(request), instance_id)
     return TakeoverList(takeovers=tuple(_out(desk, each) for each in desk.takeovers.open_of(instance_id)))
@@ -76,7 +80,11 @@ async def list_takeovers(request: Http, desk: Desk, instance_id: str) -> Takeove
 
 @post(PATH + "/{takeover_id:str}/complete", tags=["takeovers"])
 async def complete_takeover(
-    request: Http, desk: Desk, instance_id: str, takeover_id: str, data: CompleteTakeover | None = None
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    takeover_id: FromPath[str],
+    data: JSONBody[CompleteTakeover | None] = None,
 ) -> SmtpConfiguration:
     """Have the proof looked up; the other configuration is suspended, and one is made here."""
     caller = caller_of(request)
@@ -101,7 +109,7 @@ async def complete_takeover(
 
 
 @delete(PATH + "/{takeover_id:str}", tags=["takeovers"])
-async def drop_takeover(request: Http, desk: Desk, instance_id: str, takeover_id: str) -> None:
+async def drop_takeover(request: Http, desk: TheDesk, instance_id: InstanceId, takeover_id: FromPath[str]) -> None:
     """Forget a challenge."""
     caller = caller_of(request)
     instance_of(desk.directory, caller, instance_id, write=True)

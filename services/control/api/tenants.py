@@ -5,11 +5,13 @@ from datetime import datetime
 
 import msgspec
 from litestar import get, post
+from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http
 from services.control.api.desk import Desk
+from services.control.api.parameters import InstanceId, TheDesk
 from services.control.caller import instance_of
 from services.control.core.fault import Fault, text_fault
 from services.control.refusal import bad_request
@@ -50,7 +52,7 @@ def _instance_out(desk: Desk, instance: Instance) -> InstanceOut:
 
 
 @post(PATH, tags=["tenants"])
-async def create_instance(request: Http, desk: Desk, data: CreateInstance) -> InstanceOut:
+async def create_instance(request: Http, desk: TheDesk, data: JSONBody[CreateInstance]) -> InstanceOut:
     """Create a tenant. Operators only."""
     caller = caller_of(request)
     caller.needs_operator("create instances")
@@ -70,7 +72,7 @@ async def create_instance(request: Http, desk: Desk, data: CreateInstance) -> In
 
 
 @get(PATH, tags=["tenants"])
-async def list_instances(request: Http, desk: Desk) -> InstanceList:
+async def list_instances(request: Http, desk: TheDesk) -> InstanceList:
     """List the tenants the caller may see."""
     caller = caller_of(request)
     found = [each for each in desk.directory.all("instance.", Instance) if caller.reaches(each.id)]
@@ -79,7 +81,7 @@ async def list_instances(request: Http, desk: Desk) -> InstanceList:
 
 
 @get(ONE, tags=["tenants"])
-async def get_instance(request: Http, desk: Desk, instance_id: str) -> InstanceOut:
+async def get_instance(request: Http, desk: TheDesk, instance_id: InstanceId) -> InstanceOut:
     """Return a tenant."""
     return _instance_out(desk, instance_of(desk.directory, caller_of(request), instance_id))
 

@@ -1,14 +1,13 @@
 """`POST /identity/token`: an API key for a short-lived token, as clients with IBM's IAM authenticator expect it."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, post
-from litestar.enums import RequestEncodingType
-from litestar.params import Body
+from litestar.params import URLEncodedBody
 
 from services.control.api.authentication import address_of
-from services.control.api.desk import Desk
+from services.control.api.parameters import TheDesk
 from shared.runtime.clock import now_ms
 
 GRANT = "urn:ibm:params:oauth:grant-type:apikey"
@@ -35,8 +34,8 @@ class TokenRefusal(msgspec.Struct, frozen=True, kw_only=True):
 @post("/identity/token", status_code=200, opt={"open": True}, tags=["tokens"])
 async def make_token(
     request: Request[Any, Any, Any],
-    desk: Desk,
-    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
+    desk: TheDesk,
+    data: URLEncodedBody[dict[str, str]],
 ) -> Response[TokenReply | TokenRefusal]:
     """Exchange an API key for a token; the token ends with its key."""
     if data.get("grant_type") != GRANT:

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import msgspec
 from litestar import delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from services.control.api.authentication import caller_of
-from services.control.api.configurations import Http, Limit, Link, Offset, Search, base_url
+from services.control.api.configurations import Http, Link, base_url
 from services.control.api.desk import Desk
+from services.control.api.parameters import ConfigurationId, InstanceId, Limit, Offset, Search, TheDesk, UserId
 from services.control.caller import Caller, configuration_of
 from services.control.core import paging
 from services.control.refusal import bad_request, unknown
@@ -113,12 +114,12 @@ def found_user(
 @post(PATH, tags=["smtp users"])
 async def create_user(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
-    data: CreateUser | None = None,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    data: JSONBody[CreateUser | None] = None,
     username_to_clone: Annotated[
-        str | None, Parameter(query="username_to_clone", description="a user of another configuration of the instance")
+        str | None, QueryParameter(description="a user of another configuration of the instance")
     ] = None,
 ) -> NewSmtpUser:
     """Create a user, or clone one; at most five per configuration."""
@@ -140,9 +141,9 @@ async def create_user(
 @get(PATH, tags=["smtp users"])
 async def list_users(
     request: Http,
-    desk: Desk,
-    instance_id: str,
-    configuration_id: str,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
     limit: Limit = 10,
     offset: Offset = 0,
     search: Search = "",
@@ -166,14 +167,21 @@ async def list_users(
 
 
 @get(PATH + "/{user_id:str}", tags=["smtp users"])
-async def get_user(request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str) -> SmtpUser:
+async def get_user(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, user_id: UserId
+) -> SmtpUser:
     """Return a user, never its password."""
     return shown(*found_user(desk, caller_of(request), instance_id, configuration_id, user_id))
 
 
 @patch(PATH + "/{user_id:str}", tags=["smtp users"])
 async def update_user(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, data: UpdateUser
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    user_id: UserId,
+    data: JSONBody[UpdateUser],
 ) -> SmtpUser:
     """Change the description of a user."""
     caller = caller_of(request)
@@ -184,7 +192,9 @@ async def update_user(
 
 
 @delete(PATH + "/{user_id:str}", tags=["smtp users"])
-async def delete_user(request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str) -> None:
+async def delete_user(
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, user_id: UserId
+) -> None:
     """Remove a user; its credentials end within a second."""
     caller = caller_of(request)
     user, _ = found_user(desk, caller, instance_id, configuration_id, user_id, write=True)
@@ -197,7 +207,12 @@ async def delete_user(request: Http, desk: Desk, instance_id: str, configuration
     tags=["smtp users"],
 )
 async def rotate_user(
-    request: Http, desk: Desk, instance_id: str, configuration_id: str, user_id: str, data: Rotate
+    request: Http,
+    desk: TheDesk,
+    instance_id: InstanceId,
+    configuration_id: ConfigurationId,
+    user_id: UserId,
+    data: JSONBody[Rotate],
 ) -> Rotated:
     """Make a second password, shown this once; the present one goes on working for a while. Clones get it too."""
     caller = caller_of(request)

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response, delete, get, post, put
-from litestar.params import Parameter
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from services.control.api.authentication import caller_of
 from services.control.api.configurations import Http, base_url
 from services.control.api.desk import Desk
+from services.control.api.parameters import TheDesk
 from services.control.caller import Caller, found_by_id, instance_of
 from services.control.core import access_rules
 from services.control.core.fault import Fault
@@ -88,8 +89,8 @@ class ZoneList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PREVIEWED = 3
-IfMatch = Annotated[str, Parameter(header="If-Match", description="the ETag of the object to replace")]
-AccountId = Annotated[str, Parameter(query="account_id", description="the instance's ID")]
+IfMatch = Annotated[str, HeaderParameter(name="If-Match", description="the ETag of the object to replace")]
+AccountId = Annotated[str, QueryParameter(description="the instance's ID")]
 
 
 def etag(revision: int) -> str:
@@ -168,7 +169,7 @@ def _found(desk: Desk, caller: Caller, zone_id: str, *, write: bool = False) -> 
 
 
 @post("/v1/zones", tags=["context-based restrictions"])
-async def create_zone(request: Http, desk: Desk, data: ZoneIn) -> Response[ZoneOut]:
+async def create_zone(request: Http, desk: TheDesk, data: JSONBody[ZoneIn]) -> Response[ZoneOut]:
     """Create a network zone."""
     caller = caller_of(request)
     account = account_of(desk, caller, data.account_id, write=True)
@@ -179,10 +180,10 @@ async def create_zone(request: Http, desk: Desk, data: ZoneIn) -> Response[ZoneO
 @get("/v1/zones", tags=["context-based restrictions"])
 async def list_zones(
     request: Http,
-    desk: Desk,
+    desk: TheDesk,
     account_id: AccountId,
-    name: Annotated[str, Parameter(query="name", description="only the zone of this name")] = "",
-    sort: Annotated[str, Parameter(query="sort", description="name or created_at; with - in front: backwards")] = "",
+    name: Annotated[str, QueryParameter(description="only the zone of this name")] = "",
+    sort: Annotated[str, QueryParameter(description="name or created_at; with - in front: backwards")] = "",
 ) -> ZoneList:
     """List the zones of an account."""
     account = account_of(desk, caller_of(request), account_id)
@@ -196,7 +197,7 @@ async def list_zones(
 
 
 @get("/v1/zones/{zone_id:str}", tags=["context-based restrictions"])
-async def get_zone(request: Http, desk: Desk, zone_id: str) -> Response[ZoneOut]:
+async def get_zone(request: Http, desk: TheDesk, zone_id: FromPath[str]) -> Response[ZoneOut]:
     """Return a zone, with its ETag."""
     zone = _found(desk, caller_of(request), zone_id)
     revision = desk.directory.revision(f"zone.{zone_id}")
@@ -204,7 +205,9 @@ async def get_zone(request: Http, desk: Desk, zone_id: str) -> Response[ZoneOut]
 
 
 @put("/v1/zones/{zone_id:str}", tags=["context-based restrictions"])
-async def replace_zone(request: Http, desk: Desk, zone_id: str, if_match: IfMatch, data: ZoneIn) -> Response[ZoneOut]:
+async def replace_zone(
+    request: Http, desk: TheDesk, zone_id: FromPath[str], if_match: IfMatch, data: JSONBody[ZoneIn]
+) -> Response[ZoneOut]:
     """Replace a zone as a whole, if it is still the one that was read."""
     caller = caller_of(request)
     zone = _found(desk, caller, zone_id, write=True)
@@ -217,7 +220,7 @@ async def replace_zone(request: Http, desk: Desk, zone_id: str, if_match: IfMatc
 
 
 @delete("/v1/zones/{zone_id:str}", tags=["context-based restrictions"])
-async def delete_zone(request: Http, desk: Desk, zone_id: str) -> None:
+async def delete_zone(request: Http, desk: TheDesk, zone_id: FromPath[str]) -> None:
     """Remove a zone that no rule references."""
     caller = caller_of(request)
     await desk.networks.remove_zone(caller, _found(desk, caller, zone_id, write=True))
