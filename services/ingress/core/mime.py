@@ -21,7 +21,8 @@ TOKEN = rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+"
 _TYPE = re.compile(rb"(" + TOKEN + rb")/(" + TOKEN + rb")")
 _VALUE = re.compile(rb"[ \t]*;[ \t]*(" + TOKEN + rb")=(?:(" + TOKEN + rb')|"((?:[^"\\\x00]|\\[\x01-\x7f])*)")')
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_TRAILER = re.compile(rb"[ \t]*;?[ \t]*")
+_TRAILER = re.compile(rb"[ \t]*+;?[ \t]*+")
+"""Possessive: each comment leaves a space, and a field may have a hundred thousand of them."""
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 §5.1.1
 _ENCODED_FILE = re.compile(
     rb"(?:^|[\r\n])(?:"
