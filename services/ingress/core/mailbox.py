@@ -17,6 +17,7 @@ _SIMPLE = re.compile(  # most From fields: words or one quoted string, then an a
     r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u0080-\U0010ffff-]++[ \t]*+)*+)"
     r"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++@[A-Za-z0-9.-]++)>[ \t]*+"
 )
+_ENCODED_WORD = re.compile(r"=\?.+\?[BbQq]\?.*\?=")
 COMMENT_DEPTH = 10
 
 
@@ -24,7 +25,7 @@ def parse_mailbox(value: str) -> Address | Fault:
     """Return the address of a field that holds exactly one mailbox."""
     simple = _SIMPLE.fullmatch(value)
     if simple is not None:
-        return parse_address(simple[1])
+        return _undisguised(simple[1])
     return read_words(value)
 
 
@@ -67,7 +68,15 @@ def read_words(value: str) -> Address | Fault:
         position = word.end()
     if address is None:
         return Fault("there is no address")
-    return parse_address(address)
+    return _undisguised(address)
+
+
+def _undisguised(text: str) -> Address | Fault:
+    address = parse_address(text)
+    if isinstance(address, Address) and _ENCODED_WORD.search(address.local):
+        # RFC 2047 §5 forbids it: readers that decode it all the same show another address, of any domain.
+        return Fault("an encoded word stands in the address")
+    return address
 
 
 def _angle_end(value: str, start: int) -> int | None:

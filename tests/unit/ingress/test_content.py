@@ -173,6 +173,10 @@ def test_u_label_of_own_domain() -> None:
         ("a@=?utf-8?q?y=2Eexample?=", None),
         ("Mailer \\<a@x.example>", None),
         ("((((((((((((((deep)))))))))))))) a@x.example", None),
+        ("=?utf-8?b?Y2VvQGJhbmsuZXhhbXBsZQ==?=@x.example", None),
+        ("<=?utf-8?Q?ceo=40bank.example=3E=00?=@x.example>", None),
+        ('Mailer (c) <"=?utf-8?q?ceo=40bank.example?="@x.example>', None),
+        ("<bounce+a=?b?=c@x.example>", "bounce+a=?b?=c@x.example"),
     ],
 )
 def test_mailbox(value: str, address: str | None) -> None:
@@ -191,7 +195,7 @@ def test_any_from_is_answered(value: str) -> None:
 words_of_from = st.sampled_from(
     [
         "Ann", '"Ann B."', "O'Neil", "a@x.example", "<a@x.example>", "<a b@x.example>", "(c)", ",", " ", "\t", "é",
-        "=?utf-8?q?x?=", "<@y:a@x.example>", "\\", '"', "<a@bücher.example>",
+        "=?utf-8?q?x?=", "<=?utf-8?q?x?=@x.example>", "<@y:a@x.example>", "\\", '"', "<a@bücher.example>",
     ]
 )  # fmt: skip
 header_pieces = st.sampled_from(
