@@ -7,6 +7,7 @@ is found later and refused.
 from typing import Literal
 
 END = b"\r\n.\r\n"
+_DOT = b"\r\n."
 LINE_LIMIT = 998  # RFC 5322 §2.1.1, without CRLF
 _RAW_LINE = LINE_LIMIT + 3
 """A line on the wire: with its CRLF, and a dot in front (RFC 5321 §4.5.3.1.6)."""
@@ -22,6 +23,8 @@ class DataDecoder:
         self._limit = limit
         self._raw = bytearray(b"\r\n")  # the CRLF of the DATA command counts: `.` CRLF ends an empty message
         self._line_start = 2
+        self._dots = self._counted = 0
+        """Transparency dots in so many octets from the start."""
         self.trouble: Trouble = ""
         self.discarded = 0
         """Octets thrown away since something went wrong."""
@@ -65,8 +68,14 @@ class DataDecoder:
 
     def _size(self) -> int:
         # A dot and CR at the end may be the end of the message cut in two: no octet of it counts yet.
-        undecided = self._raw.endswith(b"\r\n.\r")
-        return len(self._raw) - 2 - self._raw.count(b"\r\n.") - undecided
+        raw = self._raw
+        undecided = raw.endswith(b"\r\n.\r")
+        # Each octet is counted once, however small the pieces are in which a large message comes. What may be the
+        # beginning of the end is not settled.
+        settled = max(self._counted, len(raw) - len(END) + 1)
+        self._dots += raw.count(_DOT, self._counted, settled + len(_DOT) - 1)
+        self._counted = settled
+        return len(raw) - 2 - self._dots - raw.count(_DOT, settled) - undecided
 
     def _lines_fit(self) -> bool:
         # Hop from line end to line end in steps of a whole line: cheap also for long messages.

@@ -78,6 +78,29 @@ def test_a_message_of_exactly_the_limit_fits_at_every_cut(ending: bytes) -> None
         assert tight.trouble == "too large"
 
 
+@given(st.lists(st.sampled_from([b"a", b"\r\n", b"..\r\n", b"\r\n.", b"\r", b"."]), max_size=20), st.integers(0, 12))
+def test_size_is_the_same_at_every_cut(pieces: list[bytes], limit: int) -> None:
+    """What is counted piece by piece is what is counted at once."""
+    stream = b"".join(pieces) + b"\r\n.\r\n"
+    found = decode(stream, [])
+    assert found is not None
+    slow = DataDecoder(limit)
+    for octet in stream[: len(stream) - len(found[1])]:
+        slow.feed(bytes([octet]))
+    assert slow.trouble == ("too large" if len(found[0]) > limit else "")
+
+
+def test_dots_beyond_the_limit_are_counted_once() -> None:
+    """A message that is too large but for its dots, in small pieces: counted anew with each, it took an hour."""
+    decoder = DataDecoder(30_000_000)
+    decoder.feed(b"..\r\n" * 7_600_000)
+    for _ in range(100_000):
+        decoder.feed(b"..\r\n")
+    assert decoder.trouble == ""
+    assert decoder.feed(b".\r\n") == b""
+    assert decoder.message() == b".\r\n" * 7_700_000
+
+
 def test_endless_line_is_not_held() -> None:
     """A line without an end is given up after 1001 octets, and the end is still found."""
     decoder = DataDecoder(1 << 20)
