@@ -72,11 +72,11 @@ def _parse(text: str) -> Address | Fault:
         return Fault(f"the part before the @ is longer than {LOCAL_LIMIT} octets")
     if domain.startswith("["):
         return Fault("address literals are not supported, use a domain name")
+    if len(text.encode("utf-8", "replace")) > PATH_LIMIT:  # before the domain, which would be remembered
+        return Fault(f"it is longer than {PATH_LIMIT} octets")
     normal = normalise_domain(domain)
     if isinstance(normal, Fault):
         return normal
-    if len(text.encode("utf-8", "replace")) > PATH_LIMIT:
-        return Fault(f"it is longer than {PATH_LIMIT} octets")
     return Address(local, normal, text)
 
 

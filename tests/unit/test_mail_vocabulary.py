@@ -65,6 +65,15 @@ def test_invalid_addresses_say_why(text: str, reason: str) -> None:
     assert reason in parsed.reason
 
 
+def test_an_address_without_end_is_not_remembered() -> None:
+    """Thousands of them, each another, must not stay in memory."""
+    before = normalise_domain.cache_info().currsize
+    found = parse_address("a@" + "b " * 100_000)
+    assert isinstance(found, Fault)
+    assert "254 octets" in found.reason
+    assert normalise_domain.cache_info().currsize == before
+
+
 def test_domains_compare_in_lower_case_a_labels() -> None:
     """U-label, A-label and case are one domain."""
     assert normalise_domain("BÜCHER.example") == normalise_domain("xn--bcher-kva.EXAMPLE") == "xn--bcher-kva.example"
