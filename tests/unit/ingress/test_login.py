@@ -61,6 +61,8 @@ def test_empty_initial_response() -> None:
     assert sasl.decode(b"=") == b""
     assert sasl.decode(b"YQ") is None
     assert sasl.decode(b"Y Q==") is None
+    assert sasl.decode(b"YWJj=") is None
+    assert sasl.decode(b"YWJj====") is None
 
 
 def test_patience_grows_and_forgets() -> None:
