@@ -53,6 +53,7 @@ class SaslExchange(Conversation):
         self._say(challenge)
         await self._flush()
         while (line := self.inbound.line(self.settings.auth_line_bytes + AUTH_PREFIX_BYTES)) is None:
+            self._make_way()
             await self.inbound.more(self._patience())
         if isinstance(line, LineTooLong):
             self._refuse(Refusal(reply.AUTH_LINE_TOO_LONG, "an answer in AUTH was too long"))

@@ -170,8 +170,7 @@ class Conversation(smtp.SMTP):
         while True:
             line = self.inbound.line(self.settings.auth_line_bytes + AUTH_PREFIX_BYTES)
             if line is None:
-                if self.desk.draining.is_set() and self.envelope.sender is None:
-                    self._end(Refusal(reply.SHUTTING_DOWN.with_(host=self.hostname), "ingress is shutting down"))
+                self._make_way()
                 await self._flush()
                 self._phase = "command"
                 await self.inbound.more(self._patience())
@@ -182,6 +181,11 @@ class Conversation(smtp.SMTP):
                 if in_a_row % COMMANDS_IN_A_ROW == 0:
                     await self._flush()
                     await asyncio.sleep(0)
+
+    def _make_way(self) -> None:
+        """End the session outside of a transaction if the process is told to stop."""
+        if self.desk.draining.is_set() and self.envelope.sender is None:
+            self._end(Refusal(reply.SHUTTING_DOWN.with_(host=self.hostname), "ingress is shutting down"))
 
     def _patience(self) -> float:
         now = self.loop.time()

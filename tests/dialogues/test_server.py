@@ -299,6 +299,10 @@ def test_drain(bus: BusServer, tmp_path: Path) -> None:
     ingress = IngressProcess(bus, tmp_path)
     ingress.start()
     idle, busy = connect(ingress), connect(ingress)
+    asked = smtplib.SMTP("127.0.0.1", ingress.ports["public"], timeout=WAIT_SECONDS)
+    asked.starttls(context=client_context())
+    asked.ehlo()
+    assert asked.docmd("AUTH", "LOGIN")[0] == 334
     begin(busy)
     busy.putcmd("data")
     assert busy.getreply()[0] == 354
@@ -306,6 +310,7 @@ def test_drain(bus: BusServer, tmp_path: Path) -> None:
     ingress.process.terminate()
     assert idle.getreply()[0] == 421
     assert idle.file is not None
+    assert asked.getreply()[1].startswith(b"4.3.2 mail.test is shutting down"), "who is asked for a name is idle too"
     busy.send(MAIL + "text\r\n.\r\n")
     assert busy.getreply()[0] == 250
     assert busy.getreply()[0] == 421
