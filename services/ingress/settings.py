@@ -63,7 +63,7 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     mime_parts: Annotated[int, Meta(description="number of MIME parts", ge=1)] = 100
 
     html_characters: Annotated[
-        int, Meta(description="characters of an HTML part that content policies examine", ge=1024, le=10_485_760)
+        int, Meta(description="characters of HTML in a message that content policies examine", ge=1024, le=10_485_760)
     ] = 262_144
     unsubscribe_words: Annotated[
         tuple[str, ...], Meta(description="words by which a link to unsubscribe is known, in its text or its URL")

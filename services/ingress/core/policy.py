@@ -29,6 +29,7 @@ class PolicyLimits(msgspec.Struct, frozen=True):
     """How much is looked at, and by what a link to unsubscribe is known."""
 
     html_characters: int
+    """Of all parts together: reading HTML costs more than anything else that is done to a message."""
     unsubscribe_words: tuple[str, ...]
     mime: MimeLimits
 
@@ -76,31 +77,39 @@ def can_unsubscribe(fields: Sequence[Field], readable: Sequence[Text], limits: P
     """Whether a reader finds a way out: List-Unsubscribe (RFC 2369 §3.2), or a link that says so."""
     if any(field.name == "list-unsubscribe" and _URI.search(field.value) for field in fields):
         return True
-    return any(_has_link(part, limits) for part in readable)
+    left = limits.html_characters
+    for part in readable:
+        if _has_link(part, limits, left):
+            return True
+        left -= len(part.text) if part.kind == "text/html" else 0
+    return False
 
 
 def _html(readable: Sequence[Text], limits: PolicyLimits) -> list[str]:
     sentences: list[str] = []
+    left = limits.html_characters
     for part in readable:
         if part.kind != "text/html":
             continue
-        if len(part.text) > limits.html_characters:
+        left -= len(part.text)
+        if left < 0:
             sentences.append(f"HTML (part {part.number}) is longer than the {limits.html_characters} that are examined")
-            continue
+            break
         for flaw in flaws(part.text, FLAWS):
             where = f"part {part.number}, line {flaw.line}" if flaw.line else f"part {part.number}"
             sentences.append(f"HTML is not well-formed ({where}): {flaw.what}"[:SENTENCE_LIMIT])
     return sentences
 
 
-def _has_link(part: Text, limits: PolicyLimits) -> bool:
-    text = part.text[: limits.html_characters]
+def _has_link(part: Text, limits: PolicyLimits, left: int) -> bool:
+    """Whether a part has a link that says so; of HTML only so many characters are left to be read."""
     words = [word.lower() for word in limits.unsubscribe_words]
     if part.kind == "text/plain":
+        text = part.text[: limits.html_characters]
         lowered = text.lower()
         return _LINK.search(text) is not None and any(word in lowered for word in words)
     inside, said = False, ""
-    for event in justhtml.stream(text):
+    for event in justhtml.stream(part.text[: max(0, left)]):
         if event[0] == "start" and event[1][0] == "a":
             href = unescape(event[1][1].get("href") or "")
             inside, said = bool(_LINK.match(href.strip())), href

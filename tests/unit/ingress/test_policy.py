@@ -146,6 +146,19 @@ def test_html_beyond_the_limit_is_said_to_be_unexamined() -> None:
     assert found.sentence == "HTML (part 1) is longer than the 2000 that are examined"
 
 
+def test_the_limit_holds_for_all_html_of_a_message() -> None:
+    """A hundred parts, each below the limit, would keep a thread for minutes."""
+    part = "--b\nContent-Type: text/html\n\n" + "<p>" * 300 + "{link}\n"
+    link = "<a href='https://x.example/u'>unsubscribe</a>"
+    message = "Content-Type: multipart/mixed; boundary=b\n\n" + part * 5 + "--b--\n"
+    found = [each.sentence for each in examined(message.format(link=""), unsubscribe_policy="off")]
+    assert found == ["HTML (part 3) is longer than the 2000 that are examined"]
+    late = "".join(part.format(link=link if number == 3 else "") for number in range(5))
+    assert examined(f"Content-Type: multipart/mixed; boundary=b\n\n{late}--b--\n", html_policy="off")
+    early = "".join(part.format(link=link if number == 1 else "") for number in range(5))
+    assert not examined(f"Content-Type: multipart/mixed; boundary=b\n\n{early}--b--\n", html_policy="off")
+
+
 def test_parts_that_cannot_be_read_are_left_out() -> None:
     """Broken base64 and unknown charsets break nothing."""
     fields = parse_fields(b"Content-Type: text/html; charset=x-none\r\nContent-Transfer-Encoding: base64\r\n", 10)
