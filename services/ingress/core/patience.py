@@ -35,6 +35,11 @@ class Patience:
         """Start with no failures."""
         self._policy = policy
         self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._foremost: dict[str, None] = {}
+        """The keys with the most failures when that was last asked, and those that failed since.
+
+        All fade alike, so no other key can have overtaken them, and not all have to be looked at every second.
+        """
         self._siblings: dict[str, tuple[Mapping[str, float], float]] = {}
 
     def failed(self, keys: Iterable[str], at: float) -> None:
@@ -42,6 +47,7 @@ class Patience:
         for key in keys:
             self._failures[key] = (self._decayed(*self._failures.get(key, (0.0, at)), at) + 1.0, at)
             self._failures.move_to_end(key)
+            self._foremost[key] = None
         while len(self._failures) > self._policy.keys:
             self._failures.popitem(last=False)
 
@@ -57,10 +63,10 @@ class Patience:
 
     def worst(self, most: int, at: float) -> dict[str, float]:
         """Return the keys with the most failures of our own, for the siblings."""
-        counts = ((key, self._decayed(*entry, at)) for key, entry in self._failures.items())
-        return dict(
-            nlargest(most, ((key, count) for key, count in counts if count >= WORTH_TELLING), key=itemgetter(1))
-        )
+        counts = [(key, self._decayed(*self._failures[key], at)) for key in self._foremost if key in self._failures]
+        first = nlargest(most, counts, key=itemgetter(1))
+        self._foremost = {key: None for key, _ in first}
+        return {key: count for key, count in first if count >= WORTH_TELLING}
 
     def recent(self, key: str, at: float) -> float:
         """Return the failures of a key, each counting less with its age."""

@@ -6,6 +6,7 @@ import queue
 import threading
 from base64 import b64encode
 from pathlib import Path
+from unittest.mock import Mock
 
 import argon2
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from services.ingress.core import sasl
 from services.ingress.core.admission import Account
-from services.ingress.core.patience import Patience, PatiencePolicy
+from services.ingress.core.patience import WORTH_TELLING, Patience, PatiencePolicy
 from services.ingress.credentials import Busy, Credentials
 from services.ingress.settings import IngressSettings
 from shared.contract.records import Configuration, Password, User
@@ -104,6 +105,31 @@ def test_patience_is_bounded() -> None:
     patience.failed([f"k{number}" for number in range(100)], 0.0)
     assert patience.recent("k0", 0.0) == 0
     assert patience.recent("k99", 0.0) == 1
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefg"), max_size=6), max_size=8))
+def test_the_worst_are_the_same_as_of_all(seconds: list[list[str]]) -> None:
+    """What is told each second is the most there is, although not every key is looked at."""
+    patience = Patience(PatiencePolicy(half_life_seconds=3))
+    for at, failing in enumerate(seconds):
+        patience.failed(failing, float(at))
+        counts = sorted((patience.recent(key, float(at)) for key in "abcdefg"), reverse=True)
+        told = patience.worst(3, float(at))
+        assert list(told.values()) == pytest.approx([count for count in counts[:3] if count >= WORTH_TELLING])
+        assert all(patience.recent(key, float(at)) == count for key, count in told.items())
+
+
+def test_the_worst_of_very_many_are_found_by_looking_at_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guesses at a hundred thousand names must not hold up the sessions each second from then on."""
+    patience = Patience(PatiencePolicy())
+    patience.failed([f"k{number}" for number in range(100_000)], 0.0)
+    assert len(patience.worst(500, 1.0)) == 500
+    decayed = Mock(wraps=patience._decayed)
+    monkeypatch.setattr(patience, "_decayed", decayed)
+    patience.failed(["k7", "k7"], 1.0)
+    worst = patience.worst(500, 2.0)
+    assert next(iter(worst)) == "k7"
+    assert decayed.call_count < 600
 
 
 def account(hashed: str, username: str = "alice") -> Account:
