@@ -88,14 +88,15 @@ async def serve(
     try:
         examine = examination(certificate, (accepted, refused), settings)
         await answer_roll_call(bus, room.conditions.failing, examine)
+        directory = Directory(bus, credentials.drop)
         proof = Proof(
             bus,
             settings.proof_seconds,
             settings.relaxed_durability,
             lambda holds, why: room.ready("durability", holds, why),
             topology.shards,
+            directory.current,
         )
-        directory = Directory(bus, credentials.drop)
         spool = Spool(bus, proof, settings, topology.shards, lambda well, why: room.ready("store", well, why))
         metrics.in_flight.set_function(lambda: spool.budget.used)
         authentication = Authentication(directory, credentials, metrics, settings)

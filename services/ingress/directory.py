@@ -55,6 +55,10 @@ class Directory:
         self._started = True
         tasks.create_task(self._compile_large(), name="access rules of many networks")
 
+    async def current(self, seconds: float) -> bool:
+        """Wait, at most this long, until all was read since the connection to the bus last came."""
+        return all(await asyncio.gather(self._records.current(seconds), self._standings.current(seconds)))
+
     def accounts(self, username: str) -> tuple[Account, ...]:
         """Return the users of this name, each with its configuration; a cloned user is in several."""
         return tuple(

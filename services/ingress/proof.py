@@ -6,7 +6,7 @@ minutes of acknowledged mail in a power cut.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from services.ingress.core import durability
 from shared.bus.client import Bus
@@ -21,19 +21,34 @@ PROMPT_SECONDS = 0.5
 """How long a server that is down is waited for before a majority is taken at its word; the rest is heard afterwards."""
 ASK_SECONDS = 3.0
 STREAM_SECONDS = 2.0
+READ_SECONDS = 2.0
 AGAIN_SECONDS = 1.0
 INCOMPLETE_SECONDS = 5.0
 """When to ask again while a server has not answered: it may be down, or be slow and not sync."""
+
+
+async def _at_once(_seconds: float) -> bool:
+    return True
 
 
 class Proof:
     """What is known of the server's durability; checked at the start, at intervals and after each reconnection."""
 
     def __init__(
-        self, bus: Bus, interval_seconds: float, relaxed: bool, tell: Callable[[bool, str], None], shards: int = 0
+        self,
+        bus: Bus,
+        interval_seconds: float,
+        relaxed: bool,
+        tell: Callable[[bool, str], None],
+        shards: int = 0,
+        current: Callable[[float], Awaitable[bool]] = _at_once,
     ) -> None:
-        """Prepare; `tell` is called with the state whenever it is checked."""
+        """Prepare; `tell` is called with the state whenever it is checked.
+
+        `current` waits until what gates rest on was read over this connection: before that no mail is accepted.
+        """
         self._bus = bus
+        self._current = current
         self._shards = shards
         self.filled = 0.0
         """How full the fullest server's store was when it was last asked, in percent."""
@@ -110,6 +125,8 @@ class Proof:
             return
         self.filled = max(server.filled for server in heard)
         why = durability.doubt(heard) or await self._drifted()
+        if not why and not await self._current(READ_SECONDS):
+            why = "users and domains have not been read again since the bus came back"
         self._conclude(not why, why)
 
     async def _drifted(self) -> str:

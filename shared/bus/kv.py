@@ -179,6 +179,7 @@ class Replica(Generic[R]):
         self._on_change = on_change
         self._highest = 0
         self._reread = asyncio.Event()
+        self._current = asyncio.Event()
         self.loaded = False
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -192,6 +193,18 @@ class Replica(Generic[R]):
                 log.warning("bucket %s cannot be read yet: %s", self._bucket.name, fault)
                 await asyncio.sleep(1)
         tasks.create_task(self._keep_up(), name=f"replica of {self._bucket.name}")
+
+    async def current(self, seconds: float) -> bool:
+        """Wait, at most this long, until everything was read since the connection last came.
+
+        What was changed while it was away nobody has told us.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._current.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def get(self, key: str) -> R | None:
         """Return the record of a key, or None."""
@@ -216,6 +229,7 @@ class Replica(Generic[R]):
         return len(self._records)
 
     async def _reconnected(self) -> None:
+        self._current.clear()
         self._reread.set()
 
     async def _keep_up(self) -> None:
@@ -266,6 +280,8 @@ class Replica(Generic[R]):
         self.unreadable &= seen
         self._highest = max(self._highest, state.last_sequence)
         self.loaded = True
+        if not self._reread.is_set():  # else the connection has come once more, or something was not understood
+            self._current.set()
 
     async def _heard(self, _subject: str, body: bytes) -> None:
         try:

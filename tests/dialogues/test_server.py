@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import shutil
 import smtplib
 import socket
 import ssl
@@ -223,6 +224,18 @@ def test_bus_away_for_a_while(bus: BusServer, tmp_path: Path) -> None:
         assert code == 250, text
         assert len(stored(bus)) == 1
         assert len(accepted(bus, 1)) == 1
+
+
+def test_no_mail_before_the_directory_is_read_again(bus: BusServer, tmp_path: Path) -> None:
+    """Who was removed while the bus was away must not send on what was known before: 421 until that is read."""
+    with running(bus, tmp_path) as ingress, connect(ingress) as client:
+        bus.stop()
+        for buried in list(bus.directory.rglob("KV_standing")):
+            shutil.rmtree(buried)
+        bus.start()
+        _until(lambda: "connected to the bus again" in ingress.log.read_text())
+        code, text = client.mail("a@shop.example")
+        assert (code, text[:40]) == (421, b"4.3.2 mail.test cannot store mail safely")
 
 
 def test_bus_does_not_answer(bus: BusServer, tmp_path: Path) -> None:
