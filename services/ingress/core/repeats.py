@@ -22,7 +22,7 @@ HEADER = "idempotency-key"
 _NAME = re.compile(rb"[!-~]{1,255}")
 _ALIKE = frozenset({"from", "to", "cc", "subject"})
 """Fields a repetition must have alike; Date, Message-ID and trace fields may be made anew by the client."""
-_BOUNDARY = re.compile(rb'boundary="?([^"\s;]{1,70})', re.IGNORECASE)
+_BOUNDARY = re.compile(rb';\s*boundary="?([^"\s;]{1,70})', re.IGNORECASE)
 BOUNDARIES = 8
 """MIME boundaries left out of the comparison: libraries invent new ones each time a message is written."""
 
@@ -128,7 +128,8 @@ def _without_boundaries(submitted: Submitted) -> bytes:
         found = _BOUNDARY.search(kind)
         if found is None:
             break
-        body = body.replace(found[1], b"")
+        # Only where it is a boundary: one that is a letter or a digit must not take that out of the text.
+        body = body.replace(b"--" + found[1], b"--").replace(found[0], found[0].removesuffix(found[1]))
         found = _BOUNDARY.search(body)
         kind = found[0] if found else b""
     return body

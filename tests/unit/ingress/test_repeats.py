@@ -63,6 +63,16 @@ def test_a_repetition_may_be_written_anew() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("boundary", ["0", "q"])
+def test_a_boundary_takes_nothing_out_of_the_text(boundary: str) -> None:
+    """A short one, or what only looks like one, does not make two messages alike: the second would be lost."""
+    multipart = HEADER + f"Content-Type: multipart/mixed; boundary={boundary}\r\n"
+    body = "--{0}\r\n\r\nsee ?boundary=0 and pay {1}\r\n--{0}--\r\n"
+    first, second = (claimed(multipart, body.format(boundary, amount)) for amount in ("1", "1000"))
+    assert first.key == second.key
+    assert first.fingerprint != second.fingerprint
+
+
 @pytest.mark.parametrize(
     "changed",
     [
