@@ -23,7 +23,8 @@ _VALUE = re.compile(rb"[ \t]*;[ \t]*(" + TOKEN + rb")=(?:(" + TOKEN + rb')|"((?:
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _TRAILER = re.compile(rb"[ \t]*+;?[ \t]*+")
 """Possessive: each comment leaves a space, and a field may have a hundred thousand of them."""
-_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 §5.1.1
+_BOUNDARY = re.compile(rb"(?!')[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 §5.1.1
+"""None that begins with an apostrophe: some readers take it for a quotation mark, and look for another boundary."""
 _ENCODED_FILE = re.compile(
     rb"(?:^|[\r\n])(?:"
     rb"begin(?:-base64(?:-encoded)?)?[ \t]++(?:"

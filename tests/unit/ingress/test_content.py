@@ -341,6 +341,7 @@ def test_structure_where_files_are_allowed(message: bytes, fault: str) -> None:
         part(MIXED, "--b\nnot a header\n--b--"),
         part("Content-Type: multipart/mixed; boundary*=b", "--b\n\ntext\n--b--"),
         part("Content-Type: multipart/mixed; boundary=" + "x" * 71, "text"),
+        part("Content-Type: multipart/mixed; boundary='b'", "--'b'\n\n--b\nContent-Type: x/y\n\n\n--b--\n--'b'--"),
     ],
 )
 def test_ambiguous_structure(message: bytes) -> None:
