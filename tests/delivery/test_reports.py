@@ -1,9 +1,11 @@
 """Reports on delay and success, asked for by NOTIFY, RET and ENVID; judged by Python's parser."""
 
 import email
+from datetime import timedelta
 from email.message import Message
 
 from shared.contract.envelope import Recipient
+from shared.runtime import clock
 from tests.delivery.exchanger import Received
 from tests.delivery.house import delivering
 from tests.delivery.world import World
@@ -127,3 +129,21 @@ async def test_a_large_mail_is_not_returned_whole(world: World) -> None:
     assert isinstance(returned, Message)
     assert returned.get_content_type() == "text/rfc822-headers"
     assert b"my very words" not in report.data
+
+
+async def test_who_expires_after_an_attempt_that_refused_others(world: World) -> None:
+    """The last attempt bounced one recipient and deferred another: the end of the other is reported too."""
+    home(world)
+    world.exchanger.by_recipient["gone@rcpt.test"] = [(b"550 5.1.1 no such user\r\n",)]
+    world.exchanger.by_recipient["busy@rcpt.test"] = [(b"450 4.2.1 busy\r\n",)]
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600.0,))):
+        envelope = await world.tenant.accept(
+            "gone@rcpt.test", "busy@rcpt.test", expires_at=clock.now() + timedelta(seconds=3)
+        )
+        await world.watcher.until(envelope, "bounced")
+        await world.watcher.until_empty()
+    told = [r for report in reports(world) for r in fields(report)[1]]
+    assert [(r["Final-Recipient"], r["Status"]) for r in told] == [
+        ("rfc822; gone@rcpt.test", "5.1.1"),
+        ("rfc822; busy@rcpt.test", "5.4.7"),
+    ]

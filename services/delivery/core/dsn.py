@@ -80,9 +80,12 @@ def target(envelope: Envelope, configuration: Configuration | None) -> str:
     return envelope.sender
 
 
-def queue_id_of(reported: str, attempt: int, action: Action = "failed") -> QueueId:
-    """Return the queue ID of the report on an attempt: always the same, so that a repeat is seen to be one."""
-    named = f"report {reported} {attempt}" if action == "failed" else f"report {reported} {attempt} {action}"
+def queue_id_of(reported: str, attempt: int, what: Action | Literal["expired"] = "failed") -> QueueId:
+    """Return the queue ID of the report on an attempt: always the same, so that a repeat is seen to be one.
+
+    The end of a lifetime is told apart: no attempt comes between it and the last one, which may have been reported on.
+    """
+    named = f"report {reported} {attempt}" if what == "failed" else f"report {reported} {attempt} {what}"
     chance = sha256(named.encode()).digest()[:RANDOM_BYTES]
     return new_queue_id(queue_id_time_ms(QueueId(reported)) + attempt, chance)
 
@@ -105,7 +108,8 @@ def report(
     `until`: when delivery gives up, for a delay. The whole mail is returned if the sender asked for that and it has no
     more than `full_bytes` octets, else its header.
     """
-    queue_id = queue_id_of(envelope.queue_id, attempt, action)
+    expired = action == "failed" and all(r.status == "expired" for r in failed)
+    queue_id = queue_id_of(envelope.queue_id, attempt, "expired" if expired else action)
     boundary = f"=_{queue_id}"
     mime = boundary.encode()
     utf8 = not to.isascii() or any(not r.address.isascii() for r in failed)

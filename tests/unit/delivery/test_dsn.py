@@ -99,6 +99,7 @@ def test_same_attempt_same_queue_id() -> None:
     assert first == made().envelope.queue_id
     assert first != dsn.queue_id_of(ENVELOPE.queue_id, 2)
     assert first != ENVELOPE.queue_id
+    assert len({dsn.queue_id_of(ENVELOPE.queue_id, 1, what) for what in ("failed", "expired", "relayed")}) == 3
 
 
 def test_target() -> None:
