@@ -202,6 +202,8 @@ class Session(aiosmtplib.SMTP):
                 await self._drained(protocol)
             if not await may_finish():
                 raise Stopped("the hold on the message ran out before the final dot")
+            if not self.is_connected:  # cut meanwhile: the dot is certainly not sent
+                raise aiosmtplib.SMTPServerDisconnected("Connection lost")
             on_dot()
             (future,) = protocol.expect(1)
             protocol.write(stuffed[last:] + b".\r\n")  # one write, and for most mails the only one

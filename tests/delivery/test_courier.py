@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import ssl
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ class Field:
         self.dispatch = Dispatch(made, Exchangers(made), self.courier)
 
     async def send(
-        self, *addresses: str | Recipient, mail: bytes = MAIL, may_finish: bool = True, **envelope: Any
+        self,
+        *addresses: str | Recipient,
+        mail: bytes = MAIL,
+        may_finish: bool = True,
+        before_dot: Callable[[], Awaitable[object]] | None = None,
+        **envelope: Any,
     ) -> Attempted:
         """Attempt all recipients."""
         recipients = [
@@ -54,6 +59,8 @@ class Field:
         parcel = Parcel(envelope=Envelope(**(values | envelope)), mail=mail)
 
         async def asked() -> bool:
+            if before_dot is not None:
+                await before_dot()
             return may_finish
 
         return await self.dispatch.attempt(parcel, recipients, asked)
@@ -186,6 +193,30 @@ async def test_hold_lost_stops_before_the_dot(tmp_path: Path) -> None:
     assert isinstance(only(attempted), Deferred)
     assert attempted.dots == 0
     assert exchanger.seen == []
+
+
+@pytest.mark.parametrize("words", [b"", b"421 4.3.2 closing\r\n"])
+async def test_cut_before_the_dot_is_not_ambiguous(words: bytes, tmp_path: Path) -> None:
+    """A server that goes away while the dot is announced has no message: the next exchanger gets it, unmarked."""
+    worst = await Exchanger().start("127.0.0.2", 0)
+    best = await Exchanger().start("127.0.0.4", worst.port)
+
+    async def cut() -> None:
+        if worst.connections and not best.connections:
+            await worst.disturb(words)
+            await worst.disturb(None)
+
+    async with worst, field(tmp_path, best) as made:
+        made.dns.set("rcpt.test", "MX", "10 worst.rcpt.test.", "20 best.rcpt.test.")
+        made.dns.set("worst.rcpt.test", "A", "127.0.0.2")
+        made.dns.set("best.rcpt.test", "A", "127.0.0.4")
+        attempted = await made.send("x@rcpt.test", before_dot=cut)
+    assert isinstance(only(attempted), Delivered)
+    assert attempted.dots == 1
+    assert [(tried.phase, tried.host) for tried in attempted.tried] == [
+        ("data", "worst.rcpt.test"),
+        ("final", "best.rcpt.test"),
+    ]
 
 
 async def test_recipients_share_a_transaction(tmp_path: Path) -> None:
