@@ -261,10 +261,11 @@ async def test_more_than_one_transaction_holds(tmp_path: Path) -> None:
     assert len(attempted.outcomes) == 250
 
 
-async def test_server_takes_few_recipients_at_a_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [b"452 4.5.3 too many recipients\r\n", b"452 too many recipients\r\n"])
+async def test_server_takes_few_recipients_at_a_time(words: bytes, tmp_path: Path) -> None:
     """Recipients a server has no room for in one transaction go in the next one, without waiting."""
     exchanger = await Exchanger().start()
-    full = (b"452 4.5.3 too many recipients\r\n",)
+    full = (words,)
     exchanger.script["RCPT"] = [(OK,), (OK,), full, full, (OK,), (OK,)]
     async with field(tmp_path, exchanger) as made:
         attempted = await made.send(*(f"u{n}@rcpt.test" for n in range(4)))

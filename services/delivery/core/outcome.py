@@ -89,7 +89,10 @@ def from_reply(
     if 500 <= code <= 599:
         return _permanent(code, enhanced, rest, phase, host, address)
     if 400 <= code <= 499:
-        status = _agreeing(enhanced, "4", {421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1"}.get(code, "4.0.0"))
+        default = {421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1"}.get(code, "4.0.0")
+        if (code, phase, enhanced) == (452, "rcpt", "") and wording.too_many_recipients(rest):
+            default = "4.5.3"  # RFC 5321 §4.5.3.1.10, of a server without enhanced codes
+        status = _agreeing(enhanced, "4", default)
         return Deferred(
             diagnosis=_diagnosis(code, status, rest, phase, host, address),
             kind=wording.kind_of(status, rest),

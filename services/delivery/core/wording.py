@@ -40,6 +40,7 @@ _FULL = re.compile(
     r"|exceed\w*\s+.{0,20}\bquota|out\s+of\s+storage",
     re.I,
 )
+_TOO_MANY_RECIPIENTS = re.compile(r"\b(?:too\s+many|max\w*|limit)\b.{0,40}\b(?:recipients?|rcpts?)\b", re.I)
 _STORAGE = re.compile(r"storage", re.I)
 _REPUTATION = re.compile(
     r"block\s?list|black\s?list|\brbl\b|dnsbl|spamhaus|poor\s+reputation|reputation|too\s+many\s+connections"
@@ -81,6 +82,11 @@ def full(text: str) -> bool:
 def short_of_storage(text: str) -> bool:
     """Return whether a text speaks of room that is lacking."""
     return full(text) or _STORAGE.search(text) is not None
+
+
+def too_many_recipients(text: str) -> bool:
+    """Return whether a text says that one transaction has enough recipients."""
+    return _TOO_MANY_RECIPIENTS.search(text) is not None
 
 
 def greylisted(text: str) -> bool:
