@@ -17,6 +17,7 @@ from shared.contract.errors import BusUnavailable
 from shared.contract.events import MessageAttempted
 from shared.contract.records import Configuration
 from tests.delivery.house import delivering
+from tests.delivery.test_queue import act, until_listed
 from tests.delivery.world import World
 
 
@@ -167,3 +168,24 @@ async def test_pool_and_name(world: World) -> None:
     assert last is not None
     assert "pool bulk" in last.text
     assert world.exchanger.connections == 1
+
+
+async def test_held_while_it_is_tried(world: World) -> None:
+    """An operator holds a message whose attempt ends in a refusal for now: released, it is delivered."""
+    await configure(world, at_most_once=True)
+    world.exchanger.script["MAIL"] = [(1.0, b"450 4.2.1 later\r\n"), (b"250 ok\r\n",)]
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        await world.exchanger.until(lambda: bool(world.exchanger.uses(b"MAIL")))
+        await act(world, envelope, "hold")
+        await until_listed(world, envelope, "held")
+        held = await world.watcher.until(envelope, "held")
+        assert held.attempt == 1
+        assert held.recipients[0].attempts == 1
+        assert held.recipients[0].last is not None
+        assert held.recipients[0].last.code == 450
+        await act(world, envelope, "release")
+        event = await world.watcher.until(envelope, "bounced", "delivered")
+        await world.watcher.until_empty()
+    assert event.status == "delivered"
+    assert len(world.exchanger.received) == 1

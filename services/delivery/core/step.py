@@ -202,6 +202,9 @@ def merged(
             result.append(msgspec.structs.replace(mine, at=now))
         else:
             doubtful = his.possible_duplicate or mine.possible_duplicate
+            if his.status in ("held", "queued") and mine.attempts > his.attempts:
+                # He has tried nothing since our attempt was announced: its end is what is known last.
+                his = msgspec.structs.replace(his, attempts=mine.attempts, last=mine.last)
             result.append(msgspec.structs.replace(his, possible_duplicate=doubtful))
     return tuple(result)
 
