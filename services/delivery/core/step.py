@@ -113,7 +113,7 @@ def queued(envelope: Envelope) -> tuple[RecipientState, ...]:
 def next_step(state: Known, now: datetime, expires_at: datetime, hold: Hold | None, *, explicit_expiry: bool) -> Step:
     """Return the next step of a message that is in hand.
 
-    `explicit_expiry`: the sender set the deadline itself, so it holds even if the message was never tried.
+    `explicit_expiry`: the sender set the deadline itself, so it holds for a message never tried, or late, too.
     """
     if not state.open:
         return Finish()
@@ -122,7 +122,7 @@ def next_step(state: Known, now: datetime, expires_at: datetime, hold: Hold | No
     # A jump of the clock or a long outage must not expire mail that was never tried; its lifetime is ours, not its own.
     tried = state.attempt > 0 or explicit_expiry or hold is not None
     # Nor is it the message's fault that it comes late: it is tried, or held, once more before it is given up.
-    late = state.due_at is not None and now - state.due_at > LATE
+    late = not explicit_expiry and state.due_at is not None and now - state.due_at > LATE
     if now >= expires_at and tried and not late:
         return Expire()
     if hold is not None:

@@ -136,6 +136,8 @@ def test_a_late_message_gets_another_chance() -> None:
     over = FAR + timedelta(days=360)
     assert decide(carriage, None, 7, now=over) == step.Attempt()
     assert decide(carriage, None, 7, now=over, hold=HOLD) == step.Keep(HOLD, over + step.LATE, committed=False)
+    assert decide(carriage, None, 7, now=over, explicit=True) == step.Expire()  # of no use any more, says its sender
+    assert decide(carriage, None, 7, now=over, explicit=True, hold=HOLD) == step.Expire()
     soon = LATER + step.LATE / 2
     assert decide(carriage, None, 7, now=soon, expires_at=soon) == step.Expire()
     assert decide(carriage, None, 7, now=soon, expires_at=soon, hold=HOLD) == step.Expire()
