@@ -146,17 +146,17 @@ class Visit:
         try:
             await self._transaction(session, decided)
         except (aiosmtplib.SMTPException, OSError):
-            if self.dots or decided or self._phase != "mail":
+            if self.dots or self._phase != "mail":
                 raise
         except _Ended as ended:
             if self._phase != "mail" or not (isinstance(ended.result, Deferred) and ended.result.elsewhere):
                 raise
         else:
             # Many servers say so, without 421, when they have had enough messages in one session.
-            if self._phase != "mail" or not all(isinstance(result, Deferred) for result in decided.values()):
+            if self._phase != "mail" or not any(isinstance(result, Deferred) for result in decided.values()):
                 return True
-            decided.clear()
             session.leave()
+        decided.clear()  # at most who does not suit this server: the new session says it again
         session.abort()
         self._tls, self._verified = "", False
         return False

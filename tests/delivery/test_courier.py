@@ -531,6 +531,19 @@ async def test_dead_connection_is_replaced(death: str, tmp_path: Path) -> None:
     assert len(exchanger.received) == 2
 
 
+@pytest.mark.parametrize("answer", [None, b"421 4.4.2 idle too long\r\n", b"450 4.7.0 enough in this session\r\n"])
+async def test_dead_connection_and_a_recipient_that_does_not_suit(answer: Action, tmp_path: Path) -> None:
+    """A recipient that this server cannot serve does not keep the others from a new connection."""
+    exchanger = Exchanger(extensions=())
+    async with field(tmp_path, await exchanger.start()) as made:
+        await made.send("x@rcpt.test")
+        exchanger.script["MAIL"] = [(answer,), (OK,)]
+        attempted = await made.send("ü@rcpt.test", "y@rcpt.test")
+    assert isinstance(attempted.outcomes[1], Bounced)
+    assert isinstance(attempted.outcomes[2], Delivered)
+    assert exchanger.connections == 2
+
+
 async def test_enough_messages_in_a_session(tmp_path: Path) -> None:
     """A server that refuses the next sender for now is asked again on a connection of its own, and once only."""
     exchanger = Exchanger()
