@@ -361,12 +361,16 @@ async def test_dsn_parameters_are_passed_on(tmp_path: Path) -> None:
     """NOTIFY, ORCPT, RET and ENVID go to a server that offers DSN and to no other."""
     knows, does_not = await Exchanger(extensions=("DSN",)).start(), await Exchanger(extensions=()).start()
     recipient = Recipient(number=1, address="x@rcpt.test", notify="FAILURE", orcpt="rfc822;o@d.example")
+    beyond = Recipient(number=2, address="y@rcpt.test", orcpt="utf-8;\u00fc+2Bo@d.example")
     for exchanger in (knows, does_not):
         async with field(tmp_path, exchanger) as made:
-            await made.send(recipient, ret="HDRS", envid="E1")
+            await made.send(recipient, beyond, ret="HDRS", envid="E1")
     assert knows.uses(b"MAIL") == [b"MAIL FROM:<a@d.example> RET=HDRS ENVID=E1"]
-    assert knows.uses(b"RCPT") == [b"RCPT TO:<x@rcpt.test> NOTIFY=FAILURE ORCPT=rfc822;o@d.example"]
-    assert does_not.uses(b"RCPT") == [b"RCPT TO:<x@rcpt.test>"]
+    assert knows.uses(b"RCPT") == [
+        b"RCPT TO:<x@rcpt.test> NOTIFY=FAILURE ORCPT=rfc822;o@d.example",
+        b"RCPT TO:<y@rcpt.test> ORCPT=utf-8;\\x{FC}+2Bo@d.example",
+    ]
+    assert does_not.uses(b"RCPT") == [b"RCPT TO:<x@rcpt.test>", b"RCPT TO:<y@rcpt.test>"]
 
 
 @pytest.mark.parametrize("address", ['"a b"@rcpt.test', '"a@b"@rcpt.test', "x%evil@rcpt.test", "a!b@rcpt.test"])

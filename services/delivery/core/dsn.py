@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from services.delivery.core.lines import in_ascii
 from services.delivery.core.wording import kind_of
 from shared.contract.envelope import Diagnosis, Envelope, Recipient, RecipientState
 from shared.contract.records import Configuration
@@ -224,7 +225,7 @@ def _fields(
         lines.append("")
         original = asked[recipient.number].orcpt if recipient.number in asked else ""
         if original:
-            lines.append(f"Original-Recipient: {_ascii(_meant(original))}")
+            lines.append(f"Original-Recipient: {_ascii(_meant(in_ascii(original)))}")
         lines.append(f"Final-Recipient: {_typed(recipient.address)}")
         lines.append(f"Action: {action}")  # RFC 3464 §2.3.3
         last = recipient.last
@@ -237,7 +238,7 @@ def _fields(
             kind = "smtp" if last.code else "x-postlane"
             spoken = _spoken(last)
             lines.append(f"Diagnostic-Code: {kind}; {_ascii(spoken + ' ' + last.text)}")
-            if recipient.at is not None:
+            if recipient.at is not None and recipient.status != "expired":  # that time is the end of the lifetime
                 lines.append(f"Last-Attempt-Date: {format_datetime(recipient.at)}")
     return "\n".join(lines) + "\n"
 

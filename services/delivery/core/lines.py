@@ -13,6 +13,11 @@ def command(*words: bytes) -> bytes:
     return line
 
 
+def in_ascii(text: str) -> str:
+    """Write an address so that it can travel without SMTPUTF8 (RFC 6533 §3, EmbeddedUnicodeChar)."""
+    return "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in text)
+
+
 def stuff(mail: bytes) -> bytes:
     """Double dots at line starts and end the last line (RFC 5321 §4.5.2). Every line of the mail ends in CRLF."""
     if not mail.endswith(b"\r\n"):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from services.delivery.core import outcome
+from services.delivery.core.lines import in_ascii
 from services.delivery.core.outcome import Outcome
 from shared.contract.envelope import Envelope, Recipient
 from shared.mail.address import Address, parse_address
@@ -69,7 +70,7 @@ def _dsn_words(offer: Offer, *parameters: tuple[bytes, str]) -> list[bytes]:
     """Return parameters of RFC 3461, for a server that knows them."""
     if "dsn" not in offer.extensions:
         return []
-    return [name + value.encode("ascii") for name, value in parameters if value and value.isascii()]
+    return [name + in_ascii(value).encode("ascii") for name, value in parameters if value]
 
 
 def _path(address: str) -> bytes:

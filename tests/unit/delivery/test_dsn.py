@@ -76,8 +76,17 @@ def test_structure() -> None:
     assert first["Diagnostic-Code"] == "smtp; 550 5.1.1 no such user"
     assert first["Remote-MTA"] == "dns; mx.y.example"
     assert (second["Action"], second["Status"]) == ("failed", "5.4.7")
+    assert first["Last-Attempt-Date"]
+    assert "Last-Attempt-Date" not in second  # nothing was tried when the lifetime ended
     assert b"secret body" not in report.mail
     assert b"Subject: hi" in report.mail
+
+
+def test_an_original_recipient_beyond_ascii() -> None:
+    """It comes back as it was meant, in a form that every server takes (RFC 6533 §3)."""
+    recipient = Recipient(number=1, address="x@y.example", orcpt="utf-8;j\u00fcrgen+2Bx@\u4f8b.example")
+    about = b"Original-Recipient: utf-8;j\\x{FC}rgen+x@\\x{4F8B}.example\r\n"
+    assert about in made(FAILED[:1], recipients=(recipient,)).mail
 
 
 def test_envelope() -> None:
