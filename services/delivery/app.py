@@ -138,7 +138,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
             SUPPRESSION_REMOVE: (RemoveSuppression, suppressions.remove),
         },
     )
-    worker = Worker(settings, topology, bus, carrier, metrics)
+    worker = Worker(settings, topology, bus, carrier, metrics, courier.break_off)
     worker.start(here.tasks)
     reviews = (
         here.tasks.create_task(holds.run(), name="holds"),

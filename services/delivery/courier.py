@@ -46,10 +46,18 @@ class Courier:
         self.encryption = Encryption()
         self.port = settings.mx_port
         self._egress = settings.egress
+        self.visits: set[Visit] = set()
+        self.stopping = False
 
     def close(self) -> None:
         """Close the connections kept open."""
         self.pool.close()
+
+    def break_off(self) -> None:
+        """End all that has not come to a final dot, so that what the rest of its message came to can be committed."""
+        self.stopping = True
+        for visit in tuple(self.visits):
+            visit.break_off()
 
     async def attempt(
         self,

@@ -22,6 +22,9 @@ ACCEPTED = range(250, 260)
 """Of a server that does what was asked, with whatever third digit (RFC 5321 §4.2.1)."""
 
 
+_BROKEN_OFF = outcome.ours("4.3.2", "the attempt was broken off before the final dot, for this worker is being stopped")
+
+
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     """What goes out: the envelope and the signed octets."""
 
@@ -37,6 +40,10 @@ class Tools(Protocol):
     pool: Pool
     encryption: Encryption
     port: int
+    visits: set["Visit"]
+    """Those that are under way."""
+    stopping: bool
+    """No visit begins any more."""
 
     def session(self, source: str = "") -> Session:
         """Return a new session, not yet connected, that will come from one of our addresses."""
@@ -77,6 +84,7 @@ class Visit:
         self._verified = False
         self._problem = ""
         self._dsn = False
+        self._broken_off = False
         self._source = tools.source(parcel.envelope.configuration, door.address, parcel.pool)
         self._spot = Spot(door.host, door.address, self._source or "", door.demand.enforced)
         self.dots = 0
@@ -87,10 +95,13 @@ class Visit:
         session: Session | None = None
         result: Outcome
         try:
+            if self._tools.stopping:
+                raise _Ended(_BROKEN_OFF)
             if self._source is None:
                 said = f"the pool {self._parcel.pool} has no address that reaches {self._door.address}"
                 raise _Ended(outcome.lost(said, "route", "4.4.4", host=self._door.host, address=self._door.address))
             async with asyncio.timeout_at(self._deadline) as self._timer:
+                self._tools.visits.add(self)
                 session = self._tools.pool.take(self._spot)
                 if session is not None and await self._continued(session, decided):
                     return decided
@@ -102,15 +113,22 @@ class Visit:
         except Stopped as stopped:
             result = outcome.ours("4.3.2", str(stopped))
         except TimeoutError as fault:  # also aiosmtplib's
-            result = self._lost(str(fault) or "the server was too slow")
+            result = _BROKEN_OFF if self._broken_off else self._lost(str(fault) or "the server was too slow")
         except aiosmtplib.SMTPResponseException as fault:
             result = self._judged(Reply(fault.code, str(fault.message)))
         except (aiosmtplib.SMTPException, OSError) as fault:
             result = self._lost(_said(fault))
         finally:
+            self._tools.visits.discard(self)
             if session is not None:
                 self._tools.pool.give(self._spot, session)
         return {r.number: decided.get(r.number, result) for r in self._recipients}
+
+    def break_off(self) -> None:
+        """End the visit now, unless it has come to its final dot."""
+        if self._timer is not None and not self._timer.expired() and not self.dots:
+            self._broken_off = True
+            self._timer.reschedule(0.0)
 
     def record(self, decided: dict[int, Outcome]) -> ExchangerTried:
         """Return what is recorded of this visit."""

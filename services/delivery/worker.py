@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from services.delivery.core.fair_queue import FairQueue
@@ -45,9 +46,17 @@ class Worker:
     """The pulling side of delivery; its tasks belong to the room's TaskGroup."""
 
     def __init__(
-        self, settings: DeliverySettings, topology: Topology, bus: Bus, carrier: Carries, metrics: Metrics
+        self,
+        settings: DeliverySettings,
+        topology: Topology,
+        bus: Bus,
+        carrier: Carries,
+        metrics: Metrics,
+        break_off: Callable[[], None] = lambda: None,
     ) -> None:
+        """Pull for `carrier`; `break_off` ends all of its transactions that have not come to a final dot."""
         self._settings = settings
+        self._break_off = break_off
         self._carrier = carrier
         self._metrics = metrics
         self.leases = Leases(bus, settings.hold_seconds, self._tell)
@@ -91,6 +100,7 @@ class Worker:
         for lease, task in list(self._carrying.items()):
             if not lease.past_dot:
                 task.cancel()
+        self._break_off()  # of messages that one destination has perhaps taken already
         await self._until_idle(begun + self._settings.drain_seconds)
         for lease in self._carrying:
             log.warning("not finished in time, the next worker goes on", extra={"subject": lease.subject})

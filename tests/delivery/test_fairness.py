@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from shared.contract.subjects import slot_of
 from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import Tenant, delivering
+from tests.delivery.test_once import configure
 from tests.delivery.world import World
 
 
@@ -68,3 +71,25 @@ async def test_drain_finishes_what_is_past_the_dot(world: World) -> None:
             # Given back, not left to its ack wait: the next worker has it at once.
             event = await asyncio.wait_for(world.watcher.until(second, "delivered"), 20)
     assert not event.recipients[0].possible_duplicate or event.attempt == 1
+
+
+@pytest.mark.parametrize("at_most_once", [False, True])
+async def test_drain_commits_what_one_destination_took(at_most_once: bool, world: World) -> None:
+    """A worker is stopped while one of two destinations says nothing: the other one gets no second copy."""
+    await configure(world, at_most_once=at_most_once)
+    silent = await Exchanger().start("127.0.0.2", world.exchanger.port)
+    silent.script["GREETING"] = [(60.0,), (b"220 mx\r\n",)]
+    world.dns.set("silent.test", "MX", "10 mx.silent.test.")
+    world.dns.set("mx.silent.test", "A", "127.0.0.2")
+    async with silent:
+        async with delivering(world.server, world.settings(drain_seconds=2.0)):
+            envelope = await world.tenant.accept("x@rcpt.test", "y@silent.test", sender="")
+            await world.exchanger.until(lambda: len(world.exchanger.received) == 1)
+            await silent.until(lambda: silent.connections == 1)
+        async with delivering(world.server, world.settings()):
+            event = await world.watcher.until(envelope, "delivered", "bounced", seconds=60)
+            await world.watcher.until_empty()
+    assert event.status == "delivered"
+    assert not any(recipient.possible_duplicate for recipient in event.recipients)
+    assert [message.recipients for message in world.exchanger.received] == [["x@rcpt.test"]]
+    assert [message.recipients for message in silent.received] == [["y@silent.test"]]
