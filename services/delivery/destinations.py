@@ -1,9 +1,9 @@
 """Limits and breakers of destinations (groups of exchangers), shared by all workers through the bucket `pressure`."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from services.delivery.core import breaker, share
 from services.delivery.core.outcome import Outcome
@@ -26,16 +26,26 @@ PROBE_SECONDS = 60.0
 """After a pause the others leave it to us for so long to probe; we may have no mail to do it with."""
 
 
+class _Waiter(NamedTuple):
+    """Who waits for a place: done once it has one."""
+
+    tenant: str
+    admitted: asyncio.Future[None]
+
+
 class _Group:
     """What this worker has at one destination."""
 
-    __slots__ = ("claims", "next_at", "ramp", "used", "waiting")
+    __slots__ = ("claims", "next_at", "ramp", "served", "turn", "used", "waiting")
 
     def __init__(self) -> None:
         self.claims = 0
         """Those who have a place or want one; nobody forgets the group while there are any."""
         self.used = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: list[_Waiter] = []
+        self.turn = 0
+        self.served: dict[str, int] = {}
+        """The turn at which each tenant had a place last, while any is taken."""
         self.ramp = 0
         """After a pause: places to begin with, doubled by each success; 0: no ramp."""
         self.next_at = 0.0
@@ -80,40 +90,54 @@ class Destinations:
             await self._notes.leave()
 
     @asynccontextmanager
-    async def place(self, group: str) -> AsyncIterator[None]:
-        """Hold one of the places at a destination; who waits holds only a place of its own tenant."""
+    async def place(self, group: str, tenant: str = "") -> AsyncIterator[None]:
+        """Hold one of the places at a destination; tenants that wait for one have turns."""
         if len(self._groups) >= GROUPS_KEPT and group not in self._groups:
             self._groups = {name: each for name, each in self._groups.items() if each.claims}
         here = self._groups.setdefault(group, _Group())
         here.claims += 1
         try:
-            await self._free(group, here)
-            here.used += 1
+            await self._admitted(group, here, tenant)
             try:
                 await self._in_turn(group, here)
                 yield
             finally:
                 here.used -= 1
-                self._wake(here)
+                self._admit(group, here)
         finally:
             here.claims -= 1
             if not here.claims and not here.ramp and not self._rate:
                 self._groups.pop(group, None)
 
-    async def _free(self, group: str, here: _Group) -> None:
-        """Wait until one of the places is free."""
-        while here.used >= self._places(group, here):
-            waiter = asyncio.get_running_loop().create_future()
-            here.waiting.append(waiter)
-            try:
+    async def _admitted(self, group: str, here: _Group, tenant: str) -> None:
+        """Wait until one of the places is taken for this tenant."""
+        waiter = _Waiter(tenant, asyncio.get_running_loop().create_future())
+        here.waiting.append(waiter)
+        self._admit(group, here)
+        try:
+            while not waiter.admitted.done():
                 # What the siblings have may change without any sign here: look again now and then.
-                async with asyncio.timeout(TELL_SECONDS):
-                    await waiter
-            except TimeoutError:
-                pass
-            finally:
-                if waiter in here.waiting:
-                    here.waiting.remove(waiter)
+                await asyncio.wait((waiter.admitted,), timeout=TELL_SECONDS)
+                self._admit(group, here)
+        except asyncio.CancelledError:
+            if waiter.admitted.done():
+                here.used -= 1
+                self._admit(group, here)
+            else:
+                here.waiting.remove(waiter)
+            raise
+
+    def _admit(self, group: str, here: _Group) -> None:
+        """Give free places to those who wait: to the tenant first that had none for longest, so that nobody starves."""
+        while here.waiting and here.used < self._places(group, here):
+            first = min(here.waiting, key=lambda each: here.served.get(each.tenant, 0))
+            here.waiting.remove(first)
+            here.turn += 1
+            here.served[first.tenant] = here.turn
+            here.used += 1
+            first.admitted.set_result(None)
+        if not here.used:
+            here.served.clear()
 
     def paused(self, group: str) -> str:
         """Return why a destination is left alone now, "" if a message may go; then `tried` must follow."""
@@ -164,13 +188,6 @@ class Destinations:
         begin = max(now, here.next_at)
         here.next_at = begin + 1 / share.rate(self._rate, group, self._siblings())
         await asyncio.sleep(begin - now)
-
-    def _wake(self, here: _Group) -> None:
-        while here.waiting:
-            waiter = here.waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
 
     def _siblings(self) -> list[Pressure]:
         if self.replica is None or len(self.replica) == 0:

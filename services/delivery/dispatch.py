@@ -98,7 +98,7 @@ class Dispatch:
         gate = asyncio.Semaphore(self._settings.message_groups)
 
         async def serve(path: Path, members: list[Recipient]) -> Visits:
-            async with gate, self._destinations.place(path.group):
+            async with gate, self._destinations.place(path.group, parcel.envelope.configuration):
                 try:
                     return await self._unless_paused(path, members, parcel, may_finish)
                 except Exception:

@@ -208,3 +208,28 @@ async def test_two_processes_deliver_everything(world: World) -> None:
             await world.watcher.until(envelope, "delivered", seconds=60)
         await world.watcher.until_empty()
     assert len(world.exchanger.received) == 30
+
+
+async def test_tenants_have_turns_at_a_busy_destination(world: World) -> None:
+    """One tenant's crowd waits for a place; who comes after it waits for one turn, not for the crowd."""
+    here = Destinations(world.settings(domain_concurrency=1))
+    had: list[str] = []
+    hold = asyncio.Event()
+
+    async def one(tenant: str) -> None:
+        async with here.place(GROUP, tenant):
+            had.append(tenant)
+            await hold.wait()
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        crowd = [tasks.create_task(one("a")) for _ in range(6)]
+        await until(lambda: had == ["a"])
+        others = [tasks.create_task(one("b")) for _ in range(2)]
+        await asyncio.sleep(0)
+        crowd[1].cancel()
+        hold.set()
+    assert had == ["a", "b", "a", "b", "a", "a", "a"]
+    assert all(task.done() for task in others)
+    async with here.place(GROUP, "c"):
+        had.append("c")  # a cancelled waiter has left no place taken
+    assert had[-1] == "c"
