@@ -260,6 +260,10 @@ class Carrier:
             )
             await self._keep(message, after, held_meanwhile, expires_at, committed=False)
             return
+        if held_meanwhile is not None:
+            # The hold came too late: the copy it has put away falls due now, is seen to be decided and goes.
+            progress = step.progress(event.recipients, event.attempt, sequence, now)
+            await self._commits.put_held(message.place, message.moved(progress), message.mail, now)
         if event.next_attempt_at is not None:
             progress = step.progress(event.recipients, event.attempt, sequence, event.next_attempt_at)
             await self._commits.put_later(message.place, message.moved(progress), message.mail, event.next_attempt_at)
