@@ -15,6 +15,11 @@ from shared.contract.records import RuleAttribute, RuleContext, Zone, ZoneAddres
 
 ADDRESSES_PER_ZONE = 1000
 CONTEXTS_PER_RULE = 1000
+API_TYPES_PER_RULE = 100
+CHARACTERS_PER_RULE = 100_000
+"""What all contexts of a rule are written in: a thousand contexts of a zone and an endpoint each have room."""
+ADDRESS_LENGTH = 100
+"""Two IPv6 addresses with all their digits, and what is between them."""
 ZONES_PER_INSTANCE = 500
 RULES_PER_INSTANCE = 4020
 ZONE_NAME_LENGTH = 128
@@ -26,6 +31,7 @@ SMTP_API_TYPES = frozenset({SMTP_API_TYPE, SMTP_API_TYPE.replace("notifications:
 ENFORCEMENT = ("enabled", "report", "disabled")
 
 _ZONE_NAME = re.compile(r"[a-zA-Z0-9 _-]+")
+_DESCRIPTION = re.compile(r"[\x20-\x7e\xa0-\xfe]*")  # without the controls between, which steer terminals
 _ACCOUNT = re.compile(r"[a-zA-Z0-9-]{1,128}")
 _KINDS = ("ipAddress", "ipRange", "subnet")
 
@@ -55,7 +61,7 @@ def zone_faults(
 
 
 def _description_faults(description: str) -> tuple[Fault, ...]:
-    if len(description) > DESCRIPTION_LENGTH or any(not 0x20 <= ord(c) <= 0xFE for c in description):
+    if len(description) > DESCRIPTION_LENGTH or not _DESCRIPTION.fullmatch(description):
         return (
             Fault(
                 "invalid_description",
@@ -70,6 +76,8 @@ def address_problem(kind: str, value: str) -> str:
     """Say what is wrong with one entry of a zone, or return ""."""
     if kind not in _KINDS:
         return f"type {kind!r} cannot be enforced here; use one of {', '.join(_KINDS)}"
+    if len(value) > ADDRESS_LENGTH:
+        return f"an address, range or subnet has at most {ADDRESS_LENGTH} characters"
     try:
         spans((ZoneAddress(type=_kind(kind), value=value),))
     except ValueError as fault:
@@ -83,10 +91,20 @@ def _advice(kind: str, value: str, fault: str) -> str:
             network = ip_network(value, strict=False)
         except ValueError:
             return f"{value!r} is not a subnet; write for example 192.0.2.0/24"
+        if _is_subnet(value):
+            return f"{value!r} cannot be used: {fault}"
         return f"{value} has host bits set; did you mean {network}?"
     if kind == "ipRange":
         return f"{value!r} is not a range; write for example 192.0.2.10-192.0.2.20 ({fault})"
     return f"{value!r} is not an IP address"
+
+
+def _is_subnet(value: str) -> bool:
+    try:
+        ip_network(value, strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _kind(kind: str) -> Literal["ipAddress", "ipRange", "subnet"]:
@@ -104,6 +122,12 @@ def rule_contexts(
     """Return the contexts of a rule of an instance, and everything that is wrong with them."""
     if len(contexts) > CONTEXTS_PER_RULE:
         return (), (Fault("too_many_contexts", f"contexts must have at most {CONTEXTS_PER_RULE} entries", "contexts"),)
+    written = sum(len(each.name) + len(each.value) for attributes in contexts for each in attributes)
+    if written > CHARACTERS_PER_RULE:
+        return (), (
+            Fault("contexts_too_long", f"contexts must have at most {CHARACTERS_PER_RULE} characters in all, they have "
+                  f"{written}: name each zone once, or make one zone of several", "contexts"),
+        )  # fmt: skip
     faults: list[Fault] = []
     made: list[RuleContext] = []
     for position, attributes in enumerate(contexts):
@@ -114,6 +138,8 @@ def rule_contexts(
                 faults.append(
                     Fault("duplicate_context_attribute", f"{field}: {attribute.name} must be given once", field)
                 )
+            if attribute.operator not in ("", "stringEquals"):
+                faults.append(_unsupported_operator(attribute.operator, field))
             values[attribute.name] = [part.strip() for part in attribute.value.split(",") if part.strip()]
         for name in sorted(values.keys() - {"networkZoneId", "endpointType"}):
             faults.append(
@@ -130,6 +156,11 @@ def rule_contexts(
             zone = zones.get(zone_id)
             if zone is None or zone.instance != instance:
                 faults.append(Fault("zone_not_found", f"{field}: there is no zone {zone_id!r} in this account", field))
+        if values.get("endpointType") == []:
+            faults.append(
+                Fault("invalid_endpoint_type", f"{field}: endpointType is public or private; leave it out for both",
+                      field)
+            )  # fmt: skip
         endpoints: list[Literal["public", "private"]] = []
         for word in values.get("endpointType", []):
             if word in ("public", "private"):
@@ -142,6 +173,10 @@ def rule_contexts(
     return tuple(made), tuple(faults)
 
 
+def _unsupported_operator(operator: str, field: str) -> Fault:
+    return Fault("unsupported_operator", f"{field}: operator {operator!r} is not supported, only stringEquals", field)
+
+
 def rule_account(resources: Sequence[Sequence[RuleAttribute]]) -> tuple[str, tuple[Fault, ...]]:
     """Return the account (our instance) a rule protects, and everything that is wrong with its resources."""
     if len(resources) != 1:
@@ -150,9 +185,12 @@ def rule_account(resources: Sequence[Sequence[RuleAttribute]]) -> tuple[str, tup
     values: dict[str, str] = {}
     for attribute in resources[0]:
         if attribute.operator not in ("", "stringEquals"):
+            faults.append(_unsupported_operator(attribute.operator, "resources[0]"))
+        if attribute.name in values:
             faults.append(
-                Fault("unsupported_operator", f"operator {attribute.operator!r} is not supported", "resources[0]")
-            )
+                Fault("duplicate_resource_attribute", f"resources[0]: {attribute.name} must be given once",
+                      "resources[0]")
+            )  # fmt: skip
         values[attribute.name] = attribute.value
     for name in sorted(values.keys() - {"accountId", "serviceName", "serviceInstance"}):
         faults.append(
@@ -182,6 +220,11 @@ def rule_faults(description: str, enforcement: str, api_types: Sequence[str]) ->
         faults.append(
             Fault("invalid_enforcement_mode", f"enforcement_mode is one of {', '.join(ENFORCEMENT)}",
                   "enforcement_mode")
+        )  # fmt: skip
+    if len(api_types) > API_TYPES_PER_RULE:
+        faults.append(
+            Fault("too_many_api_types", f"operations.api_types must have at most {API_TYPES_PER_RULE} entries",
+                  "operations")
         )  # fmt: skip
     foreign = [name for name in api_types if name not in SMTP_API_TYPES]
     if not api_types or foreign:

@@ -57,6 +57,9 @@ def test_what_ingress_can_evaluate_is_accepted(kind: str, value: str) -> None:
         ("ipRange", "192.0.2.1", "not a range"),
         ("subnet", "192.0.2.7/24", "did you mean 192.0.2.0/24"),
         ("subnet", "192.0.2.0/33", "not a subnet"),
+        ("subnet", "::/80", "reaches beyond the IPv4-mapped"),
+        ("subnet", "fe80::%1/64", "a scope cannot be part"),
+        ("ipRange", "192.0.2.1" + " " * 100 + "-192.0.2.9", "at most 100 characters"),
         ("vpc", "crn:x", "cannot be enforced"),
         ("serviceRef", "", "cannot be enforced"),
     ],
@@ -90,6 +93,9 @@ def test_contexts_name_zones_and_endpoints() -> None:
         (attributes(networkZoneId="foreign"), "zone_not_found"),
         (attributes(networkZoneId="unknown"), "zone_not_found"),
         (attributes(networkZoneId="z1", endpointType="direct"), "invalid_endpoint_type"),
+        (attributes(networkZoneId="z1", endpointType=" ,"), "invalid_endpoint_type"),
+        ([RuleAttribute(name="networkZoneId", value="z1", operator="stringNotEquals")], "unsupported_operator"),
+        (attributes(networkZoneId="z1," * 40_000), "contexts_too_long"),
     ],
 )
 def test_a_context_that_cannot_be_enforced_is_refused(written: list[RuleAttribute], code: str) -> None:
@@ -108,6 +114,7 @@ def test_a_rule_protects_the_smtp_interface_of_one_account() -> None:
         attributes(accountId="not_an_id", serviceName="event-notifications"),
         attributes(accountId="i", serviceName="event-notifications", serviceInstance="j"),
         attributes(accountId="i", serviceName="event-notifications", region="us-south"),
+        attributes(accountId="j") + attributes(accountId="i", serviceName="event-notifications"),
     ):
         assert len(rules.rule_account([wrong])[1]) == 1
     assert rules.rule_account([])[1] != ()
@@ -120,6 +127,25 @@ def test_only_the_smtp_api_type_is_enforced_here() -> None:
     assert len(rules.SMTP_API_TYPES) == 2
     assert rules.rule_faults("", "enabled", [])[0].code == "unsupported_operations"
     assert rules.rule_faults("", "maybe", [rules.SMTP_API_TYPE])[0].code == "invalid_enforcement_mode"
+    assert rules.rule_faults("", "enabled", [rules.SMTP_API_TYPE] * 101)[0].code == "too_many_api_types"
+
+
+@pytest.mark.parametrize(("description", "good"), [("Büro, 2nd floor", True), ("a\x9b31mb", False), ("a\x7fb", False)])
+def test_a_description_steers_no_terminal(description: str, good: bool) -> None:
+    """IBM's pattern spans the controls between ASCII and Latin-1 too; whoever lists rules would be shown them."""
+    assert (rules.rule_faults(description, "enabled", [rules.SMTP_API_TYPE]) == ()) is good
+    assert (rules.zone_faults("z", description, (), ()) == ()) is good
+
+
+def test_a_full_rule_has_room() -> None:
+    """A thousand contexts of a zone and an endpoint each, and all zones of an instance in one context."""
+    zones = {identity: zone(identity) for identity in (f"{n:032}" for n in range(rules.ZONES_PER_INSTANCE))}
+    one = next(iter(zones))
+    for contexts in (
+        [attributes(networkZoneId=one, endpointType="public,private")] * rules.CONTEXTS_PER_RULE,
+        [attributes(networkZoneId=",".join(zones))],
+    ):
+        assert rules.rule_contexts(contexts, zones, "i")[1] == ()
 
 
 def test_addresses_become_records() -> None:
