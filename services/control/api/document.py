@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from litestar import MediaType, Request
+from litestar import MediaType, Request, Response, Router
+from litestar.exceptions import NotFoundException
 from litestar.handlers.http_handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -92,6 +93,13 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         answers["default"] = {"description": "The API key is not good", "content": {"application/json": {}}}
 
 
+def _in_our_shape(response: Response[Any]) -> Response[Any]:
+    """Refuse as everywhere what the framework would answer with a page of HTML: other paths beside the document's."""
+    if response.status_code == 404:
+        raise NotFoundException
+    return response
+
+
 def _operation_id(handler: HTTPRouteHandler, _method: Any, _path: Any) -> str:
     return handler.handler_name
 
@@ -103,7 +111,14 @@ def make_config() -> OpenAPIConfig:
         version=VERSION,
         description="Operations of IBM Cloud Event Notifications' SMTP interface and of context-based restrictions, "
         "and what these do not have below /v1/postlane.",
-        path="/v1/postlane",
+        openapi_router=Router(
+            "/v1/postlane",
+            route_handlers=[],
+            include_in_schema=False,
+            dto=None,
+            return_dto=None,
+            after_request=_in_our_shape,
+        ),
         render_plugins=[_Document(path="/openapi.json", media_type=MediaType.JSON)],
         components=Components(security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")}),
         security=[{"apiKey": []}],

@@ -1,6 +1,6 @@
 """IBM's metrics: counts over time of a configuration's recipients, and the list of bounces."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -84,7 +84,7 @@ def _asked(
     found = metrics.window(gte, lte)
     if isinstance(found[0], Fault) or not isinstance(found[1], datetime):
         raise bad_request(*(fault for fault in found if isinstance(fault, Fault)))
-    since, until = found[0], found[1] + timedelta(seconds=1)  # lte includes its second
+    since, until = found
     if configuration_id:
         configuration = configuration_of(desk.directory, caller, instance_id, configuration_id)
         if any(request.query_params.get(name) for name in FOREIGN_FILTERS):

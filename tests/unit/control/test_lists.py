@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.control.core import metrics, paging
 from services.control.core.endpoints import Endpoint, may_be_reached, parse_endpoints
 from services.control.core.fault import Fault
+from services.tracker.core import rollup
 from shared.contract.records import Rule, RuleContext
 
 ITEMS = [(n, (f"name {n}", "Jira" if n % 2 else "")) for n in range(25)]
@@ -56,6 +57,16 @@ def test_a_window_must_not_end_before_it_begins() -> None:
     """Both ends are checked, and their order."""
     assert len(metrics.window("x", "y")) == 2
     assert isinstance(metrics.window("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z")[0], Fault)
+
+
+def test_a_window_without_end_is_counted() -> None:
+    """Clients that want everything ask from the first year to the last; buckets reach beyond both ends."""
+    since, until = metrics.window("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
+    assert isinstance(since, datetime)
+    assert isinstance(until, datetime)
+    found = rollup.buckets(since, until, metrics.bucket_seconds(since, until), [])
+    assert 1 <= len(found) <= metrics.BUCKETS
+    assert metrics.window("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z") == (since, since + timedelta(seconds=1))
 
 
 @given(st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)), st.integers(0, 10**9))  # noqa: DTZ001
