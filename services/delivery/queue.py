@@ -81,13 +81,13 @@ class Queue:
         try:
             match wish.action:
                 case "retry":
-                    return await self._retry(found, wish)
+                    acted = await self._retry(found, wish)
                 case "hold":
-                    return await self._hold(found, wish)
+                    acted = await self._hold(found, wish)
                 case "release":
-                    return await self._release(found, wish)
+                    acted = await self._release(found, wish)
                 case "drop":
-                    return await self._drop(found, wish)
+                    acted = await self._drop(found, wish)
                 case _:
                     raise RequestFailed(errors.BAD_REQUEST, "the action must be retry, hold, release or drop")
         except Overtaken:
@@ -96,6 +96,7 @@ class Queue:
             ) from None
         except (StatusUnreadable, StoreFull) as fault:
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, str(fault)) from None
+        return msgspec.structs.replace(acted, instance=found.carriage.envelope.instance)
 
     async def _find(self, queue_id: str) -> _Found | None:
         """Find the copy that stands for the message: a waiting one before one that is about to be delivered."""

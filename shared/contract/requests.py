@@ -264,9 +264,10 @@ class QueueAction(Request, frozen=True, kw_only=True):
 
 
 class QueueActed(Request, frozen=True, kw_only=True):
-    """What the action did, in a sentence."""
+    """What the action did, in a sentence, and whose message it was."""
 
     sentence: str
+    instance: str = ""
 
 
 class RemoveSuppression(Request, frozen=True, kw_only=True):

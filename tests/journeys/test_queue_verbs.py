@@ -49,6 +49,8 @@ def test_messages_are_selected_held_released_and_dropped(system: System, waiting
 
     eventually("dropped", all_dropped)
     assert system.status(waiting[3]) in ("queued", "deferred")
+    read_by_the_tenant = lines(system, "audit", "--instance", system.tenant["instance_id"], "--key", waiting[0])
+    assert {each["action"] for each in read_by_the_tenant} >= {"queue hold", "queue release", "queue drop"}
 
 
 def test_what_cannot_be_selected_is_said(system: System, waiting: list[str]) -> None:
@@ -57,6 +59,8 @@ def test_what_cannot_be_selected_is_said(system: System, waiting: list[str]) -> 
     assert inside(system, "queue", "retry", waiting[0], "--recipient", "@slow.example").exit_code == INVALID
     assert inside(system, "queue", "retry", "--older-than", "soon").exit_code == INVALID
     assert inside(system, "queue", "hold", "--status", "delivered").exit_code == INVALID
+    for reason in ("x" * 501, "\x1b[31m"):  # it stands in the timeline, for people to read
+        assert inside(system, "queue", "hold", waiting[0], "--reason", reason).exit_code == INVALID
     assert inside(system, "queue", "retry", "01KQSDR2G08ZQ4T7B9XJ2M6C3WFVNR").exit_code == UNKNOWN
     inside(system, "queue", "hold", waiting[3])
     assert inside(system, "queue", "retry", waiting[3]).exit_code in (CONFLICT, UNKNOWN)

@@ -11,7 +11,7 @@ from services.control.api.configurations import Http
 from services.control.api.desk import Desk
 from services.control.api.parameters import TheDesk
 from services.control.caller import found_by_id
-from services.control.core.fault import Fault
+from services.control.core.fault import Fault, text_fault
 from services.control.refusal import bad_request, unknown
 from shared.contract import requests
 from shared.contract.records import Configuration
@@ -20,6 +20,7 @@ from shared.mail.ids import parse_queue_id
 
 MOST = 1000
 MOST_DESTINATIONS = 500
+REASON_LENGTH = 500
 PLACES = ("", "ready", "later", "held", "due")
 
 
@@ -105,13 +106,14 @@ async def act_on_queue(request: Http, desk: TheDesk, queue_id: FromPath[str], da
     parsed = parse_queue_id(queue_id)
     if parsed is None:
         raise unknown("message", queue_id)
+    if faults := text_fault("reason", data.reason, 0, REASON_LENGTH):
+        raise bad_request(*faults)
     wish = requests.QueueAction(
         queue_id=parsed, action=data.action, by=caller.name, reason=data.reason, instances=caller.instances
     )
     acted = await desk.ask("delivery", requests.QUEUE_ACT, wish, QueueActed)
-    await desk.directory.audit(
-        caller.name, f"queue {data.action}", f"message.{parsed}", caller.instance or "", None, None
-    )
+    whose = acted.instance or caller.instance or ""  # a tenant reads in its audit log what an operator did to its mail
+    await desk.directory.audit(caller.name, f"queue {data.action}", f"message.{parsed}", whose, None, None)
     return acted
 
 
