@@ -114,8 +114,10 @@ def provision() -> None:
 @app.command()
 def settings(room: Annotated[str, typer.Argument(help="a room, bus, topology or health; empty: all")] = "") -> None:
     """Print every setting with its variable, default and meaning."""
-    from services.command.settings_page import page
+    from services.command.settings_page import declared, page
 
+    if room and room not in (known := declared()):
+        raise typer.BadParameter(f"{room} has no settings; choose one of {', '.join(known)}")
     typer.echo(page(room))
 
 
@@ -152,8 +154,9 @@ def send_test(
     ca_file: Annotated[str, typer.Option(help="PEM file of the CA of the server's certificate")] = "",
 ) -> None:
     """Submit one message with the credentials of the profile, or others, and print the reply with its queue ID."""
+    from services.command.admin.exits import UNREACHABLE, failure
     from services.command.profile import read_profile
-    from services.command.send_test import send
+    from services.command.send_test import NotReached, send
 
     named = {
         "from": sender,
@@ -165,7 +168,10 @@ def send_test(
     if username:
         password = os.environ.get("POSTLANE_SMTP_PASSWORD")
         named["password"] = password or typer.prompt("Password", hide_input=True)
-    typer.echo(send(read_profile() | {name: value for name, value in named.items() if value}, to, subject))
+    try:
+        typer.echo(send(read_profile() | {name: value for name, value in named.items() if value}, to, subject))
+    except NotReached as fault:
+        raise failure(UNREACHABLE, str(fault)) from fault
 
 
 @app.command(hidden=True)
@@ -239,14 +245,17 @@ def _mount_sandbox() -> None:
 
 def run() -> None:
     """Run the command; a foreseen fault is one sentence on standard error and status 1."""
-    if sys.argv[1:2] != ["serve"]:  # a room has no use for the verbs, and starts sooner without them
-        from services.command.admin.exits import usage_is_invalid
+    from services.command.admin.exits import INVALID, UNKNOWN, usage_is_invalid
+    from services.command.profile import ProfileFault, ProfileUnknown
 
-        _mount_administration()
-        _mount_sandbox()
-        usage_is_invalid()
+    usage_is_invalid()
     try:
+        if sys.argv[1:2] != ["serve"]:  # a room has no use for the verbs, and starts sooner without them
+            _mount_administration()
+            _mount_sandbox()
         app()
+    except ProfileFault as fault:
+        _fail(str(fault), UNKNOWN if isinstance(fault, ProfileUnknown) else INVALID)
     except PostlaneError as fault:
         _fail(str(fault))
     except BaseExceptionGroup as faults:
@@ -258,9 +267,9 @@ def run() -> None:
         sys.exit(1)
 
 
-def _fail(text: str) -> None:
+def _fail(text: str, status: int = 1) -> None:
     typer.echo(f"postlane: {text}", err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

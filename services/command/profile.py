@@ -1,9 +1,10 @@
 """Profiles of the administrative verbs: where a Postlane is and with which key, so that nobody types them.
 
 Each is a file of its own, readable by its owner only; one is the present one. `postlane up` writes the one named
-`default`, and `postlane login --profile NAME` any other.
+`default`, and `postlane --profile NAME login` any other.
 """
 
+import json
 import os
 import re
 import tomllib
@@ -20,7 +21,11 @@ _IN_USE = "in-use"
 
 
 class ProfileFault(PostlaneError):
-    """A profile that does not exist, or a name that cannot be one; the text says what to do."""
+    """A name that cannot be a profile's; the text says what to do."""
+
+
+class ProfileUnknown(ProfileFault):
+    """A profile that does not exist; the text names those there are."""
 
 
 def profile_directory() -> Path:
@@ -68,46 +73,48 @@ def profile_names() -> list[str]:
 def read_profile(name: str = "") -> dict[str, str]:
     """Return url, api_key and instance as far as they are known.
 
-    Errors: `ProfileFault` if a profile was asked for by name and does not exist.
+    Errors: `ProfileUnknown` if a profile was asked for by name and does not exist.
     """
     try:
         table = tomllib.loads(profile_file(name).read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         if (asked := name or os.environ.get(ENVIRONMENT)) and asked != DEFAULT:
             known = ", ".join(profile_names()) or "none"
-            raise ProfileFault(
+            raise ProfileUnknown(
                 f"there is no profile {asked!r} (there is: {known}); `postlane login` makes one"
             ) from fault
         return {}
     return {key: str(value) for key, value in table.items()}
 
 
-def write_profile(values: Mapping[str, str], name: str = "") -> None:
-    """Write a profile, readable by its owner only; a profile that cannot be written is no fault of the system."""
+def write_profile(values: Mapping[str, str], name: str = "") -> bool:
+    """Write a profile, readable by its owner only; False if it cannot be written, which is no fault of the system."""
     file = profile_file(name)
     try:
-        _write(file, "".join(f'{key} = "{value}"\n' for key, value in values.items()))
+        # A text in JSON is one in TOML, whatever is in it.
+        _write(file, "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
     except OSError:
-        return
+        return False
+    return True
 
 
 def use_profile(name: str) -> None:
     """Make a profile the present one.
 
-    Errors: `ProfileFault` if it does not exist, `OSError`.
+    Errors: `ProfileFault` if its name cannot be one, `ProfileUnknown` if it does not exist, `OSError`.
     """
     if checked_name(name) not in profile_names():
-        raise ProfileFault(f"there is no profile {name!r}; `postlane profile ls` shows those there are")
+        raise ProfileUnknown(f"there is no profile {name!r}; `postlane profile ls` shows those there are")
     _write(profile_directory() / _IN_USE, f"{name}\n")
 
 
 def remove_profile(name: str) -> None:
     """Remove a profile; if it was the present one, the present one is `default` again.
 
-    Errors: `ProfileFault` if it does not exist, `OSError`.
+    Errors: `ProfileFault` if its name cannot be one, `ProfileUnknown` if it does not exist, `OSError`.
     """
     if checked_name(name) not in profile_names():
-        raise ProfileFault(f"there is no profile {name!r}; `postlane profile ls` shows those there are")
+        raise ProfileUnknown(f"there is no profile {name!r}; `postlane profile ls` shows those there are")
     profile_file(name).unlink()
     marker = profile_directory() / _IN_USE
     if marker.exists() and marker.read_text().strip() == name:

@@ -14,10 +14,14 @@ class NotSent(PostlaneError):
     """The message was not accepted; the text has the server's own words."""
 
 
+class NotReached(NotSent):
+    """There was no server to talk to, or none that is trusted."""
+
+
 def send(profile: Mapping[str, str], recipient: str, subject: str) -> str:
     """Submit a message over STARTTLS with AUTH and return the server's final reply.
 
-    Errors: `NotSent` if the profile has no tenant, or with the step that failed and the reply.
+    Errors: `NotSent` if the profile has no tenant, or with the step that failed and the reply; `NotReached`.
     """
     missing = [name for name in NEEDED if name not in profile]
     if missing:
@@ -26,10 +30,16 @@ def send(profile: Mapping[str, str], recipient: str, subject: str) -> str:
             "--username, with the password in POSTLANE_SMTP_PASSWORD"
         )
     host, _, port = profile["smtp"].rpartition(":")
+    if not host or not port.isdecimal():
+        raise NotSent(f"{profile['smtp']!r} names no port: write host:port, for example 127.0.0.1:2587")
+    try:
+        trust = ssl.create_default_context(cafile=profile.get("ca_file") or None)
+    except OSError as fault:
+        raise NotSent(f"the CA file {profile['ca_file']} cannot be used: {fault}") from fault
     sender = profile.get("from") or f"app@{profile['domain']}"
     try:
-        with smtplib.SMTP(host, int(port), timeout=TIMEOUT_SECONDS) as session:
-            session.starttls(context=ssl.create_default_context(cafile=profile.get("ca_file") or None))
+        with smtplib.SMTP(host.strip("[]"), int(port), timeout=TIMEOUT_SECONDS) as session:
+            session.starttls(context=trust)
             session.login(profile["username"], profile["password"])
             for code, reply in (session.mail(sender), session.rcpt(recipient)):
                 _accepted(code, reply)
@@ -43,7 +53,7 @@ def send(profile: Mapping[str, str], recipient: str, subject: str) -> str:
         text = fault.smtp_error.decode(errors="replace") if isinstance(fault.smtp_error, bytes) else fault.smtp_error
         raise NotSent(f"{profile['smtp']} answered {fault.smtp_code} {text}") from fault
     except (OSError, smtplib.SMTPException) as fault:
-        raise NotSent(f"{profile['smtp']} cannot be used: {fault}") from fault
+        raise NotReached(f"{profile['smtp']} cannot be used: {fault}") from fault
 
 
 def _accepted(code: int, reply: bytes) -> None:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,8 +11,8 @@ from services.sandbox import commands
 from services.sandbox.core.lookup import FAULT_SYNTAX
 from services.sandbox.zones import ZoneFault
 
-INVALID = 7
-"""Exit status of what cannot be used, as everywhere in the command."""
+UNKNOWN, INVALID = 4, 7
+"""Exit statuses of what is not there and of what cannot be used, as everywhere in the command."""
 
 app = typer.Typer(help="The sandbox: pretended DNS and a mail exchanger.", no_args_is_help=True)
 dns_app = typer.Typer(
@@ -85,14 +85,16 @@ def remove(
         raise typer.Exit(INVALID) from fault
     if not removed:
         typer.echo(f"{name} has no such records; `postlane sandbox dns ls` shows what there is", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(UNKNOWN)
 
 
 @dns_app.command("ls")
 def list_(
     directory: Directory,
     beneath: Annotated[str, typer.Argument(help="only this name and what lies beneath it")] = "",
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--output", "-o", help="table, or json: one object per line")
+    ] = "table",
 ) -> None:
     """List the records."""
     try:
@@ -100,6 +102,8 @@ def list_(
     except ZoneFault as fault:
         typer.echo(str(fault), err=True)
         raise typer.Exit(INVALID) from fault
+    if not records and output == "table":
+        typer.echo("there is no such record" if beneath else "there is no record yet", err=True)
     for record in records:
         if output == "json":
             shown = {"name": record.name, "type": record.type, "values": record.values, "ttl": record.ttl_seconds}

@@ -232,9 +232,23 @@ def test_what_cannot_be_meant_is_refused_with_what_can(system: System) -> None:
     nonsense = inside(system, "search", "--status", "nonsense")
     assert nonsense.exit_code == INVALID
     assert "queued, held, deferred, delivered, bounced, expired, suppressed, dropped, captured" in nonsense.stderr
+    assert "2026-11-01T00:00:00Z" in inside(system, "search", "--since", "yesterday").stderr
+    assert inside(system, "queue", "hold", "--lane", "fast", "--dry-run").exit_code == INVALID
+    elsewhere = inside(system, "connect", "jira", system.tenant["domain"], "--sender", "a@other.example", "--no-watch")
+    assert (elsewhere.exit_code, "would be refused" in elsewhere.stderr) == (INVALID, True)
     reference = inside(system, "refused", "foo")
     assert reference.exit_code == UNKNOWN
     assert "foo is not the reference of a refusal: it looks like R-" in reference.stderr
+
+
+def test_a_domain_is_known_as_it_is_written_and_as_it_is_kept(system: System) -> None:
+    """Letters of another script, capitals, a dot at the end, A-labels: one domain."""
+    where = ("--instance", system.tenant["instance_id"])
+    assert inside(system, "domain", "add", "Bücher.example", *where).exit_code == 0
+    for name in ("bücher.example", "BÜCHER.example", "bücher.example.", "xn--bcher-kva.example"):
+        assert inside(system, "domain", "set", name, *where).exit_code == 0, name
+    assert inside(system, "domain", "set", "bucher.example", *where).exit_code == UNKNOWN
+    assert inside(system, "domain", "rm", "bücher.example", "--yes", *where).exit_code == 0
 
 
 def test_a_user_of_a_domain_that_is_not_open_is_told_what_is_missing(system: System) -> None:

@@ -197,7 +197,9 @@ def test_the_commands_set_list_and_remove(tmp_path: Path) -> None:
     assert '"type": "TXT"' in runner.invoke(app, ["dns", "ls", *where, "-o", "json"]).output
     assert runner.invoke(app, ["dns", "set", *where, "x.example", "A", "nonsense"]).exit_code == 7
     assert runner.invoke(app, ["dns", "rm", *where, "x.example"]).exit_code == 0
-    assert runner.invoke(app, ["dns", "rm", *where, "x.example"]).exit_code == 1
+    assert runner.invoke(app, ["dns", "rm", *where, "x.example"]).exit_code == 4
+    assert "no such record" in runner.invoke(app, ["dns", "ls", *where, "x.example"]).output
+    assert runner.invoke(app, ["dns", "ls", *where, "-o", "poem"]).exit_code != 0
 
 
 class Mail:

@@ -9,6 +9,7 @@ import typer
 
 from services.command.admin.exits import INVALID, NOT_ALLOWED, OF_STATUS, UNKNOWN, UNREACHABLE, failure
 from services.command.profile import profile_file, read_profile
+from shared.mail.address import normalise_domain
 
 if TYPE_CHECKING:
     import ssl
@@ -40,6 +41,8 @@ class Client:
                 f"there is no API key: set POSTLANE_API_KEY and POSTLANE_URL, or keep them with `postlane login`; "
                 f"`postlane up` writes {profile_file()}",
             )
+        if not (key.isascii() and key.isprintable()):
+            raise failure(NOT_ALLOWED, "the API key has characters that no key has: copy it again as it was shown")
         self._client = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"},
@@ -134,8 +137,10 @@ class Client:
     def configuration(self, instance: str, named: str) -> dict[str, Any]:
         """Return the overview of a configuration by its domain or ID."""
         found: list[dict[str, Any]] = self.get(f"/v1/postlane/instances/{instance}/configurations")["configurations"]
+        plain = named.lower().rstrip(".")
+        domain = normalise_domain(plain)  # as it is kept, also when it was written in letters of its own script
         for each in found:
-            if named.lower().rstrip(".") in (each["domain"], each["id"]) or named == each["name"]:
+            if each["domain"] == domain or each["id"] == plain or each["name"] == named:
                 return each
         raise failure(UNKNOWN, f"there is no domain {named!r} in this instance; see `postlane domain ls`")
 

@@ -15,6 +15,7 @@ from services.command.admin.library_settings import LIBRARIES
 from services.command.admin.output import Form, Output, fields, rows, say
 from services.command.admin.user import list_users
 from services.command.profile import read_profile
+from shared.mail.address import normalise_domain
 
 CLIENTS = APPLICATIONS | LIBRARIES
 NO_PASSWORD = "THE-PASSWORD-SHOWN-ONCE"  # noqa: S105  # a place for one
@@ -55,6 +56,8 @@ def connect(
         configuration = _configuration(client, where, domain)
         chosen = _user(client, where, configuration, user)
         place = _place(client, endpoint, region)
+        if sender and normalise_domain(sender.rpartition("@")[2]) != configuration["domain"]:
+            raise failure(INVALID, f"{sender!r} would be refused: a sender is an address of {configuration['domain']}")
         values = _values(place, chosen, configuration["domain"], sender)
         settings = CLIENTS[client_name.lower()]
         text = Template(settings.text).substitute(values)

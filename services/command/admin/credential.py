@@ -1,13 +1,13 @@
 """`postlane user passwords|expire|revoke|limit|show`: passwords of a user with their last use, and guard rails."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from services.command.admin.client import Client, InstanceOption, path_of
 from services.command.admin.exits import INVALID, UNKNOWN, failure
-from services.command.admin.output import Form, Output, Yes, confirm, fields, rows, say
+from services.command.admin.output import Form, Output, Yes, confirm, fields, moment, rows, say
 from services.command.admin.user import Domain, Username, find_user
 
 app = typer.Typer()
@@ -56,7 +56,7 @@ def expire(
         found, path = _found(client, instance, domain, user)
         meant = _password(client, path, password)
         client.call("PATCH", f"{path}/passwords/{meant}", json={"expires_at": ends})
-        when = "does not end by itself" if ends is None else f"ends at {ends}"
+        when = "does not end by itself" if ends is None else f"ends at {moment(ends)}"
         say(f"password {meant} of {found['username']} {when}", Form.json)
 
 
@@ -86,7 +86,8 @@ def limit(
     recipient: Annotated[list[str] | None, typer.Option(help="allowed recipient, such as *@client.example")] = None,
     per_hour: Annotated[int | None, typer.Option(help="messages per hour; 0 lifts the limit", min=0)] = None,
     staging: Annotated[
-        str | None, typer.Option(help="deliver, capture, redirect, allow-list or simulate: what becomes of the mail")
+        Literal["deliver", "capture", "redirect", "allow-list", "simulate"] | None,
+        typer.Option(help="what becomes of the mail"),
     ] = None,
     redirect_to: Annotated[str | None, typer.Option(help="staging redirect: where to")] = None,
     staging_allow: Annotated[list[str] | None, typer.Option(help="staging allow-list: who really gets mail")] = None,

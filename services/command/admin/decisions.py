@@ -1,7 +1,7 @@
 """The questionnaire handed in, and what the operator decides: approve, reject, suspend, resume."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,7 +49,9 @@ def approve(
     per_day: Annotated[int, typer.Option(help="messages per day", min=0)] = 0,
     recipients: Annotated[int, typer.Option(help="recipients per message; 0: as everybody", min=0)] = 0,
     message_bytes: Annotated[int, typer.Option(help="octets of a message; 0: as everybody", min=0)] = 0,
-    lane: Annotated[str, typer.Option(help="transactional or marketing; default: as the customer says")] = "",
+    lane: Annotated[
+        Literal["transactional", "marketing"] | None, typer.Option(help="kind of mail; default: as the customer says")
+    ] = None,
     reason: Because = "",
     instance: InstanceOption = "",
     output: Output = Form.table,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,7 @@ def make_app(make_operator_key: "OperatorKeyMaker | None", reseal: "Resealer | N
     @app.command()
     def add(
         operator: Annotated[bool, typer.Option("--operator", help="a key that may do everything")] = False,
-        role: Annotated[str, typer.Option(help="manager or reader, of one instance")] = "manager",
+        role: Annotated[Literal["manager", "reader"], typer.Option(help="role in one instance")] = "manager",
         description: Annotated[str, typer.Option(help="whose key it is")] = "",
         expires_at: Annotated[str, typer.Option(help="when it ends, for example 2027-01-01T00:00:00Z")] = "",
         instance: InstanceOption = "",

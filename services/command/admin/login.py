@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from services.command.admin.client import DEFAULT_URL, Client
+from services.command.admin.exits import NEGATIVE, failure
 from services.command.admin.output import Form, Output, fields, say
 from services.command.profile import checked_name, name_in_use, profile_file, use_profile, write_profile
 
@@ -26,7 +27,8 @@ def login(
             profile["ca_file"] = ca_file
         if instance:
             profile["instance"] = client.instance(instance)
-        write_profile(profile, name)
+        if not write_profile(profile, name):
+            raise failure(NEGATIVE, f"the key is good, but {profile_file(name)} cannot be written")
         if output is Form.json:
             fields(caller, output)
         use_profile(name)

@@ -16,6 +16,7 @@ QueueId = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="as in the serv
 HEARD_OF_SECONDS = 5.0
 """How long a message may be unknown: the tracker learns of it a moment after the client's 250."""
 PAUSE_SECONDS = 0.2
+FINISHED_WELL = ("delivered", "captured")
 FINISHED_BADLY = ("bounced", "expired", "suppressed", "dropped")
 
 
@@ -29,7 +30,7 @@ def mount(app: typer.Typer) -> None:
 
 def exit_status(status: str) -> int:
     """Return the exit status that says how a message fares."""
-    return DONE if status == "delivered" else NEGATIVE if status in FINISHED_BADLY else OPEN
+    return DONE if status in FINISHED_WELL else NEGATIVE if status in FINISHED_BADLY else OPEN
 
 
 def track(
@@ -38,7 +39,7 @@ def track(
     timeout: Annotated[float, typer.Option(help="seconds to follow at most; 0: until it is finished")] = 0,
     output: Output = Form.table,
 ) -> None:
-    """Show what became of a message. Status 0: delivered, 1: bounced, expired or dropped, 2: open."""
+    """Show what became of a message. Status 0: delivered or captured, 1: bounced, expired or dropped, 2: open."""
     with Client() as client:
         found = _described(client, queue_id)
         if not follow:

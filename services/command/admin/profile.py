@@ -45,4 +45,4 @@ def remove(name: Name, yes: Yes = False) -> None:
     """Remove a profile from this machine; its key goes on working until it is revoked."""
     confirm(f"Remove the profile {name}?", yes)
     remove_profile(name)
-    say(f"removed {name}; its key still works: postlane key revoke ends it")
+    say(f"removed {name}; its key still works: `postlane key rm` ends it")

@@ -129,6 +129,8 @@ def _validation(fault: ValidationException) -> tuple[Fault, ...]:
             text = str(item.get("message", "it is not valid"))
             if field == "data":  # the body as a whole; without any the framework says just this word
                 text, field = ("the body must be a JSON object" if text == "'data'" else f"the body: {text}"), ""
+            if "RFC3339" in text:  # of the decoder: true, but nobody knows how to write it
+                text = "write a time such as 2026-11-01T00:00:00Z"
             found.append(Fault("invalid_field", f"{field}: {text}" if field else text, field))
     return tuple(found) or (Fault("invalid_request", fault.detail),)
 

@@ -22,12 +22,14 @@ from services.control.refusal import bad_request, unknown
 from shared.contract import requests, subjects
 from shared.contract.envelope import FINAL, RecipientStatus
 from shared.contract.errors import BusUnavailable
+from shared.contract.records import Lane
 from shared.contract.requests import MessageDescription, MessagesFound, RefusalDescription
 from shared.mail.ids import parse_queue_id, parse_reference
 
 MOST_FOUND = 500
 STATUS = "STATUS"
 STATUSES: tuple[str, ...] = get_args(RecipientStatus)
+LANES: tuple[str, ...] = get_args(Lane)
 
 
 async def _described(request: Http, desk: Desk, queue_id: str) -> MessageDescription:
@@ -114,6 +116,8 @@ async def search_messages(
         raise bad_request(
             Fault("invalid_status", f"{status!r} is not a status; use one of {', '.join(STATUSES)}", "status")
         )
+    if lane and lane not in LANES:
+        raise bad_request(Fault("invalid_lane", f"{lane!r} is not a lane; use one of {', '.join(LANES)}", "lane"))
     for name, at in (("since", since), ("until", until)):
         if at is not None and at.tzinfo is None:
             raise bad_request(Fault("invalid_time", f"{name} needs a time zone, as 2026-11-01T00:00:00Z", name))

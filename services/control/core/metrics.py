@@ -10,7 +10,7 @@ BUCKETS = 48
 WIDTHS_SECONDS = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800, 2_592_000, 31_536_000)
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
-"""Buckets are counted from 1970 and reach beyond the window; before and after there is no mail, and then no calendar."""
+"""Buckets are counted from 1970 and reach beyond the window; before and after there is no mail."""
 _TIME = re.compile(r"\d{1,4}-\d{1,2}-\d{1,2}T\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,9})?Z")
 
 
