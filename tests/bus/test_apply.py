@@ -82,6 +82,23 @@ def test_only_what_differs_is_changed(world: World, run: Run) -> None:
     assert "everything is as the file says" in run('[instances.beta.domains."beta.example"]\nhold_cap = 7\n').stdout
 
 
+def test_a_domain_in_letters_of_its_own_script_is_made_once(run: Run) -> None:
+    """It is kept in A-labels, and known again in either form."""
+    text = '[instances.epsilon.domains."Bücher-apply.example"]\nhtml_policy = "warn"'
+    run(text)
+    assert "everything is as the file says" in run(text).stdout
+    assert "everything is as the file says" in run(text.replace("Bücher-apply", "xn--bcher-apply-thb")).stdout
+
+
+def test_a_name_that_two_instances_have_is_not_guessed(run: Run, world: World) -> None:
+    """What would be done to one of them by chance is not done; an ID says which is meant."""
+    two = [world.operator.post("/v1/postlane/instances", json={"name": "twins"}).json()["id"] for _ in range(2)]
+    text = '[instances.twins.zones.home]\naddresses = ["192.0.2.1"]'
+    said = run(text, status=INVALID).stderr
+    assert all(identity in said for identity in two)
+    assert "+ zone home" in run(text.replace("twins", f'"{two[0]}"')).stdout
+
+
 def test_what_cannot_be_applied_is_said(run: Run, world: World) -> None:
     """A wrong file changes nothing; a rule of an unknown zone stops there; a reader's key may not."""
     before = world.records()
@@ -94,6 +111,7 @@ def test_what_cannot_be_applied_is_said(run: Run, world: World) -> None:
     for text, named in wrong.items():
         assert named in run(text, status=INVALID).stderr
     assert world.records() == before
+    run('[instances.gamma.rules.r]\nzones = ["nowhere"]', "--plan", status=UNKNOWN)
     run('[instances.gamma.rules.r]\nzones = ["nowhere"]', status=UNKNOWN)
     tenant = world.tenant()
     reader = tenant.reader.headers["authorization"].removeprefix("Bearer ")

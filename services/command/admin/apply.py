@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from services.command.admin import questionnaire, rule, zone
-from services.command.admin.client import Client, ibm_path_of, path_of
+from services.command.admin.client import Client, configuration_among, ibm_path_of, instance_among, path_of
 from services.command.admin.exits import INVALID, NEGATIVE, failure
 from services.command.admin.output import Form, Output, fields, say
 from services.command.admin.wishes import (
@@ -75,9 +75,9 @@ class _Work:
 
     def all(self, wishes: Wishes) -> Iterator[Change]:
         """Yield each change, after it was made."""
-        known = {each["name"]: each["id"] for each in self._client.get("/v1/postlane/instances")["instances"]}
+        known = self._client.get("/v1/postlane/instances")["instances"]
         for name, wish in wishes.instances.items():
-            identity = known.get(name, "")
+            identity = instance_among(known, name)
             if not identity:
                 identity = self._made("POST", "/v1/postlane/instances", {"name": name}).get("id", "")
                 yield Change("+", f"instance {name}")
@@ -119,6 +119,9 @@ class _Work:
         found = self._client.get("/v1/rules", account_id=instance)["rules"] if instance else []
         known = {each["description"]: each for each in found}
         for name, asked in wish.rules.items():
+            for each in asked.zones:
+                if each not in wish.zones:  # of those a plan has not made yet
+                    zone.find(zones, each)
             if name not in known:
                 if not self._plan:
                     self._made("POST", "/v1/rules", self._rule(instance, name, asked, zones))
@@ -166,11 +169,11 @@ class _Work:
         if not instance:
             return {}
         listed = self._client.get(f"/v1/postlane/instances/{instance}/configurations")["configurations"]
-        for each in listed:
-            if each["domain"] == domain.lower().rstrip("."):
-                found: dict[str, Any] = self._client.get(path_of(instance, each["id"]))
-                return found | {"id": each["id"]}
-        return {}
+        each = configuration_among(listed, domain)
+        if each is None:
+            return {}
+        found: dict[str, Any] = self._client.get(path_of(instance, each["id"]))
+        return found | {"id": each["id"]}
 
     def _quota(self, path: str, domain: str, asked: QuotaWish, authorization: dict[str, Any]) -> Iterator[Change]:
         changes = difference(asked.named(), authorization)

@@ -1,7 +1,7 @@
 """The management API as the verbs see it: found by environment or profile, its errors turned into exit statuses."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -119,9 +119,8 @@ class Client:
         wanted = named or self._profile_instance
         known = self.get("/v1/postlane/instances")["instances"]
         if wanted:
-            for each in known:
-                if wanted in (each["id"], each["name"]):
-                    return str(each["id"])
+            if found := instance_among(known, wanted):
+                return found
             raise failure(UNKNOWN, f"there is no instance {wanted!r} for this key; see `postlane instance ls`")
         if len(known) == 1:
             return str(known[0]["id"])
@@ -135,14 +134,32 @@ class Client:
         return bool(self._profile_instance or self.get("/v1/postlane/self").get("instance"))
 
     def configuration(self, instance: str, named: str) -> dict[str, Any]:
-        """Return the overview of a configuration by its domain or ID."""
+        """Return the overview of a configuration by its domain or ID, or by a name that is neither of another."""
         found: list[dict[str, Any]] = self.get(f"/v1/postlane/instances/{instance}/configurations")["configurations"]
-        plain = named.lower().rstrip(".")
-        domain = normalise_domain(plain)  # as it is kept, also when it was written in letters of its own script
+        if each := configuration_among(found, named):
+            return each
         for each in found:
-            if each["domain"] == domain or each["id"] == plain or each["name"] == named:
+            if each["name"] == named:
                 return each
         raise failure(UNKNOWN, f"there is no domain {named!r} in this instance; see `postlane domain ls`")
+
+
+def instance_among(known: Iterable[Mapping[str, Any]], wanted: str) -> str:
+    """Return the ID of the instance of an ID or a name, "" if there is none; of a name several have the verb ends."""
+    found = [str(each["id"]) for each in known if wanted in (each["id"], each["name"])]
+    if len(found) > 1 and wanted not in found:
+        raise failure(INVALID, f"{len(found)} instances are named {wanted!r}; name one by its ID: {', '.join(found)}")
+    return wanted if wanted in found else "".join(found)
+
+
+def configuration_among(known: Iterable[dict[str, Any]], wanted: str) -> dict[str, Any] | None:
+    """Return the configuration of a domain or an ID, None if there is none.
+
+    A domain may be written as it is kept or in letters of its own script.
+    """
+    plain = wanted.lower().rstrip(".")
+    domain = normalise_domain(plain)
+    return next((each for each in known if each["domain"] == domain or each["id"] == plain), None)
 
 
 def _trust(ca_file: str) -> "ssl.SSLContext | bool":
