@@ -50,7 +50,14 @@ class Connection:
         Errors: `BusUnavailable` at once if the credentials are refused: waiting would not help.
         """
         user = settings.user or self.room
-        delay, announced = 0.2, False
+
+        async def failed(fault: Exception) -> None:
+            if self.epoch:
+                await self._on_error(fault)
+            else:  # the library tries again by itself, for ever; only what is raised here makes it stop
+                self._tried(settings.url, user, fault)
+
+        delay = 0.2
         while True:
             try:
                 await self.nc.connect(
@@ -69,22 +76,20 @@ class Connection:
                     tls=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None,
                     disconnected_cb=self._on_disconnected,
                     reconnected_cb=self._on_reconnected,
-                    error_cb=self._on_error,
+                    error_cb=failed,
                 )
                 break
+            except BusUnavailable:
+                await self.close()
+                raise
             except (nats.errors.Error, OSError, TimeoutError) as fault:
-                if isinstance(fault, nats.errors.AuthorizationError) or "authorization" in str(fault).lower():
-                    raise BusUnavailable(
-                        f"the bus refuses user {user!r}: check POSTLANE_BUS_USER and POSTLANE_BUS_PASSWORD"
-                    ) from fault
-                if not announced:
-                    log.warning("waiting for the bus at %s: %s", settings.url, fault)
-                    announced = True
+                self._tried(settings.url, user, fault)
                 await asyncio.sleep(delay)
                 delay = min(delay * 1.5, 3.0)
                 self.nc = Link()
                 self._acks = Acknowledgements(self.nc)
         self.epoch = 1
+        self._said.clear()
         self._tell(True)
 
     @property
@@ -131,12 +136,28 @@ class Connection:
             await callback()
         self._tell(True)
 
+    def _tried(self, url: str, user: str, fault: Exception) -> None:
+        """Say once what the first connection waits for.
+
+        Errors: `BusUnavailable` if the credentials are refused.
+        """
+        text = str(fault) or type(fault).__name__
+        if isinstance(fault, BusUnavailable):
+            raise fault
+        if "authorization" in text.lower():
+            raise BusUnavailable(
+                f"the bus refuses user {user!r}: check POSTLANE_BUS_USER and POSTLANE_BUS_PASSWORD"
+            ) from fault
+        if not self._said:
+            log.warning("waiting for the bus at %s: %s", url, text)
+            self._said.add(text)
+
     async def _on_error(self, fault: Exception) -> None:
         # A permission violation shows only here; whoever asked sees a time-out.
         text = str(fault) or type(fault).__name__
-        if self.epoch and text not in self._said:  # before the first connection `open` itself says what it waits for
+        if text not in self._said:
             log.error("the bus reports: %s", text)
-        if self.epoch and not self.connected:  # each trial to connect fails alike, every second for as long as it takes
+        if not self.connected:  # each trial to connect fails alike, every second for as long as it takes
             self._said.add(text)
         if "permissions violation" in str(fault).lower() and str(fault) not in self.complaints:
             self.complaints.append(str(fault))

@@ -4,15 +4,19 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 
+from services.command.ports import free_port
 from services.ingress.journal import Journal, Posting
-from shared.bus.client import Bus
+from shared.bus.client import Bus, connect
 from shared.bus.connection import Connection
 from shared.bus.kv import Replica
 from shared.contract.errors import BusUnavailable
 from shared.contract.records import DirectoryRecord
+from shared.runtime.secret import Secret
 from tests.bus_server import BusServer
 from tests.patience import tasks_of_a_block
 
@@ -69,6 +73,37 @@ async def test_an_outage_is_said_once(
             await asyncio.to_thread(bus_server.start)
             assert await journal.settle(20)
     await bus.close()
+
+
+async def test_what_a_first_connection_waits_for_is_said_once(
+    bus_server: BusServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the bus was looked for and why it is not there; until then a room says nothing else of it."""
+    settings = msgspec.structs.replace(bus_server.settings("ingress"), url=f"nats://127.0.0.1:{(port := free_port())}")
+    tried: Counter[str] = Counter()
+    bus = Bus("ingress", settings.replicas)
+    said = bus._tried
+
+    def count(*arguments: Any) -> None:
+        tried["connect"] += 1
+        said(*arguments)
+
+    bus._tried = count  # type: ignore[method-assign, assignment]
+    opening = asyncio.create_task(bus.open(settings))
+    await until(lambda: tried["connect"] > 2)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"waiting for the bus at nats://127.0.0.1:{port}: ")
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+
+
+async def test_a_wrong_password_ends_the_wait(bus_server: BusServer) -> None:
+    """To go on trying would not help, and would look like a bus that is away."""
+    settings = msgspec.structs.replace(bus_server.settings("ingress"), password=Secret("wrong"))
+    async with asyncio.timeout(30):
+        with pytest.raises(BusUnavailable, match="refuses user 'ingress'"):
+            await connect(settings, "ingress")
 
 
 async def test_what_fails_while_it_is_away_says_so(bus_server: BusServer) -> None:
