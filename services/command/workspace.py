@@ -15,6 +15,10 @@ from shared.runtime.clock import now
 from shared.runtime.sealing import new_master_key
 
 
+class WorkspaceUnusable(PostlaneError):
+    """The directory cannot be made or written; the text names the option that chooses another."""
+
+
 class WorkspaceBusy(PostlaneError, RuntimeError):
     """Another `postlane up` runs on this data directory."""
 
@@ -40,10 +44,15 @@ class Workspace:
     def prepare(self) -> None:
         """Lock the directory and make what is missing in it.
 
-        Errors: `WorkspaceBusy`; `OSError` if the directory cannot be written.
+        Errors: `WorkspaceBusy`; `WorkspaceUnusable` if the directory cannot be written.
         """
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = (self.root / "lock").open("w")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = (self.root / "lock").open("w")
+        except OSError as fault:
+            raise WorkspaceUnusable(
+                f"the data cannot be kept in {self.root} ({fault.strerror}): name another directory with --data"
+            ) from fault
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:

@@ -21,7 +21,13 @@ class HealthSettings(Settings, frozen=True, kw_only=True):
     listen: Annotated[
         str, Meta(description="host:port, or unix: and a path, of /healthz, /readyz and /metrics; empty: none")
     ] = ""
-    log_level: Annotated[str, Meta(description="least level logged: DEBUG, INFO, WARNING or ERROR")] = "INFO"
+    log_level: Annotated[
+        str,
+        Meta(
+            description="least level logged: DEBUG, INFO, WARNING or ERROR",
+            pattern="^(?i:debug|info|warning|error|critical)$",
+        ),
+    ] = "INFO"
 
 
 class Conditions:

@@ -57,6 +57,15 @@ def test_all_faults_of_settings_are_reported_at_once() -> None:
         assert part in str(fault.value)
 
 
+@pytest.mark.parametrize("level", ["debug", "WARNING"])
+def test_a_level_of_the_log_is_a_setting_that_is_checked(level: str) -> None:
+    """One that does not exist is a fault of the settings, told as such; it must not end each start of a room."""
+    known: HealthSettings = load(HealthSettings, "health", {"POSTLANE_HEALTH_LOG_LEVEL": level})
+    assert known.log_level == level
+    with pytest.raises(SettingsFault, match="POSTLANE_HEALTH_LOG_LEVEL"):
+        load(HealthSettings, "health", {"POSTLANE_HEALTH_LOG_LEVEL": f"{level}s"})
+
+
 def test_a_sealed_secret_opens_only_in_its_context(tmp_path: Path) -> None:
     """Another context or another master key cannot open it."""
     file = tmp_path / "key"

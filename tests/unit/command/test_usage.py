@@ -23,6 +23,8 @@ SUBMITTER = ("--username", "u", "--from", "a@shop.example")
         ["queue", "shape", "-o", "poem"],
         ["serve", "nosuchroom"],
         ["settings", "nosuchroom"],
+        ["up", "--smtp-port", "99999"],
+        ["up", "--log-level", "loud"],
         ["key", "add", "--role", "king"],
         ["domain", "approve", "shop.example", "--lane", "fast"],
         ["user", "limit", "shop.example", "u", "--staging", "nonsense"],
@@ -39,6 +41,8 @@ def test_wrong_usage_is_not_valid_and_never_looks_like_an_answer(words: list[str
     ("words", "status", "said"),
     [
         (["--profile", "nobody", "domain", "ls"], UNKNOWN, "there is no profile 'nobody'"),
+        (["up", "--data", "/dev/null"], NEGATIVE, "the data cannot be kept in /dev/null"),
+        (["up", "--auto-ports", "--ready-file", "/none/ready"], NEGATIVE, "--ready-file /none/ready cannot be written"),
         (["profile", "use", "nobody"], UNKNOWN, "there is no profile 'nobody'"),
         (["profile", "use", "../nobody"], INVALID, "cannot be a profile's name"),
         (["send-test", "--server", "127.0.0.1", *SUBMITTER], NEGATIVE, "names no port"),
