@@ -13,7 +13,7 @@ from services.control.caller import Caller
 from services.control.core import credentials
 from services.control.core.credentials import PresentedKey
 from services.control.directory import Directory
-from services.control.refusal import unknown
+from services.control.refusal import conflict, unknown
 from shared.bus.client import connect
 from shared.bus.kv import Bucket
 from shared.bus.notes import Notes
@@ -57,8 +57,9 @@ def usable(record: ApiKey, at: datetime) -> bool:
 class ApiKeys:
     """Makes, lists, revokes and recognises keys."""
 
-    def __init__(self, directory: Directory, usage_seconds: float) -> None:
+    def __init__(self, directory: Directory, usage_seconds: float, per_instance: int) -> None:
         self._directory = directory
+        self._per_instance = per_instance
         self.uses: Notes[ApiKeyUse] = Notes(directory.bus, "access", ApiKeyUse, usage_seconds)
         """Started and ended by whoever owns the process."""
 
@@ -92,6 +93,10 @@ class ApiKeys:
         record = self._directory.api_keys.get(f"use.{key_id}")
         return record if isinstance(record, ApiKeyUse) else None
 
+    def _usable(self, instance: str) -> int:
+        records = (record for _, record in self._directory.api_keys.items("key.") if isinstance(record, ApiKey))
+        return sum(record.instance == instance and usable(record, now()) for record in records)
+
     def visible(self, caller: Caller) -> list[ApiKey]:
         """Return the keys a caller may see, oldest first."""
         found = [record for _, record in self._directory.api_keys.items("key.") if isinstance(record, ApiKey)]
@@ -101,7 +106,14 @@ class ApiKeys:
     async def add(
         self, caller: Caller, role: Role, instance: str | None, description: str, expires_at: datetime | None
     ) -> tuple[str, ApiKey]:
-        """Make a key; return its text, shown once, and its record."""
+        """Make a key; return its text, shown once, and its record.
+
+        Errors: `Refused` (409) if the instance has its number of them: each has an allowance of requests of its own.
+        """
+        if instance is not None and self._usable(instance) >= self._per_instance:
+            raise conflict(
+                "too_many_keys", f"an instance has at most {self._per_instance} usable keys: revoke one (`key rm`)"
+            )
         shown, record = make(role, instance, description, expires_at, caller.name)
         await self._directory.access.create(f"key.{record.id}", record)
         await self._directory.audit(caller.name, "create", f"key.{record.id}", record.instance or "", None, record)

@@ -66,6 +66,7 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
 
     users_per_configuration: Annotated[int, Meta(description="SMTP users of a configuration", ge=1)] = 5
     configurations_per_instance: Annotated[int, Meta(description="SMTP configurations of an instance", ge=1)] = 1000
+    keys_per_instance: Annotated[int, Meta(description="usable API keys of an instance", ge=1)] = 100
     argon2_time_cost: Annotated[int, Meta(description="passes of Argon2id over its memory", ge=1)] = 2
     argon2_memory_kib: Annotated[int, Meta(description="memory of one Argon2id hash, in KiB", ge=8)] = 19_456
     argon2_parallelism: Annotated[int, Meta(description="lanes of Argon2id", ge=1)] = 1

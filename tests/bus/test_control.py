@@ -513,6 +513,21 @@ def test_callers_have_an_allowance_each(bus_server: BusServer, tmp_path: Path) -
     assert control.stop() == 0
 
 
+def test_an_instance_has_a_number_of_keys(bus_server: BusServer, tmp_path: Path) -> None:
+    """Each has an allowance of requests, so a tenant must not make them without end; a revoked one makes room."""
+    control = Control(tmp_path, bus_server, keys_per_instance="2")
+    control.start()
+    with control.client(asyncio.run(add_operator_key(control.environment, None, "tests"))) as operator:
+        instances = [operator.post("/v1/postlane/instances", json={"name": "n"}).json()["id"] for _ in range(2)]
+        wishes = [{"role": "manager", "instance": instance} for instance in instances]
+        made = [operator.post("/v1/postlane/keys", json=wishes[0]).json() for _ in range(2)]
+        refused(operator.post("/v1/postlane/keys", json=wishes[0]), 409, "too_many_keys")
+        assert operator.post("/v1/postlane/keys", json=wishes[1]).status_code == 201
+        operator.delete(f"/v1/postlane/keys/{made[0]['id']}").raise_for_status()
+        assert operator.post("/v1/postlane/keys", json=wishes[0]).status_code == 201
+    assert control.stop() == 0
+
+
 def test_correlation_ids_are_echoed(tenant: Tenant) -> None:
     """A client's own ID comes back; without one there is one."""
     assert (

@@ -50,7 +50,7 @@ class Desk:
         self.confirmation_mails = Limits(hourly / 3600, hourly)
         self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
         self.audit_log = AuditLog(bus, settings.audit_examined)
-        self.keys = ApiKeys(directory, settings.usage_seconds)
+        self.keys = ApiKeys(directory, settings.usage_seconds, settings.keys_per_instance)
         self.limits = Limits(settings.requests_per_second, settings.requests_at_once)
         self.lookups = Limits(settings.lookups_per_second, settings.lookups_at_once)
         self.strangers = Limits(settings.strangers_per_second, settings.strangers_at_once)

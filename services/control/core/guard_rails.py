@@ -116,6 +116,8 @@ def network(text: str) -> str:
 
     Errors: `ValueError` with a clause that says what is wrong.
     """
+    if "%" in text:
+        raise ValueError(f"{text!r} has a scope, which cannot be part of a network")
     try:
         found = ip_network(text.strip())
     except ValueError:

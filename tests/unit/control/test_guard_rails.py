@@ -39,12 +39,13 @@ def test_a_pattern_has_one_form(written: str, kept: str | None) -> None:
         ("2001:db8::/32", "2001:db8::/32"),
         ("192.0.2.1/24", None),
         ("office", None),
+        ("fe80::%1/64", None),
     ],
 )
 def test_a_network_has_one_form(written: str, kept: str | None) -> None:
     """IPv4 addresses mapped into IPv6 are IPv4 addresses; host bits are a fault that names what was meant."""
     if kept is None:
-        with pytest.raises(ValueError, match=r"did you mean 192\.0\.2\.0/24|is not a network"):
+        with pytest.raises(ValueError, match=r"did you mean 192\.0\.2\.0/24|is not a network|has a scope"):
             network(written)
     else:
         assert network(written) == kept
