@@ -14,7 +14,7 @@ from services.delivery.consequences import Consequences
 from services.delivery.courier import Courier
 from services.delivery.destinations import Destinations
 from services.delivery.dispatch import Dispatch
-from services.delivery.examination import examination
+from services.delivery.examination import examination, quarantine
 from services.delivery.exchangers import Exchangers
 from services.delivery.gates import Gates
 from services.delivery.holds import Holds
@@ -103,7 +103,8 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     courier, exchangers = Courier(settings), Exchangers(settings)
     policies = Policies(settings, bus, exchangers)
     destinations = Destinations(settings, bus, name)
-    await answer_roll_call(bus, here.conditions.failing, examination(settings, exchangers, courier))
+    examined = examination(settings, exchangers, courier), quarantine(bus, topology.shards)
+    await answer_roll_call(bus, here.conditions.failing, *examined)
     carrier = Carrier(
         settings=settings,
         bus=bus,

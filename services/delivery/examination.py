@@ -1,4 +1,4 @@
-"""What delivery can say of itself to the doctor: its name servers, and on request whether it reaches exchangers."""
+"""What delivery can say to the doctor: its name servers, what it could not read, and on request whether it gets out."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,15 @@ from services.delivery.core.route import Found, NoAnswer
 from services.delivery.courier import Courier
 from services.delivery.exchangers import Exchangers
 from services.delivery.settings import DeliverySettings
+from shared.bus.client import Bus
 from shared.bus.roll_call import Examine
+from shared.contract.errors import BusUnavailable
 from shared.contract.examination import CallRoll, Finding
+from shared.contract.subjects import mail_stream
 
 ASKED = "example.com"
+NAMED = 5
+"""Messages of the quarantine that are named."""
 
 
 def examination(settings: DeliverySettings, exchangers: Exchangers, courier: Courier) -> Examine:
@@ -23,6 +28,33 @@ def examination(settings: DeliverySettings, exchangers: Exchangers, courier: Cou
         if call.egress:
             findings.append(await _egress(settings, exchangers, courier, call.egress))
         return findings
+
+    return examine
+
+
+def quarantine(bus: Bus, shards: int) -> Examine:
+    """Return what looks for messages that nobody could read: without an envelope there is no tenant to tell."""
+
+    async def examine(_call: CallRoll) -> Sequence[Finding]:
+        found: list[str] = []
+        try:
+            for shard in range(shards):
+                state = await bus.stream_state(mail_stream(shard), f"postlane.mail.{shard}.quarantine.*")
+                found += [subject.rpartition(".")[2] for subject in state.subjects]
+        except BusUnavailable:
+            return ()  # which is found elsewhere
+        if not found:
+            return (Finding(check="quarantine", state="ok", sentence="no message lies in quarantine"),)
+        named = ", ".join(sorted(found)[:NAMED]) + (", ..." if len(found) > NAMED else "")
+        return (
+            Finding(
+                check="quarantine",
+                state="bad",
+                sentence=f"messages in quarantine, because they could not be read: {len(found)} ({named})",
+                advice="they are not tried any more: delivery's log says why under their queue IDs, docs/durability.md "
+                "where their octets lie",
+            ),
+        )
 
     return examine
 

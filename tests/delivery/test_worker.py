@@ -7,10 +7,12 @@ from typing import Any
 import dkim
 import pytest
 
+from services.delivery.examination import quarantine
 from shared.bus import service
 from shared.bus.kv import Bucket
 from shared.contract.envelope import Recipient
 from shared.contract.events import MessageAttempted, MessageDropped, MessageExpired, MessageHeld, MessageReleased
+from shared.contract.examination import CallRoll
 from shared.contract.requests import SUPPRESSION_REMOVE, RemoveSuppression, SuppressionRemoved
 from shared.contract.siblings import Withdrawal
 from shared.runtime import clock
@@ -213,11 +215,13 @@ async def test_no_key_defers_and_never_sends_unsigned(world: World) -> None:
 
 
 async def test_undecodable_goes_to_quarantine(world: World) -> None:
-    """A payload nobody can read is kept, octet for octet, where no consumer takes it; other mail flows."""
+    """A payload nobody can read is kept, octet for octet, where no consumer takes it; the doctor hears of it."""
     assert world.tenant.ingress is not None
     odd = world.tenant.envelope(b"x")
     place = world.tenant.place(odd)
     stream = f"MAIL_{place.shard}"
+    examine = quarantine(world.watcher.bus, world.server.topology.shards)
+    assert [finding.state for finding in await examine(CallRoll())] == ["ok"]
     await world.tenant.ingress.store(place.ready, b"{not json\nrest", stream=stream)
     async with delivering(world.server, world.settings()):
         good = await world.tenant.accept("a@rcpt.test")
@@ -228,6 +232,9 @@ async def test_undecodable_goes_to_quarantine(world: World) -> None:
     stored = await world.watcher.bus.last(stream, place.quarantine)
     assert stored is not None
     assert stored.payload == b"{not json\nrest"
+    (finding,) = await examine(CallRoll())
+    assert finding.state == "bad"
+    assert odd.queue_id in finding.sentence
 
 
 async def test_notify_never_is_not_reported(world: World) -> None:

@@ -25,7 +25,8 @@ def test_a_healthy_system_is_found_healthy(system: System) -> None:
     assert looked >= {(room, "ready") for room in ROOMS}
     assert looked >= {
         ("bus", "durability"), ("bus", "disk"), ("bus", "streams"), ("bus", "consumers"), ("ingress", "certificate"),
-        ("verifier", "name server"), ("delivery", "name server"), ("tracker", "audit"), ("tracker", "disk"),
+        ("verifier", "name server"), ("delivery", "name server"), ("delivery", "quarantine"), ("tracker", "audit"),
+        ("tracker", "disk"),
         ("here", "endpoint"),
     }  # fmt: skip
     assert [each for each in remarks if each["check"] == "permissions"] == []
