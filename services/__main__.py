@@ -247,9 +247,8 @@ def _mount_sandbox() -> None:
 
 
 def run() -> None:
-    """Run the command; a foreseen fault is one sentence on standard error and status 1."""
-    from services.command.admin.exits import INVALID, UNKNOWN, usage_is_invalid
-    from services.command.profile import ProfileFault, ProfileUnknown
+    """Run the command; a foreseen fault is one sentence on standard error and a status that says of what kind."""
+    from services.command.admin.exits import usage_is_invalid
 
     usage_is_invalid()
     try:
@@ -257,10 +256,9 @@ def run() -> None:
             _mount_administration()
             _mount_sandbox()
         app()
-    except ProfileFault as fault:
-        _fail(str(fault), UNKNOWN if isinstance(fault, ProfileUnknown) else INVALID)
     except PostlaneError as fault:
-        _fail(str(fault))
+        typer.echo(f"postlane: {fault}", err=True)
+        sys.exit(_status(fault))
     except BaseExceptionGroup as faults:
         found = faults.subgroup(PostlaneError)
         if found is None:
@@ -270,9 +268,22 @@ def run() -> None:
         sys.exit(1)
 
 
-def _fail(text: str, status: int = 1) -> None:
-    typer.echo(f"postlane: {text}", err=True)
-    sys.exit(status)
+def _status(fault: PostlaneError) -> int:
+    from services.command.admin.exits import INVALID, UNKNOWN, UNREACHABLE
+    from services.command.profile import ProfileFault, ProfileUnknown
+    from services.command.transfer import CannotTransfer
+    from shared.contract.errors import BusUnavailable, SettingsFault
+    from shared.runtime.sealing import SealBroken
+
+    match fault:
+        case ProfileUnknown():
+            return UNKNOWN
+        case ProfileFault() | CannotTransfer() | SettingsFault() | SealBroken():
+            return INVALID
+        case BusUnavailable():
+            return UNREACHABLE
+        case _:
+            return 1
 
 
 if __name__ == "__main__":

@@ -124,7 +124,10 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     login_threads: Annotated[int, Meta(description="threads that verify passwords; 0: half of the cores", ge=0)] = 0
     login_queue: Annotated[int, Meta(description="logins waiting for verification; then 454", ge=1)] = 500
     logins_per_key: Annotated[
-        int, Meta(description="logins at once from one address, or to one user from new addresses; then 454", ge=1)
+        int,
+        Meta(
+            description="logins at once from an address or its network, or to a user from new addresses; then 454", ge=1
+        ),
     ] = 20
     login_cache: Annotated[int, Meta(description="verified credentials remembered", ge=1)] = 50_000
     failed_login_seconds: Annotated[float, Meta(description="time every failed login takes at least", ge=0)] = 0.5

@@ -112,5 +112,8 @@ def test_domain_show_tells_the_quota(tenant: Tenant, run: Run) -> None:
     """One line of what is approved and what was sent; nothing where nothing is limited."""
     assert "quota" not in run("domain", "show", tenant.domain).stdout
     tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS)
-    run("domain", "approve", tenant.domain, "--per-second", "5", "--per-hour", "100", operator=True)
+    said = run("domain", "approve", tenant.domain, operator=True).output
+    assert "without limits of its own" in said  # those of before are lifted, which is said
+    said = run("domain", "approve", tenant.domain, "--per-second", "5", "--per-hour", "100", operator=True).output
+    assert "at most 5 messages a second, 100 messages an hour" in said
     assert "messages: 5 a second; 100 an hour, 0 sent" in run("domain", "show", tenant.domain).stdout

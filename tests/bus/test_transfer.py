@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.command.admin.exits import CONFLICT
+from services.command.admin.exits import CONFLICT, INVALID
 from shared.runtime.sealing import new_master_key
 from tests.control_world import World
 
@@ -93,7 +93,7 @@ def test_an_altered_file_is_refused(world: World, tmp_path: Path) -> None:
     assert changed != text
     altered.write_text(changed)
     refused = postlane(world, "import", str(altered), "--replace")
-    assert (refused.returncode, "not as it was written" in refused.stderr) == (1, True), refused.stderr
+    assert (refused.returncode, "not as it was written" in refused.stderr) == (INVALID, True), refused.stderr
     assert world.records() == before
 
 
@@ -112,7 +112,7 @@ def test_what_is_no_export_is_refused(world: World, tmp_path: Path) -> None:
     for said, text in wrong.items():
         (tmp_path / "wrong.json").write_text(text)
         refused = postlane(world, "import", str(tmp_path / "wrong.json"))
-        assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
+        assert (refused.returncode, said in refused.stderr) == (INVALID, True), refused.stderr
         assert "Traceback" not in refused.stderr
     stranger = tmp_path / "other-key"
     stranger.write_text(new_master_key())
@@ -121,5 +121,5 @@ def test_what_is_no_export_is_refused(world: World, tmp_path: Path) -> None:
         [sys.executable, "-m", "services", "import", str(file), "--replace"],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert (refused.returncode, "was the master key replaced" in refused.stderr) == (1, True)
+    assert (refused.returncode, "was the master key replaced" in refused.stderr) == (INVALID, True)
     assert world.records() == before

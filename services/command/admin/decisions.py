@@ -56,7 +56,7 @@ def approve(
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
-    """Approve sending. Operators only."""
+    """Approve sending, with these limits instead of those of before. Operators only."""
     wish: dict[str, Any] = {
         "messages_per_second": per_second,
         "messages_per_hour": per_hour,
@@ -65,7 +65,12 @@ def approve(
         "message_bytes": message_bytes,
         "reason": reason,
     } | ({"lane": lane} if lane else {})
-    _decide(domain, "authorization/approve", wish, instance, output, "sending is approved for")
+    limits = [f"{count} {what}" for count, what in (
+        (per_second, "messages a second"), (per_hour, "messages an hour"), (per_day, "messages a day"),
+        (recipients, "recipients a message"), (message_bytes, "octets a message"),
+    ) if count]  # fmt: skip
+    sentence = f"sending is approved, {'at most ' + ', '.join(limits) if limits else 'without limits of its own'}, for"
+    _decide(domain, "authorization/approve", wish, instance, output, sentence)
 
 
 def reject(
