@@ -89,6 +89,13 @@ class Directory:
         entry: Any = await self._bucket.get(key)
         return entry if entry is not None and isinstance(entry.record, kind) else None
 
+    async def fresh_all(self, prefix: str, kind: type[T]) -> list[T]:
+        """Return the records whose keys begin so (whole tokens) as they are on the bus now. Reads them all.
+
+        Errors: `BusUnavailable`.
+        """
+        return [entry.record for entry in await self._bucket.entries(prefix) if isinstance(entry.record, kind)]
+
     async def create(self, key: str, record: DirectoryRecord, by: str, instance: str) -> int:
         """Write a record that must not exist; return its revision.
 

@@ -1,6 +1,7 @@
 """Zones and rules of an instance: who may reach its SMTP interface."""
 
 import uuid
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -122,13 +123,17 @@ class Networks:
 
         Errors: `Refused` (409) while a rule names it.
         """
-        for rule in self.rules(zone.instance):
-            if any(zone.id in context.zones for context in rule.contexts):
-                raise conflict(
-                    "zone_in_use", f"zone {zone.name!r} is referenced by one or more rules, such as {rule.id}"
-                )
-        await self._directory.delete(f"zone.{zone.id}", caller.name, zone.instance)
-        await self._directory.leave_seat(f"roster.zones.{zone.instance}", f"zone.{zone.id}")
+        key = f"zone.{zone.id}"
+        _check_unused(zone, self.rules(zone.instance))
+        await self._directory.delete(key, caller.name, zone.instance)
+        try:
+            # A rule may have been written meanwhile. Who writes one looks after its zones afterwards, as we do after
+            # rules now: one of us sees the other.
+            _check_unused(zone, await self._directory.fresh_all("rule", Rule))
+        except Refused:
+            await self._directory.create(key, zone, caller.name, zone.instance)
+            raise
+        await self._directory.leave_seat(f"roster.zones.{zone.instance}", key)
 
     async def create_rule(self, caller: Caller, wish: RuleWish) -> tuple[Rule, int]:
         """Create a rule; return it with its revision.
@@ -152,7 +157,19 @@ class Networks:
             resource=wish.resource,
             api_types=wish.api_types,
         )
-        return rule, await self._directory.create(f"rule.{rule.id}", rule, caller.name, wish.instance)
+        revision = await self._directory.create(f"rule.{rule.id}", rule, caller.name, wish.instance)
+        if missing := await self._missing_zone(rule):
+            await self.remove_rule(caller, rule)
+            raise bad_request(missing)
+        return rule, revision
+
+    async def _missing_zone(self, rule: Rule) -> Fault | None:
+        """Return what is wrong with a rule just written: a zone that was removed while it was."""
+        for position, context in enumerate(rule.contexts):
+            for zone in context.zones:
+                if await self._directory.fresh(f"zone.{zone}", Zone) is None:
+                    return access_rules.zone_not_found(zone, f"contexts[{position}]")
+        return None
 
     async def replace_rule(self, caller: Caller, rule: Rule, wish: RuleWish, if_match: int) -> tuple[Rule, int]:
         """Replace a rule as a whole, if it still has the revision `if_match`.
@@ -160,10 +177,12 @@ class Networks:
         Errors: `Refused`: 400, 404, 412.
         """
         contexts, enforcement = self._checked(wish)
-        found = await self._directory.change(
-            f"rule.{rule.id}",
-            Rule,
-            lambda present: msgspec.structs.replace(
+        key, before = f"rule.{rule.id}", rule
+
+        def replaced(present: Rule) -> Rule:
+            nonlocal before
+            before = present
+            return msgspec.structs.replace(
                 present,
                 contexts=contexts,
                 enforcement=enforcement,
@@ -172,13 +191,15 @@ class Networks:
                 api_types=wish.api_types,
                 updated_at=now(),
                 updated_by=caller.name,
-            ),
-            caller.name,
-            rule.instance,
-            if_match,
-        )
+            )
+
+        found = await self._directory.change(key, Rule, replaced, caller.name, rule.instance, if_match)
         if found is None:
             raise unknown("rule", rule.id)
+        after, revision = found
+        if missing := await self._missing_zone(after):
+            await self._directory.change(key, Rule, lambda _: before, caller.name, rule.instance, revision)
+            raise bad_request(missing)
         return found
 
     async def remove_rule(self, caller: Caller, rule: Rule) -> None:
@@ -195,6 +216,12 @@ class Networks:
                 return contexts, wish.enforcement
             case _:
                 return contexts, "enabled"
+
+
+def _check_unused(zone: Zone, rules: Iterable[Rule]) -> None:
+    for rule in rules:
+        if any(zone.id in context.zones for context in rule.contexts):
+            raise conflict("zone_in_use", f"zone {zone.name!r} is referenced by one or more rules, such as {rule.id}")
 
 
 def _check_zone(wish: ZoneWish) -> None:

@@ -18,7 +18,7 @@ from openapi_spec_validator import validate
 from services.control.keys import add_operator_key
 from shared.bus.kv import Bucket
 from shared.contract.events import DirectoryChanged
-from shared.contract.records import DkimKey, User
+from shared.contract.records import DkimKey, Rule, User
 from shared.runtime.sealing import read_master_key, unseal
 from tests.bus_server import BusServer
 from tests.control_process import SPF_INCLUDE, Control
@@ -136,6 +136,32 @@ def test_parallel_claims_of_a_domain_have_one_winner(world: World, tenant: Tenan
         body = {"name": "x", "domain": domain}
         answers = list(pool.map(lambda c: c.post(f"/v1/instances/{tenant.id}/smtp/config", json=body), clients))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 19
+
+
+@pytest.mark.parametrize("write", ["create", "replace"])
+def test_a_zone_is_not_removed_under_a_rule_that_begins_to_name_it(write: str, world: World, tenant: Tenant) -> None:
+    """Both at once, on two replicas, again and again: never are both done, and a refusal leaves nothing behind."""
+    ends: set[tuple[int, int]] = set()
+    with world.other.client(world.key) as elsewhere, ThreadPoolExecutor(2) as pool:
+        for number in range(12):
+            zone = tenant.manager.made("/v1/zones", tenant.zone_body(f"{write}-{number}"))["id"]
+            if write == "create":
+                written = pool.submit(elsewhere.post, "/v1/rules", json=tenant.rule_body(zone))
+            else:
+                shown = elsewhere.get(f"/v1/rules/{tenant.rule['id']}")
+                headers = {"If-Match": shown.headers["ETag"]}
+                body = tenant.rule_body(tenant.zone["id"], zone)
+                written = pool.submit(elsewhere.put, f"/v1/rules/{tenant.rule['id']}", json=body, headers=headers)
+            removed = pool.submit(tenant.manager.delete, f"/v1/zones/{zone}")
+            ends.add((written.result().status_code, removed.result().status_code))
+            there = world.records()
+            named = {each for r in there.values() if isinstance(r, Rule) for c in r.contexts for each in c.zones}
+            assert (zone in named) <= (f"zone.{zone}" in there), ends
+            if zone in named and write == "replace":
+                headers = {"If-Match": elsewhere.get(f"/v1/rules/{tenant.rule['id']}").headers["ETag"]}
+                body = tenant.rule_body(tenant.zone["id"])
+                assert elsewhere.put(f"/v1/rules/{tenant.rule['id']}", json=body, headers=headers).status_code == 200
+    assert ends <= {(201, 409), (200, 409), (400, 204), (400, 409)}
 
 
 def test_credentials_are_shown_once_and_kept_as_a_hash(world: World, tenant: Tenant) -> None:

@@ -155,7 +155,7 @@ def rule_contexts(
         for zone_id in named:
             zone = zones.get(zone_id)
             if zone is None or zone.instance != instance:
-                faults.append(Fault("zone_not_found", f"{field}: there is no zone {zone_id!r} in this account", field))
+                faults.append(zone_not_found(zone_id, field))
         if values.get("endpointType") == []:
             faults.append(
                 Fault("invalid_endpoint_type", f"{field}: endpointType is public or private; leave it out for both",
@@ -171,6 +171,11 @@ def rule_contexts(
                 )
         made.append(RuleContext(zones=tuple(named), endpoints=tuple(endpoints), written=tuple(attributes)))
     return tuple(made), tuple(faults)
+
+
+def zone_not_found(zone_id: str, field: str) -> Fault:
+    """Return the fault of a context that names a zone that is not there."""
+    return Fault("zone_not_found", f"{field}: there is no zone {zone_id!r} in this account", field)
 
 
 def _unsupported_operator(operator: str, field: str) -> Fault:
