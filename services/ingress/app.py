@@ -43,6 +43,8 @@ ACCEPTED_CAPACITY = 50_000
 REFUSED_CAPACITY = 10_000
 JOURNAL_WRITERS = 4
 SETTLE_SECONDS = 10.0
+FAREWELL_SECONDS = 1.0
+"""For those who are told 421 when the time for transactions is over."""
 COLLECT_AFTER = 20_000
 """Objects made, less those freed, after which the youngest are looked through."""
 
@@ -131,6 +133,7 @@ async def serve(
             log=room.log,
             sessions=set(),
             draining=asyncio.Event(),
+            over=asyncio.Event(),
         )
         await directory.start(room.tasks)
         room.ready("directory", True)
@@ -166,15 +169,22 @@ async def serve(
 
 
 async def drain(desk: Desk) -> None:
-    """Let idle sessions go with 421 and transactions finish, within the time the settings give."""
+    """Let idle sessions go with 421 and transactions finish, within the time the settings give; then the others go."""
     desk.draining.set()
-    deadline = asyncio.get_running_loop().time() + desk.settings.drain_seconds
+    await _left(desk, desk.settings.drain_seconds)
+    desk.over.set()
+    await _left(desk, FAREWELL_SECONDS)
+    for session in list(desk.sessions):
+        session.abort()
+
+
+async def _left(desk: Desk, seconds: float) -> None:
+    """Have all sessions look whether they must go; return when they have, or after so many seconds."""
+    deadline = asyncio.get_running_loop().time() + seconds
     while desk.sessions and asyncio.get_running_loop().time() < deadline:
         for session in list(desk.sessions):
             session.wake()
         await asyncio.sleep(0.05)
-    for session in list(desk.sessions):
-        session.abort()
 
 
 def _allow_many_connections() -> None:

@@ -50,3 +50,6 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     log: Any
     sessions: set[Drainable]
     draining: asyncio.Event
+    """The process is told to stop: who is in no transaction goes."""
+    over: asyncio.Event
+    """So is the time for transactions: who has not sent all of a message goes too."""

@@ -183,8 +183,8 @@ class Conversation(smtp.SMTP):
                     await asyncio.sleep(0)
 
     def _make_way(self) -> None:
-        """End the session outside of a transaction if the process is told to stop."""
-        if self.desk.draining.is_set() and self.envelope.sender is None:
+        """End the session if the process is told to stop, in a transaction once the time for those is over."""
+        if self.desk.over.is_set() or (self.desk.draining.is_set() and self.envelope.sender is None):
             self._end(Refusal(reply.SHUTTING_DOWN.with_(host=self.hostname), "ingress is shutting down"))
 
     def _patience(self) -> float:

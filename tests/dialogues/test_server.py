@@ -332,6 +332,24 @@ def test_drain(bus: BusServer, tmp_path: Path) -> None:
     assert len(accepted(bus, 1)) == 1
 
 
+def test_drain_says_farewell_to_who_does_not_go_on(bus: BusServer, tmp_path: Path) -> None:
+    """In a transaction one is waited for; when that time is over, one who is not sending a message is told 421."""
+    ingress = IngressProcess(bus, tmp_path, drain_seconds="1")
+    ingress.start()
+    waited_for, sending = connect(ingress), connect(ingress)
+    for client in (waited_for, sending):
+        begin(client)
+    sending.putcmd("data")
+    assert sending.getreply()[0] == 354
+    assert ingress.process is not None
+    ingress.process.terminate()
+    code, text = waited_for.getreply()
+    assert (code, text[:35]) == (421, b"4.3.2 mail.test is shutting down, t")
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        sending.getreply()
+    assert ingress.process.wait(WAIT_SECONDS) == 0, ingress.log.read_text()
+
+
 def test_drain_waits_for_the_bus(bus: BusServer, tmp_path: Path) -> None:
     """U01: what waits for its PubAck when the process is told to stop is stored, answered 250 and announced."""
     ingress = IngressProcess(bus, tmp_path)

@@ -142,6 +142,7 @@ class SessionWorld:
                 log=log,
                 sessions=set(),
                 draining=asyncio.Event(),
+                over=asyncio.Event(),
             ),
         )
         self.connect()
