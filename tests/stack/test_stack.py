@@ -23,8 +23,11 @@ s.settimeout(5)
 s.sendall(b"PROXY TCP4 203.0.113.9 203.0.113.10 1234 587\\r\\n")
 s.sendall(b"EHLO probe.example\\r\\nQUIT\\r\\n")
 heard = b""
-while part := s.recv(4096):
-    heard += part
+try:
+    while part := s.recv(4096):
+        heard += part
+except ConnectionResetError:
+    pass  # it was refused before the rest was read
 print([line[:3].decode() for line in heard.splitlines()])
 """
 
