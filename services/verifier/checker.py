@@ -82,11 +82,13 @@ class Checker:
             next_dkim = side_by_side.create_task(self._key(configuration, configuration.next_key, asked, until))
             ed25519 = side_by_side.create_task(self._key(configuration, configuration.ed25519_key, asked, until))
             advice = side_by_side.create_task(self._existence(configuration.domain, asked, until))
+        at = self._clock()
+        confirmed = await self._confirmed(dkim.result(), until, configuration, self._dkim, asked)
         return Inspection(
-            at=self._clock(),
+            at=at,
             spf=await self._confirmed(spf.result(), until, configuration, self._spf, asked),
-            dkim=await self._confirmed(dkim.result(), until, configuration, self._dkim, asked),
-            next_dkim=next_dkim.result(),
+            dkim=confirmed,
+            next_dkim=await self._elsewhere(next_dkim.result(), confirmed, until, configuration),
             ed25519=ed25519.result(),
             advice=advice.result(),
         )
@@ -162,6 +164,18 @@ class Checker:
         else:
             told = f"The failure at {seen.name} could not be confirmed; {seen.resolver} says: "
         return msgspec.structs.replace(seen, verdict="unknown", detail=told + seen.detail)
+
+    async def _elsewhere(
+        self, seen: Observation | None, in_use: Observation, until: float, configuration: Configuration
+    ) -> Observation | None:
+        """Look for the next key at another server too if the one in use is gone: the first may remember its absence."""
+        servers = [server.text for server in self._resolver.servers]
+        if seen is None or seen.verdict == "pass" or in_use.verdict != "fail" or len(servers) < 2:
+            return seen
+        first = (servers.index(seen.resolver) + 1) % len(servers) if seen.resolver in servers else 0
+        again = Asker(self._resolver, own=configuration.domain, fresh=True, first=first)
+        second = await self._key(configuration, configuration.next_key, again, until)
+        return seen if second is None or second.verdict == "fail" else second
 
     async def _within(self, until: float, looking: Awaitable[Observation], name: str) -> Observation:
         try:

@@ -15,7 +15,7 @@ from services.verifier.core.answer import Absent, Question, Records, Unknown
 from services.verifier.core.spf import Limits
 from services.verifier.core.standing import Policy, apply, fresh
 from services.verifier.resolver import QueryLimits, Resolver, split_server
-from shared.contract.records import Configuration
+from shared.contract.records import Configuration, PublishedKey
 from shared.contract.standing import Standing, StandingState
 from tests.dns_server import DnsServer, Fault, quoted
 from tests.patience import until
@@ -67,13 +67,20 @@ def checker_of(
     return Checker(resolver, EGRESS, "relay.example", Limits(questions=60), timeout_seconds, clock or Clock())
 
 
-async def after_checks(*servers: DnsServer, checks: int = 5, start: StandingState = "verified") -> Standing:
+async def after_checks(
+    *servers: DnsServer,
+    checks: int = 5,
+    start: StandingState = "verified",
+    of: Configuration | None = None,
+    on: Standing | None = None,
+) -> Standing:
     """Return a standing after so many checks, ten minutes apart on a clock that is turned."""
     clock = Clock()
     checker = checker_of(*servers, clock=clock)
-    standing = msgspec.structs.replace(fresh(CONFIGURATION, NOW), state=start)
+    configuration = of or CONFIGURATION
+    standing = on or msgspec.structs.replace(fresh(configuration, NOW), state=start)
     for _ in range(checks):
-        standing = apply(standing, await checker.inspect(CONFIGURATION), POLICY).standing
+        standing = apply(standing, await checker.inspect(configuration), POLICY).standing
         clock.now += timedelta(minutes=10)
     return standing
 
@@ -254,6 +261,32 @@ async def test_a_failure_only_one_of_two_resolvers_shows_is_unknown(dns: DnsServ
         assert "disagree" in standing.spf.detail
         other.fail(DOMAIN, "NXDOMAIN", "TXT")
         assert (await after_checks(dns, other)).state == "suspended"
+
+
+async def test_a_next_key_that_one_resolver_does_not_know_yet_suspends_nobody(dns: DnsServer) -> None:
+    """The customer replaced the record, and the first resolver still remembers that there was none: the next key signs.
+
+    Once it was seen, silence about it changes nothing; its certain absence does.
+    """
+    at = f"s2._domainkey.{DOMAIN}"
+    rotating = msgspec.structs.replace(CONFIGURATION, next_key=PublishedKey(selector="s2", value=OURS, since=NOW))
+    async with DnsServer() as other:
+        publish(other)
+        other.set(at, "TXT", OURS)
+        for server in (dns, other):
+            server.remove(NAME, "TXT")
+        standing = await after_checks(dns, other, of=rotating)
+        assert standing.state == "verified"
+        assert standing.next_dkim is not None
+        assert (standing.next_dkim.verdict, standing.next_dkim.resolver) == ("pass", other.where)
+        for server in (dns, other):
+            server.fail(at, "SERVFAIL")
+        silent = await after_checks(dns, other, of=rotating, on=standing)
+        assert (silent.state, silent.next_dkim) == ("verified", standing.next_dkim)
+        assert silent.unknown_since is not None
+        for server in (dns, other):
+            server.fail(at, "NXDOMAIN")
+        assert (await after_checks(dns, other, of=rotating, on=silent)).state == "suspended"
 
 
 async def test_with_one_of_two_resolvers_dead_checks_go_on(dns: DnsServer) -> None:

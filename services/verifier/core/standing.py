@@ -55,6 +55,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     dkim: Observation
     next_dkim: Observation | None = None
     """The key a rotation introduces; once it passes mail is signed with it, so it decides in place of `dkim`."""
+    next_in_use: bool = False
+    """Mail is signed with it since an earlier check, and this one could not find out about it."""
     ed25519: Observation | None = None
     """The second signing key; it decides nothing."""
     advice: str = ""
@@ -71,7 +73,10 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     def signing(self) -> Observation:
         """What was seen of the key that mail is signed with."""
         coming = self.next_dkim
-        return coming if coming is not None and coming.verdict == "pass" else self.dkim
+        if coming is None:
+            return self.dkim
+        silent = self.next_in_use and self.dkim.verdict != "pass"
+        return coming if coming.verdict == "pass" or silent else self.dkim
 
     @property
     def verdict(self) -> Verdict:
@@ -106,13 +111,15 @@ def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
     """Return the standing after `found`; `next_check_at` is left as it was."""
     if standing.state == "pending" and policy.domain_must_exist:
         found = found.where_the_domain_must_exist()
+    coming = _last_known(standing.next_dkim, found.next_dkim)
+    found = msgspec.structs.replace(found, next_in_use=coming is not found.next_dkim)
     verdict = found.verdict
     noted = msgspec.structs.replace(
         standing,
         spf=found.spf,
         dkim=found.dkim,
-        next_dkim=found.next_dkim,
-        ed25519=found.ed25519,
+        next_dkim=coming,
+        ed25519=_last_known(standing.ed25519, found.ed25519),
         checked_at=found.at,
         unknown_since=(standing.unknown_since or found.at) if verdict == "unknown" else None,
     )
@@ -131,6 +138,13 @@ def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
             if worse.failures >= policy.failures_to_suspend and lasting >= policy.grace:
                 return _moved(worse, "suspended", found)
             return Step(_explained(worse, found), None, standing.since)
+
+
+def _last_known(before: Observation | None, now: Observation | None) -> Observation | None:
+    """Return what is held of a key beside the one in use: an unanswered question does not take it out of use."""
+    if before is None or now is None or now.verdict != "unknown":
+        return now
+    return before if before.verdict == "pass" and before.name == now.name else now
 
 
 def _counted(before: Standing, noted: Standing, found: Inspection, policy: Policy) -> Standing:

@@ -185,3 +185,29 @@ def test_during_a_rotation_the_key_that_signs_decides(present: Verdict, coming: 
     after = apply(standing("verified"), inspection, POLICY).standing
     assert after.state == ("degraded" if verdict == "fail" else "verified")
     assert (after.dkim, after.next_dkim) == (inspection.dkim, seen)
+
+
+def test_a_key_once_seen_stays_in_use_while_nobody_answers_for_it() -> None:
+    """What was seen of the next key goes only by an answer, or with the key itself: mail is signed by it."""
+
+    def looked(verdict: Verdict, minutes: int, name: str = "next") -> Inspection:
+        seen = Observation(verdict=verdict, detail=f"{verdict}.", name=name, at=NOW + minutes * MINUTE)
+        return msgspec.structs.replace(found("pass", NOW + minutes * MINUTE), next_dkim=seen, ed25519=seen)
+
+    passed = apply(standing("verified"), looked("pass", 1), POLICY).standing
+    silent = apply(passed, looked("unknown", 2), POLICY).standing
+    assert (silent.next_dkim, silent.ed25519) == (passed.next_dkim, passed.ed25519)
+    replaced = msgspec.structs.replace(
+        looked("unknown", 3), dkim=Observation(verdict="fail", detail="gone.", name="DKIM", at=NOW)
+    )
+    unknown = apply(silent, replaced, POLICY).standing
+    assert (unknown.state, unknown.unknown_since) == ("verified", replaced.at)
+    back = apply(standing("suspended", next_dkim=passed.next_dkim), replaced, POLICY).standing
+    assert back.state == "suspended"
+    gone = apply(silent, looked("fail", 3), POLICY).standing
+    assert gone.next_dkim is not None
+    assert gone.next_dkim.verdict == "fail"
+    another = apply(passed, looked("unknown", 2, "another"), POLICY).standing
+    assert another.next_dkim is not None
+    assert another.next_dkim.verdict == "unknown"
+    assert apply(silent, found("pass", NOW + 3 * MINUTE), POLICY).standing.next_dkim is None
