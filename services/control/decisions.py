@@ -1,6 +1,7 @@
 """Authorization and suspension: what the customer says of their mail, and what the operator decides."""
 
-import contextlib
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated
@@ -15,12 +16,15 @@ from services.control.core.fault import Fault
 from services.control.directory import Directory
 from services.control.notices import Notices
 from services.control.refusal import Refused, bad_request, conflict
-from shared.contract.errors import WrongSequence
+from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.records import Authorization, Configuration, DomainClaim, Lane, Suspension
 from shared.contract.subjects import token
 from shared.runtime.clock import now
 
+log = logging.getLogger("control")
+
 REASON_LENGTH = 1000
+RETRY_SECONDS = 2.0
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,8 +195,20 @@ class Decisions:
         if suspension.at >= since:
             await self._tell_suspension(configuration, suspension)
         if suspension.ending_at is not None:
-            with contextlib.suppress(Refused):  # suspended again: that one stays
+            await self._end_at_last(configuration, suspension)
+
+    async def _end_at_last(self, configuration: Configuration, suspension: Suspension) -> None:
+        """End a suspension however long the bus is away or full: nobody else will before the next start."""
+        while True:
+            try:
                 await self._end(configuration, suspension, self._directory.revision(f"suspension.{configuration.id}"))
+            except Refused:  # suspended again: that one stays
+                return
+            except (BusUnavailable, StoreFull) as fault:
+                log.warning("%s: its suspension cannot be ended yet: %s", configuration.domain, fault)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _tell_decision(self, configuration: Configuration, decided: Authorization) -> None:
         at = decided.decided_at or decided.submitted_at

@@ -21,7 +21,7 @@ from services.control.directory import Directory
 from services.control.refusal import Refused, conflict, unknown
 from services.control.settings import ControlSettings
 from services.control.workshop import Workshop
-from shared.contract.errors import BusUnavailable, WrongSequence
+from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.records import Configuration, DkimKey, PublishedKey
 from shared.contract.standing import Standing
 from shared.runtime.clock import now
@@ -173,7 +173,7 @@ class SigningKeys:
     async def _finish_one(self, configuration: Configuration, standing: Standing | None) -> None:
         try:
             await self.finish(ITSELF, configuration, standing)
-        except (Refused, BusUnavailable) as fault:  # another replica was faster, or the bus is away
+        except (Refused, BusUnavailable, StoreFull) as fault:  # another replica was faster, or the bus is away
             log.info("the rotation of %s is not finished yet: %s", configuration.domain, fault)
 
     async def _change(self, caller: Caller, configuration: Configuration, edit: Edit) -> Configuration:

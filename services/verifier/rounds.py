@@ -17,7 +17,7 @@ from services.verifier.standings import Noted, Standings
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Replica
 from shared.contract import errors
-from shared.contract.errors import BusUnavailable, RecordUnreadable, RequestFailed
+from shared.contract.errors import BusUnavailable, RecordUnreadable, RequestFailed, StoreFull
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Record
 from shared.contract.requests import (
     ChallengeSeen,
@@ -124,7 +124,7 @@ class Rounds:
     async def _one_step(self, configuration: str) -> None:
         try:
             await self._bring_in_step(configuration)
-        except BusUnavailable as fault:
+        except (BusUnavailable, StoreFull) as fault:
             log.warning("configuration %s could not be brought in step: %s", configuration, fault)
             await asyncio.sleep(RETRY_SECONDS)
             self._out_of_step.add(configuration)
@@ -181,7 +181,7 @@ class Rounds:
         except RecordUnreadable as fault:
             log.error("the check of %s is put off: %s", configuration_id, fault)
             self._rota.later(configuration_id, RECONCILE_SECONDS)
-        except BusUnavailable as fault:
+        except (BusUnavailable, StoreFull) as fault:
             log.warning("the check of %s is put off: %s", configuration_id, fault)
             self._rota.later(configuration_id, RETRY_SECONDS)
         finally:

@@ -13,7 +13,7 @@ from nats.micro.request import Request as MicroRequest
 from shared.bus.client import Bus
 from shared.bus.origin import diverted
 from shared.contract import errors
-from shared.contract.errors import BusUnavailable, RequestFailed
+from shared.contract.errors import BusUnavailable, RequestFailed, StoreFull
 
 log = logging.getLogger("bus")
 
@@ -70,7 +70,7 @@ def _answering(
             await request.respond(msgspec.json.encode(await handler(wish)))
         except RequestFailed as fault:
             await request.respond_error(str(fault.code), fault.message)
-        except BusUnavailable as fault:
+        except (BusUnavailable, StoreFull) as fault:
             await request.respond_error(str(errors.NOT_READY), str(fault))
         except Exception:
             log.exception("a request failed", extra={"request": kind.__name__})

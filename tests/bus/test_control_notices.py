@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -154,3 +155,41 @@ def test_an_end_of_a_suspension_that_a_dead_control_began_is_finished_and_told(w
     (notice,) = ended()
     assert tenant.operator.post(f"{tenant.own}/resume").status_code == 404
     assert ended() == [notice]
+
+
+def test_a_full_store_ends_no_control_and_delays_the_end_of_a_suspension(tmp_path: Path) -> None:
+    """A control that starts with a suspension to end and no room for it serves, says so, and ends it later."""
+    world = World(tmp_path)
+    try:
+        tenant = world.tenant()
+
+        async def crashed() -> None:
+            bus = await world.bus.connect("control")
+            directory: Bucket[DirectoryRecord] = Bucket(bus, "directory", DirectoryRecord)
+            at = datetime.now(UTC)
+            record = Suspension(
+                configuration=tenant.configuration, reason="abuse", by="key:x", at=at, ending_at=at, ending_by="key:x"
+            )
+            await directory.put(f"suspension.{tenant.configuration}", record)
+            await bus.close()
+
+        def with_room_for(octets: str) -> None:
+            world.bus.stop()
+            world.bus.file_store = octets
+            world.bus.start()
+
+        def refused() -> bool:
+            answer = tenant.operator.post(f"{tenant.own}/suspend", json={"reason": "more"})
+            return answer.status_code == 503 and answer.json()["errors"][0]["code"] == "store_full"
+
+        asyncio.run(crashed())
+        with_room_for("1K")
+        third = Control(tmp_path, world.bus)
+        third.start()
+        eventually("a change is refused", refused)
+        eventually("the end is put off", lambda: "cannot be ended yet" in third.log.read_text())
+        with_room_for("4GB")
+        eventually("it ends", lambda: f"suspension.{tenant.configuration}" not in world.records())
+        assert third.stop() == 0
+    finally:
+        world.close()

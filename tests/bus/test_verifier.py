@@ -289,3 +289,23 @@ async def test_each_name_server_of_the_zone_is_told_apart(world: World) -> None:
     (note,) = told.notes
     assert note.startswith("The zone's name servers disagree about tenant.example: right at ns2.tenant.example (")
     assert note.endswith("missing or wrong at ns1.tenant.example (127.0.0.1).")
+
+
+async def test_a_full_store_ends_no_verifier(world: World) -> None:
+    """Nothing can be written: the same process goes on, and does its checks when there is room again."""
+    verifier = await world.verifier()
+    await world.directory.create("configuration.c-1", configuration())
+    await world.until("c-1", "verified")
+    world.server.file_store = "1K"
+    world.server.kill()
+    world.server.start()
+    async with asyncio.timeout(30):
+        while "insufficient resources" not in world.told():
+            assert verifier.returncode is None, world.told()
+            await asyncio.sleep(0.05)
+    world.dns.remove("tenant.example", "TXT")
+    world.server.file_store = "4GB"
+    world.server.kill()
+    world.server.start()
+    await world.until("c-1", "suspended", 40)
+    assert verifier.returncode is None

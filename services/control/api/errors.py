@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from services.control.core.fault import Fault
 from services.control.refusal import Refused
 from shared.contract import errors as codes
-from shared.contract.errors import BusUnavailable, RequestFailed, WrongSequence
+from shared.contract.errors import BusUnavailable, RequestFailed, StoreFull, WrongSequence
 
 log = logging.getLogger("control")
 
@@ -149,6 +149,14 @@ def on_bus_unavailable(request: Http, fault: BusUnavailable) -> Response[ErrorBo
     )
 
 
+def on_store_full(request: Http, fault: StoreFull) -> Response[ErrorBody]:
+    """Answer that the bus has no room for a change."""
+    log.error("a request failed: %s", fault, extra={"path": request.url.path})
+    return answer(
+        request, 503, Fault("store_full", "the store is full, so this was not done; ask the operator, then try again")
+    )
+
+
 def on_contention(request: Http, _fault: WrongSequence) -> Response[ErrorBody]:
     """Answer that somebody else wrote at the same moment."""
     return answer(request, 409, Fault("changed_meanwhile", "somebody else changed the object: read it, then try again"))
@@ -172,6 +180,7 @@ HANDLERS: dict[Any, Any] = {
     HTTPException: on_http,
     RequestFailed: on_request_failed,
     BusUnavailable: on_bus_unavailable,
+    StoreFull: on_store_full,
     WrongSequence: on_contention,
     UnicodeDecodeError: on_unreadable,
     RecursionError: on_unreadable,
