@@ -43,28 +43,7 @@ class Configurations:
 
         Errors: `Refused`: 400 with every fault, 409 if the domain is taken or the instance is full.
         """
-        faults = onboarding.configuration_faults(name, domain, description)
-        normal = normalise_domain(domain)
-        if faults or not isinstance(normal, str):
-            raise bad_request(*faults)
-        spf = onboarding.spf_value(self._settings.spf_include, self._settings.egress_addresses)
-        if not spf:
-            raise conflict(
-                "spf_not_configured",
-                "the operator has not said where mail is sent from: set POSTLANE_CONTROL_SPF_INCLUDE or "
-                "POSTLANE_CONTROL_EGRESS_ADDRESSES and start control again",
-            )
-        if delegate and not self._settings.dkim_zone:
-            raise conflict(
-                "no_dkim_zone",
-                "the operator has no zone for delegated keys (POSTLANE_CONTROL_DKIM_ZONE): publish the key yourself",
-            )
-        present = [c for c in self._directory.all("configuration.", Configuration) if c.instance == instance]
-        if len(present) >= self._settings.configurations_per_instance:
-            raise conflict(
-                "too_many_configurations",
-                f"an instance has at most {self._settings.configurations_per_instance} configurations",
-            )
+        normal, spf = self.check(instance, name, domain, description, delegate=delegate)
         identity = str(uuid.uuid4())
         await self._claim(caller, instance, normal, identity, proven_against)
         selector = str(uuid.uuid4())
@@ -87,6 +66,35 @@ class Configurations:
         )
         await self._directory.create(f"configuration.{identity}", configuration, caller.name, instance)
         return configuration
+
+    def check(self, instance: str, name: str, domain: str, description: str, *, delegate: bool) -> tuple[str, str]:
+        """Return the domain as it is kept and the SPF policy to advise, if nothing but a claim stands in the way.
+
+        Errors: `Refused`: 400 with every fault, 409 if the instance is full or the operator has not said enough.
+        """
+        faults = onboarding.configuration_faults(name, domain, description)
+        normal = normalise_domain(domain)
+        if faults or not isinstance(normal, str):
+            raise bad_request(*faults)
+        spf = onboarding.spf_value(self._settings.spf_include, self._settings.egress_addresses)
+        if not spf:
+            raise conflict(
+                "spf_not_configured",
+                "the operator has not said where mail is sent from: set POSTLANE_CONTROL_SPF_INCLUDE or "
+                "POSTLANE_CONTROL_EGRESS_ADDRESSES and start control again",
+            )
+        if delegate and not self._settings.dkim_zone:
+            raise conflict(
+                "no_dkim_zone",
+                "the operator has no zone for delegated keys (POSTLANE_CONTROL_DKIM_ZONE): publish the key yourself",
+            )
+        present = [c for c in self._directory.all("configuration.", Configuration) if c.instance == instance]
+        if len(present) >= self._settings.configurations_per_instance:
+            raise conflict(
+                "too_many_configurations",
+                f"an instance has at most {self._settings.configurations_per_instance} configurations",
+            )
+        return normal, spf
 
     async def _claim(self, caller: Caller, instance: str, domain: str, identity: str, proven_against: str = "") -> None:
         key = f"domain.{token(domain)}"
@@ -111,7 +119,8 @@ class Configurations:
                     raise conflict("domain_in_use", f"the domain {domain} is being claimed by somebody else")
                 return claim
 
-            if await self._directory.change(key, DomainClaim, take_over, caller.name, instance) is None:
+            # In the operator's part of the audit log: whose the domain was is none of the caller's business.
+            if await self._directory.change(key, DomainClaim, take_over, caller.name, "") is None:
                 await self._claim(caller, instance, domain, identity, proven_against)  # it was given up in between
 
     async def edit(

@@ -16,7 +16,7 @@ from services.control.decisions import Decisions
 from services.control.directory import Directory
 from services.control.refusal import bad_request, conflict, unknown
 from services.control.settings import ControlSettings
-from shared.contract.records import Configuration, DomainClaim, DomainTakeover
+from shared.contract.records import Configuration, DomainClaim, DomainTakeover, Suspension
 from shared.contract.standing import Observation
 from shared.contract.subjects import token
 from shared.mail.address import Fault as AddressFault
@@ -96,7 +96,8 @@ class Takeovers:
     ) -> Configuration:
         """Check the proof; suspend the old configuration and make one here.
 
-        Errors: `Refused`: 409 if the proof is not published, or the domain is no longer to be taken over.
+        Errors: `Refused`: 400, 409 if the proof is not published, or no configuration can be made here, or the domain
+        is no longer to be taken over; then nothing was changed.
         """
         holder = await self._holder(takeover.domain)
         if holder is not None and holder.instance == takeover.instance:
@@ -104,19 +105,30 @@ class Takeovers:
         seen = await look(challenge_name(takeover.domain), takeover.token)
         if seen.verdict != "pass":
             raise conflict("proof_missing", f"the proof was not found, so nothing was changed. {seen.detail}")
+        name = name or takeover.domain
+        self._configurations.check(takeover.instance, name, takeover.domain, description, delegate=delegate)
         if holder is not None:
             await self._decisions.suspend(ITSELF, holder, REASON.format(domain=takeover.domain))
         made = await self._configurations.create(
             caller,
             takeover.instance,
-            name or takeover.domain,
+            name,
             takeover.domain,
             description,
             delegate=delegate,
             proven_against=holder.id if holder else "",
         )
+        if holder is not None:
+            await self._keep_suspended(holder)
         await self.drop(caller, takeover)
         return made
+
+    async def _keep_suspended(self, holder: Configuration) -> None:
+        """Suspend the loser again if an operator, who saw the claim before it moved, has ended that meanwhile."""
+        present = await self._directory.fresh(f"suspension.{holder.id}", Suspension)
+        ended = present is None or present.record.ending_at is not None
+        if ended and await self._directory.fresh(f"configuration.{holder.id}", Configuration) is not None:
+            await self._decisions.suspend(ITSELF, holder, REASON.format(domain=holder.domain))
 
     async def drop(self, caller: Caller, takeover: DomainTakeover) -> None:
         """Forget a challenge."""
