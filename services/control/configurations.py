@@ -145,7 +145,10 @@ class Configurations:
         def edited(present: Configuration) -> Configuration:
             if all(getattr(present, field) == value for field, value in changes.items()):
                 return present
-            return msgspec.structs.replace(present, updated_at=now(), **changes)
+            after = msgspec.structs.replace(present, updated_at=now(), **changes)
+            if after.reply_to != present.reply_to:  # decided here: another change of it may have come in between
+                after = msgspec.structs.replace(after, reply_to_confirmed_at=None)
+            return after
 
         found = await self._directory.change(
             f"configuration.{configuration.id}",

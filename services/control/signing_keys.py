@@ -70,12 +70,14 @@ class SigningKeys:
         if present is not None:
             await self._promote(present.record)
 
-        def begun(present: Configuration) -> Configuration:
-            if fault := rotation.begin_fault(present, at, self._retirement, force=force):
+        def begun(record: Configuration) -> Configuration:
+            if present is not None and record.selector != present.record.selector:
+                raise conflict("changed_meanwhile", "a rotation was finished meanwhile: look at it, then try again")
+            if fault := rotation.begin_fault(record, at, self._retirement, force=force):
                 raise Refused(409, fault)
-            selector = present.spare_selector or str(uuid.uuid4())
+            selector = record.spare_selector or str(uuid.uuid4())
             key = PublishedKey(selector=selector, value=onboarding.dkim_value(public), since=at)
-            return rotation.begun(present, key, by_itself=by_itself, now=at)
+            return rotation.begun(record, key, by_itself=by_itself, now=at)
 
         after = await self._change(caller, configuration, begun)
         if after.next_key is not None:
@@ -112,6 +114,8 @@ class SigningKeys:
 
         Errors: `Refused` (409) if none is under way.
         """
+        coming = f"dkim-next.{configuration.id}"
+        sealed = await self._directory.keys.get(coming)
 
         def cancelled(present: Configuration) -> Configuration:
             if present.next_key is None:
@@ -119,7 +123,9 @@ class SigningKeys:
             return msgspec.structs.replace(present, next_key=None, finish_when_seen=False, updated_at=now())
 
         after = await self._change(caller, configuration, cancelled)
-        await self._directory.keys.delete(f"dkim-next.{configuration.id}")
+        if sealed is not None and sealed.record.selector != after.selector:
+            with contextlib.suppress(WrongSequence):  # another rotation has begun meanwhile: the key is its own
+                await self._directory.keys.delete(coming, sealed.revision)
         return after
 
     async def add_ed25519(self, caller: Caller, configuration: Configuration) -> Configuration:

@@ -2,14 +2,23 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from services.control.caller import Caller
+from services.control.configurations import Configurations
 from services.control.core import rotation
-from shared.bus.kv import Bucket
+from services.control.directory import Directory
+from services.control.refusal import Refused
+from services.control.settings import ControlSettings
+from services.control.signing_keys import SigningKeys
+from services.control.workshop import Workshop
+from shared.bus.kv import Bucket, Entry
 from shared.contract.records import Configuration, DirectoryRecord, DkimKey
 from shared.runtime.sealing import read_master_key, unseal
 from tests.control_world import Tenant, World
@@ -145,3 +154,100 @@ def test_an_instance_may_not_keep_dns_busy(world: World) -> None:
     assert set(answers) == {200, 429}
     assert tenant.reader.get(f"{tenant.own}/records", params={"look": "last"}).status_code == 200
     assert other.reader.get(f"{other.own}/records").status_code == 200
+
+
+def beside(world: World, race: Callable[[Directory, SigningKeys], Awaitable[None]]) -> None:
+    """Run something with a control's directory and keys of its own on the bus, beside the two replicas."""
+
+    async def run() -> None:
+        bus = await world.bus.connect("control")
+        directory = Directory(bus, 60)
+        master_key = world.directory / "master-key"
+        settings = ControlSettings(master_key_file=master_key, dkim_zone=ZONE)
+        workshop = Workshop(settings)
+
+        async def kept() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                await directory.start(tasks)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(kept())
+                await race(directory, SigningKeys(directory, workshop, settings, read_master_key(master_key)))
+                keeping.cancel()
+        finally:
+            workshop.close()
+            await bus.close()
+
+    asyncio.run(run())
+
+
+def test_a_rotation_that_begins_while_another_is_finished_loses_no_key(world: World) -> None:
+    """One replica has looked, another finishes and dies before it has moved the key: the first gives way to it."""
+    tenant = world.tenant()
+    tenant.manager.made(f"{tenant.own}/dkim/rotate", {}, 200)
+    begun = configuration(world, tenant)
+    assert begun.next_key is not None
+    coming = f"dkim-next.{tenant.configuration}"
+
+    async def race(directory: Directory, signing_keys: SigningKeys) -> None:
+        get = directory.keys.get
+
+        async def finished_meanwhile(key: str) -> Entry[DkimKey] | None:
+            found = await get(key)
+            directory.keys.get = get  # type: ignore[method-assign]
+            finished = rotation.finished(begun, begun.updated_at)
+            await directory.put(f"configuration.{begun.id}", finished, "test", begun.instance)
+            return found
+
+        directory.keys.get = finished_meanwhile  # type: ignore[method-assign]
+        with pytest.raises(Refused) as refused:
+            await signing_keys.begin(Caller("key", "operator", None), begun, by_itself=False, force=True)
+        assert refused.value.faults[0].code == "changed_meanwhile"
+
+    beside(world, race)
+    assert keys(world)[coming].selector == begun.next_key.selector
+    opened(world, coming, keys(world)[coming])
+
+
+def test_a_rotation_that_begins_while_another_is_cancelled_keeps_its_key(world: World) -> None:
+    """What the one who cancels deletes is the key of the rotation that was cancelled."""
+    tenant = world.tenant()
+    tenant.manager.made(f"{tenant.own}/dkim/rotate", {}, 200)
+    begun = configuration(world, tenant)
+
+    async def race(directory: Directory, signing_keys: SigningKeys) -> None:
+        change = directory.change
+
+        async def then_begun(*args: Any, **named: Any) -> Any:
+            changed = await change(*args, **named)
+            directory.change = change  # type: ignore[method-assign]
+            await signing_keys.begin(Caller("key", "operator", None), begun, by_itself=False, force=False)
+            return changed
+
+        directory.change = then_begun  # type: ignore[method-assign]
+        await signing_keys.cancel(Caller("key", "operator", None), begun)
+
+    beside(world, race)
+    after = configuration(world, tenant)
+    assert after.next_key is not None
+    assert keys(world)[f"dkim-next.{tenant.configuration}"].selector == after.next_key.selector
+
+
+def test_an_address_is_confirmed_only_for_itself(world: World) -> None:
+    """A change that was begun before another address was confirmed does not inherit its confirmation."""
+    tenant = world.tenant()
+    before = configuration(world, tenant)
+    changes: dict[str, object] = {"reply_to": "b@elsewhere.example"}
+
+    async def race(directory: Directory, signing_keys: SigningKeys) -> None:
+        confirmed = msgspec.structs.replace(before, reply_to="a@acme.example", reply_to_confirmed_at=before.created_at)
+        await directory.put(f"configuration.{before.id}", confirmed, "test", before.instance)
+        settings = ControlSettings(master_key_file=world.directory / "master-key")
+        stale = msgspec.structs.replace(before, reply_to="b@elsewhere.example")
+        edited, _ = await Configurations(directory, signing_keys, settings).edit(
+            Caller("key", "manager", tenant.id), stale, changes
+        )
+        assert (edited.reply_to, edited.reply_to_confirmed_at) == ("b@elsewhere.example", None)
+
+    beside(world, race)

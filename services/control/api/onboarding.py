@@ -199,10 +199,8 @@ async def set_preferences(
             raise bad_request(Fault("invalid_address", f"reply_to is not a mail address: {address.reason}", "reply_to"))
     given = {name: getattr(data, name) for name in data.__struct_fields__}
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not UNSET}
-    if data.reply_to is not UNSET and data.reply_to != found.reply_to:
-        changes["reply_to_confirmed_at"] = None
     edited, _ = await desk.configurations.edit(caller, found, changes)
-    if edited.reply_to and "reply_to_confirmed_at" in changes:
+    if edited.reply_to and data.reply_to not in (UNSET, found.reply_to) and edited.reply_to_confirmed_at is None:
         await desk.mail_confirmation(edited)
     return _detail(desk, edited)
 
