@@ -115,7 +115,8 @@ def parse(value: str) -> KeyRecord | str:
 
 def _tags(value: str) -> dict[str, str] | str:
     tags: dict[str, str] = {}
-    for part in value.removesuffix(";").split(";"):  # RFC 6376 §3.2: a trailing semicolon is allowed
+    # RFC 6376 §3.2: a trailing semicolon is allowed; space behind it is common, and no receiver minds
+    for part in value.rstrip(" \t\r\n").removesuffix(";").split(";"):
         found = _TAG.fullmatch(part)
         if not found:
             return f"'{part.strip()[:40]}' is not of the form tag=value" if part.strip() else "it has an empty tag"

@@ -22,6 +22,7 @@ NAME = "s1._domainkey.example.com"
         f"v=DKIM1;p={KEY}",
         f"p={KEY}",
         f"v=DKIM1; p={KEY};",
+        f"v=DKIM1; p={KEY}; ",
         f" v = DKIM1 ; k = rsa ; p = {KEY[:80]} \r\n {KEY[80:]} ",
         f"v=DKIM1; h=sha1:sha256; p={KEY}",
         f"v=DKIM1; s=email; p={KEY}",
