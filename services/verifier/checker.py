@@ -12,7 +12,7 @@ import msgspec
 
 from services.verifier.asker import Asker
 from services.verifier.core import challenge, dkim_record, dmarc_record, return_path, sender_policy
-from services.verifier.core.answer import Absent, Answer, Evidence, Kind, Question, Records, printable
+from services.verifier.core.answer import Absent, Answer, Evidence, Kind, Question, Records, cut, kept, printable
 from services.verifier.core.dkim_record import Finding
 from services.verifier.core.dmarc_record import dmarc_name
 from services.verifier.core.spf import Limits, Outcome, check_host
@@ -23,6 +23,8 @@ from shared.contract.standing import Observation
 
 ADDRESS_KINDS: tuple[Kind, ...] = ("A", "AAAA")
 EXISTENCE_KINDS: tuple[Kind, ...] = (*ADDRESS_KINDS, "MX")
+DETAIL_LENGTH = 1_000
+"""Longer sentences quote a record that nobody needs in full; they go into replies, mails and logs."""
 NOBODYS_ADDRESS = "240.0.0.1"  # RFC 1112 §4: reserved, so that every term of a record is looked at
 
 
@@ -256,13 +258,13 @@ class Checker:
     def _observation(self, finding: Finding, name: str, evidence: Evidence) -> Observation:
         return Observation(
             verdict=finding.verdict,
-            detail=printable(finding.detail),
+            detail=cut(printable(finding.detail), DETAIL_LENGTH),
             name=name,
             at=self._clock(),
             rcode=evidence.rcode,
             resolver=evidence.resolver,
             ttl=evidence.ttl,
-            values=tuple(printable(value) for value in finding.values),
+            values=kept(finding.values),
         )
 
 

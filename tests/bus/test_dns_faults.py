@@ -13,6 +13,7 @@ from services.verifier.authorities import Authorities
 from services.verifier.checker import Checker
 from services.verifier.core.answer import Absent, Question, Records, Unknown
 from services.verifier.core.spf import Limits
+from services.verifier.core.spf_merge import merge
 from services.verifier.core.standing import Policy, apply, fresh
 from services.verifier.resolver import QueryLimits, Resolver, split_server
 from shared.contract.records import Configuration, PublishedKey
@@ -261,6 +262,21 @@ async def test_a_failure_only_one_of_two_resolvers_shows_is_unknown(dns: DnsServ
         assert "disagree" in standing.spf.detail
         other.fail(DOMAIN, "NXDOMAIN", "TXT")
         assert (await after_checks(dns, other)).state == "suspended"
+
+
+async def test_of_what_a_zone_serves_only_so_much_is_kept(dns: DnsServer) -> None:
+    """A tenant's zone of huge records takes no room's memory, and the record to publish is not made of a piece."""
+    huge = "v=spf1 " + " ".join(f"exists:n{number}.{'x' * 60}.example" for number in range(150))
+    dns.set(DOMAIN, "TXT", huge)
+    dns.set(NAME, "TXT", *(f"p={number}{'y' * 500}" for number in range(20)))
+    standing = await after_checks(dns)
+    assert len(msgspec.json.encode(standing)) < 15_000
+    assert standing.spf is not None
+    assert standing.spf.values, standing.spf.detail
+    assert standing.spf.values[0].endswith("(and so on)")
+    assert merge(standing.spf.values, SPF).value == SPF
+    dns.set(DOMAIN, "TXT", f"v=spf1 a:{'z' * 12_000}.example -all")
+    assert len(msgspec.json.encode(await after_checks(dns))) < 15_000
 
 
 async def test_a_next_key_that_one_resolver_does_not_know_yet_suspends_nobody(dns: DnsServer) -> None:

@@ -58,6 +58,22 @@ class Unknown(msgspec.Struct, frozen=True):
 Answer = Records | Absent | Unknown
 
 
+VALUES_KEPT = 10
+VALUE_LENGTH = 4_000
+"""Of what a zone serves, at most so much is kept as evidence: every room has all standings in memory."""
+
+
+def kept(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return TXT values as evidence: printable, and cut where a zone serves more than any record needs."""
+    shown = tuple(cut(printable(value[: VALUE_LENGTH + 1]), VALUE_LENGTH) for value in values[:VALUES_KEPT])
+    return shown if len(values) <= VALUES_KEPT else (*shown, f"({len(values) - VALUES_KEPT} more values)")
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text, or how it begins with a remark that it goes on; what is cut is no record any more."""
+    return text if len(text) <= length else text[:length] + " (and so on)"
+
+
 def printable(value: str) -> str:
     r"""Return a TXT value fit for a log line: what is not printable ASCII is written \DDD (RFC 1035 §5.1)."""
     return "".join(c if " " <= c <= "~" else f"\\{ord(c) & 0xFF:03d}" for c in value)
