@@ -32,15 +32,23 @@ class Confirmations:
         self._seconds = settings.confirmation_seconds
         self._keys = tuple(tokens.signing_key(key, confirmation.PURPOSE) for key in master_key.every)
 
-    async def send(self, configuration: Configuration) -> str:
-        """Mail a link to the address that is to be confirmed; return the address.
+    def wanted(self, configuration: Configuration) -> str:
+        """Return the address that is to be confirmed.
 
-        Errors: `Refused` (409) if there is none to be confirmed.
+        Errors: `Refused` (409) if there is none.
         """
         authorization = self._directory.get(f"authorization.{configuration.id}", Authorization)
         address = confirmation.wanted(configuration, authorization)
         if not address:
             raise conflict("nothing_to_confirm", "no address for bounce reports waits for its confirmation")
+        return address
+
+    async def send(self, configuration: Configuration) -> str:
+        """Mail a link to the address that is to be confirmed; return the address.
+
+        Errors: `Refused` (409) if there is none to be confirmed.
+        """
+        address = self.wanted(configuration)
         issued = now_ms() // 1000
         claims = Claims(
             iss=confirmation.ISSUER,

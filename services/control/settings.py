@@ -59,6 +59,9 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     confirmation_mails_per_hour: Annotated[
         int, Meta(description="links mailed for one configuration per hour", ge=1)
     ] = 6
+    confirmation_mails_per_address: Annotated[
+        int, Meta(description="links mailed to one address per hour, for whichever configurations", ge=1)
+    ] = 20
     takeover_seconds: Annotated[int, Meta(description="how long a challenge to prove a domain may be met", ge=60)] = (
         7 * 86_400
     )

@@ -97,6 +97,20 @@ def test_links_are_not_mailed_without_end(world: World) -> None:
     assert tenant.manager.post(f"{tenant.own}/reply-to/confirmation").status_code == 429
 
 
+def test_links_to_one_address_are_bounded_for_all_configurations_together(world: World) -> None:
+    """Nor by configurations that are made for it, and removed."""
+    tenant, victim = world.tenant(), "Victim@elsewhere.example"
+    for number in range(22):
+        made = tenant.manager.configuration(tenant.id, f"n{number}.{tenant.domain}")
+        own = f"/v1/postlane/instances/{tenant.id}/configurations/{made}"
+        address = victim if number % 2 else victim.lower()
+        assert tenant.manager.patch(own, json={"reply_to": address}).status_code == 200
+        removed = tenant.manager.delete(f"/v1/instances/{tenant.id}/smtp/config/{made}")
+        assert removed.status_code in (200, 204), removed.text
+    sent = [each for each in world.notices() if [to.lower() for to in each.recipients] == [victim.lower()]]
+    assert len(sent) == 20
+
+
 def test_a_decision_that_a_dead_control_did_not_tell_is_told_by_the_next(world: World) -> None:
     """The decision stands in the directory; a control that starts asks for its notice under the same identity."""
     tenant = world.tenant()

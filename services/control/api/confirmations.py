@@ -61,8 +61,7 @@ async def send_confirmation(
     """Mail the link that confirms the address for bounce reports once more."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id, write=True)
-    desk.confirmation_mails.count(found.id)
-    return ConfirmationSent(address=await desk.confirmations.send(found))
+    return ConfirmationSent(address=await desk.mail_confirmation_again(found))
 
 
 HANDLERS = [ask_confirmation, confirm_address, send_confirmation]

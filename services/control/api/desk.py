@@ -46,8 +46,8 @@ class Desk:
         self.notices = Notices(directory)
         self.decisions = Decisions(directory, self.notices)
         self.confirmations = Confirmations(directory, self.notices, settings, master_key)
-        hourly = settings.confirmation_mails_per_hour
-        self.confirmation_mails = Limits(hourly / 3600, hourly)
+        self._mails_for_one = _hourly(settings.confirmation_mails_per_hour)
+        self._mails_to_one = _hourly(settings.confirmation_mails_per_address)
         self.takeovers = Takeovers(directory, self.configurations, self.decisions, settings)
         self.audit_log = AuditLog(bus, settings.audit_examined)
         self.keys = ApiKeys(directory, settings.usage_seconds, settings.keys_per_instance)
@@ -74,11 +74,24 @@ class Desk:
     async def mail_confirmation(self, configuration: Configuration) -> None:
         """Mail the link for an address that was just named, unless too many were mailed or there is none to confirm."""
         try:
-            self.confirmation_mails.count(configuration.id)
-            await self.confirmations.send(configuration)
+            await self.mail_confirmation_again(configuration)
         except Refused as fault:
             log.info("%s: no link was mailed: %s", configuration.domain, fault)
+
+    async def mail_confirmation_again(self, configuration: Configuration) -> str:
+        """Mail the link; return the address.
+
+        Errors: `Refused`: 409 if there is no address to confirm, 429 if too many were mailed for the configuration, or
+        to the address: it may be that of somebody who has asked for nothing.
+        """
+        self._mails_for_one.count(configuration.id)
+        self._mails_to_one.count(self.confirmations.wanted(configuration).lower())
+        return await self.confirmations.send(configuration)
 
     def close(self) -> None:
         """Let the threads end."""
         self.workshop.close()
+
+
+def _hourly(number: int) -> Limits:
+    return Limits(number / 3600, number)
