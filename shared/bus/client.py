@@ -71,7 +71,7 @@ class Bus(Connection):
         Errors: `BusUnavailable`.
         """
         if self.replicas > 1:  # a direct get may be answered by a follower that lags
-            return await self._last_of_leader(stream, subject)
+            return await self.last_of_leader(stream, subject)
         answer = await self.ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", 5)
         status = (answer.headers or {}).get("Status")
         if status == "404":
@@ -81,7 +81,11 @@ class Bus(Connection):
             raise BusUnavailable(f"stream {stream}: {status} {said}".rstrip())
         return of_direct_get(answer)
 
-    async def _last_of_leader(self, stream: str, subject: str) -> Stored | None:
+    async def last_of_leader(self, stream: str, subject: str) -> Stored | None:
+        """Return the last message of a subject, or of a pattern, as the stream's leader has it.
+
+        Errors: `BusUnavailable`.
+        """
         answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
         if error := answer.get("error"):
             if error.get("err_code") == _NO_MESSAGE:
@@ -112,8 +116,10 @@ class Bus(Connection):
                     if status == "204":  # end of this batch
                         pending = int((message.headers or {}).get("Nats-Num-Pending", "0"))
                         break
-                    if status is not None:  # 404: nothing from here on
+                    if status == "404":  # nothing from here on
                         return
+                    if status is not None:  # 503: nobody answers for the stream now, which does not mean it is empty
+                        raise nats.errors.Error(f"the answer was {status}")
                     item = of_direct_get(message)
                     start, found = item.sequence + 1, True
                     yield item

@@ -177,7 +177,11 @@ class Replica(Generic[R]):
         self.unreadable: set[str] = set()
         """Keys whose newest record only a later version can read; `get` returns the one before, if there was one."""
         self._on_change = on_change
-        self._highest = 0
+        self._known = 0
+        """The revision up to which nothing was missed."""
+        self._ahead: set[int] = set()
+        """Revisions heard of beyond it: one that nobody told of lies in between, or is still on its way."""
+        self._created = ""
         self._reread = asyncio.Event()
         self._current = asyncio.Event()
         self.loaded = False
@@ -257,31 +261,46 @@ class Replica(Generic[R]):
 
     async def _compare(self) -> None:
         state = await self._bus.stream_state(f"KV_{self._bucket.name}")
-        if state.last_sequence != self._highest:
+        if state.last_sequence != self._known or state.created != self._created:
             log.warning("bucket %s moved on without us, reading it again", self._bucket.name)
             await self._load()
 
     async def _load(self) -> None:
+        stream, everything = f"KV_{self._bucket.name}", f"$KV.{self._bucket.name}.>"
         seen: set[str] = set()
-        highest = self._highest
-        state = await self._bus.stream_state(f"KV_{self._bucket.name}")
-        if state.last_sequence < highest:
+        highest, last = max(self._ahead, default=self._known), 0
+        state = await self._bus.stream_state(stream)
+        if state.last_sequence < highest or self._created not in ("", state.created):
             # Made anew, or put back from a backup: what it says now is true, however low its revisions.
             log.warning("bucket %s has gone back", self._bucket.name)
             self._revisions.clear()
-            self._highest = 0
-        async for stored in self._bus.scan(f"KV_{self._bucket.name}", f"$KV.{self._bucket.name}.>"):
-            key = stored.subject.removeprefix(f"$KV.{self._bucket.name}.")
+            self._ahead.clear()
+            self._known = 0
+        self._created = state.created
+        async for stored in self._bus.scan(stream, everything):
+            key, last = stored.subject.removeprefix(f"$KV.{self._bucket.name}."), stored.sequence
             seen.add(key)
             self._take(key, stored.sequence, None if _deleted(stored) else stored.payload)
+        if last < state.last_sequence:  # any server of a cluster may have answered the scan
+            newest = await self._bus.last_of_leader(stream, everything)
+            if newest is not None and newest.sequence > last:
+                raise BusUnavailable(f"bucket {self._bucket.name} was read from a server that lags behind")
         for key in self._records.keys() - seen:
             if self._revisions.get(key, 0) <= state.last_sequence:  # else it was written while we read
                 self._forget(key)
         self.unreadable &= seen
-        self._highest = max(self._highest, state.last_sequence)
+        self._follow(state.last_sequence)
         self.loaded = True
         if not self._reread.is_set():  # else the connection has come once more, or something was not understood
             self._current.set()
+
+    def _follow(self, revision: int) -> None:
+        """Note that everything up to a revision is known, and what was heard of right behind it."""
+        self._known = max(self._known, revision)
+        self._ahead = {each for each in self._ahead if each > self._known}
+        while self._known + 1 in self._ahead:
+            self._known += 1
+            self._ahead.remove(self._known)
 
     async def _heard(self, _subject: str, body: bytes) -> None:
         try:
@@ -291,9 +310,12 @@ class Replica(Generic[R]):
             self._reread.set()
             return
         self._take(change.key, change.revision, base64.b64decode(change.value) if change.value is not None else None)
+        if change.revision > self._known:
+            self._ahead.add(change.revision)
+            if change.revision == self._known + 1:
+                self._follow(change.revision)
 
     def _take(self, key: str, revision: int, value: bytes | None) -> None:
-        self._highest = max(self._highest, revision)
         if revision <= self._revisions.get(key, 0):
             return
         try:
