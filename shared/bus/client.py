@@ -8,6 +8,7 @@ import nats.errors
 
 from shared.bus.acknowledgements import Pending
 from shared.bus.connection import Connection, unsubscribe
+from shared.bus.origin import EXPECTED
 from shared.bus.settings import BusSettings
 from shared.bus.stored import Stored, StreamState, of_direct_get, of_leader
 from shared.contract.errors import BusUnavailable
@@ -45,7 +46,7 @@ class Bus(Connection):
         Errors: `BusUnavailable` if the outcome is unknown: repeat the same. `StoreFull`, `WrongSequence`: not stored.
         """
         head = dict(headers or {})
-        head["Nats-Expected-Stream"] = stream
+        head[EXPECTED] = stream
         if message_id:
             head["Nats-Msg-Id"] = message_id
         if expected_last is not None:
@@ -62,7 +63,7 @@ class Bus(Connection):
 
         Errors: `BusUnavailable` if the connection does not take it.
         """
-        head = {"Nats-Expected-Stream": stream, "Nats-Msg-Id": message_id}
+        head = {EXPECTED: stream, "Nats-Msg-Id": message_id}
         return await self._acks.publish(subject, payload, stream, head)
 
     async def last(self, stream: str, subject: str) -> Stored | None:
@@ -79,7 +80,7 @@ class Bus(Connection):
         if status is not None:
             said = (answer.headers or {}).get("Description", "")
             raise BusUnavailable(f"stream {stream}: {status} {said}".rstrip())
-        return of_direct_get(answer)
+        return of_direct_get(answer, stream)
 
     async def last_of_leader(self, stream: str, subject: str) -> Stored | None:
         """Return the last message of a subject, or of a pattern, as the stream's leader has it.
@@ -91,7 +92,7 @@ class Bus(Connection):
             if error.get("err_code") == _NO_MESSAGE:
                 return None
             raise BusUnavailable(f"stream {stream}: {error.get('description')}")
-        return of_leader(answer["message"])
+        return of_leader(answer["message"], stream)
 
     async def scan(
         self, stream: str, subject_filter: str, start: int = 1, batch: int = SCAN_BATCH
@@ -120,7 +121,7 @@ class Bus(Connection):
                         return
                     if status is not None:  # 503: nobody answers for the stream now, which does not mean it is empty
                         raise nats.errors.Error(f"the answer was {status}")
-                    item = of_direct_get(message)
+                    item = of_direct_get(message, stream)
                     start, found = item.sequence + 1, True
                     yield item
             except (nats.errors.Error, OSError) as fault:

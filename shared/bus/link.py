@@ -1,6 +1,8 @@
-"""The client library's connection, made to let go of a peer that reads nothing any more."""
+"""The client library's connection, made to let go of a peer that reads nothing any more and to be strict in headers."""
 
 from nats.aio.client import Client
+
+from shared.bus.origin import headers_of
 
 
 class Link(Client):
@@ -16,6 +18,10 @@ class Link(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        return headers_of(raw)
 
     async def _attempt_reconnect(self) -> None:
         self.let_go()

@@ -1,16 +1,17 @@
 """Messages as they lie in a stream, and the stream's size, as the server tells them."""
 
 import base64
-import email.parser
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 
+from shared.bus.origin import headers_of, written_into
+
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A message as it lies in a stream."""
+    """A message as it lies in a stream. One that nobody published there has no payload, which nobody can read."""
 
     subject: str
     sequence: int
@@ -33,28 +34,24 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     """When this stream was made, as the server writes it: another value is another life, with sequences from 1."""
 
 
-def of_direct_get(message: Msg) -> Stored:
+def of_direct_get(message: Msg, stream: str) -> Stored:
     """Read one that any server of its stream gave out, its place in the headers."""
     head = {str(name): str(value) for name, value in (message.headers or {}).items()}
-    return Stored(
-        subject=head.get("Nats-Subject", ""),
-        sequence=int(head.get("Nats-Sequence", "0")),
-        at=_time(head.get("Nats-Time-Stamp", "")),
-        payload=message.data,
-        headers=head,
-    )
+    sequence, at = int(head.get("Nats-Sequence", "0")), _time(head.get("Nats-Time-Stamp", ""))
+    return _stored(stream, head.get("Nats-Subject", ""), sequence, at, message.data, head)
 
 
-def of_leader(message: dict[str, Any]) -> Stored:
+def of_leader(message: dict[str, Any], stream: str) -> Stored:
     """Read one that the leader of its stream gave out as JSON."""
-    head = email.parser.BytesHeaderParser().parsebytes(base64.b64decode(message.get("hdrs", "")).partition(b"\r\n")[2])
-    return Stored(
-        subject=message["subject"],
-        sequence=message["seq"],
-        at=_time(message["time"]),
-        payload=base64.b64decode(message.get("data", "")),
-        headers=dict(head.items()),
-    )
+    head = headers_of(base64.b64decode(message.get("hdrs", "")).partition(b"\r\n")[2])
+    payload = base64.b64decode(message.get("data", ""))
+    return _stored(stream, message["subject"], message["seq"], _time(message["time"]), payload, head)
+
+
+def _stored(stream: str, subject: str, sequence: int, at: datetime, payload: bytes, head: dict[str, str]) -> Stored:
+    if not written_into(stream, head, subject):
+        payload, head = b"", {}
+    return Stored(subject=subject, sequence=sequence, at=at, payload=payload, headers=head)
 
 
 def _time(text: str) -> datetime:

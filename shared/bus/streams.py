@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from shared.bus.acknowledgements import NO_RESPONDERS
 from shared.bus.client import Bus
 from shared.bus.connection import unsubscribe
+from shared.bus.origin import MARKS, written_into
 from shared.contract.errors import BusUnavailable
 
 ABSENT_SECONDS = 1.0
@@ -19,16 +20,22 @@ ABSENT_SECONDS = 1.0
 
 
 class Taken:
-    """A message in hand. Until it is acked it comes back, to this worker or another, after the consumer's ack wait."""
+    """A message in hand. Until it is acked it comes back, to this worker or another, after the consumer's ack wait.
+
+    One that nobody published into its stream has no payload, which nobody can read.
+    """
 
     __slots__ = ("_message", "deliveries", "payload", "sequence", "stored_at", "subject")
 
     def __init__(self, message: Msg) -> None:
         self._message = message
         self.subject: str = message.subject
-        self.payload: bytes = message.data
         # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time in ns>.<pending>
         parts = message.reply.split(".")
+        headers = message.headers or {}
+        # A consumer hands out headers as they were stored, and adds no marks.
+        believed = written_into(parts[2], headers, message.subject) and not any(mark in headers for mark in MARKS)
+        self.payload: bytes = message.data if believed else b""
         self.deliveries = int(parts[4])
         self.sequence = int(parts[5])
         self.stored_at = datetime.fromtimestamp(int(parts[7]) / 1e9, UTC)

@@ -14,8 +14,10 @@ import pytest
 from shared.bus import service
 from shared.bus.client import Bus
 from shared.bus.hearing import hearing
-from shared.bus.kv import Change, Replica
+from shared.bus.kv import Bucket, Change, Replica
+from shared.bus.streams import PullConsumer
 from shared.contract import subjects
+from shared.contract.errors import RecordUnreadable
 from shared.contract.records import DirectoryRecord, Instance
 from shared.contract.requests import QUEUE_ACT, QueueAction
 from shared.contract.subjects import Place
@@ -117,4 +119,75 @@ async def test_what_a_consumer_hands_out_is_not_heard(bus_server: BusServer) -> 
         await ingress.publish(subject, b"true")
         assert await heard.next(10) == (subject, b"true")
     for bus in (ingress, delivery, control):
+        await bus.close()
+
+
+DISGUISES = {
+    "none": "",
+    "its own stream": "Nats-Expected-Stream: KV_logins\r\n",
+    "a space before the colon": "Nats-Expected-Stream : {0}\r\n",
+    "in small letters": "nats-expected-stream: {0}\r\n",
+    "an empty one first": "Nats-Expected-Stream:\r\nNats-Expected-Stream: {0}\r\n",
+    "its own stream first": "Nats-Expected-Stream: KV_logins\r\nNats-Expected-Stream: {0}\r\n",
+    "a schedule": "Nats-Scheduler: postlane.retry.0.later.x\r\n",
+    "a status": "Status: 404\r\n",
+    "a deletion": "KV-Operation: DEL\r\n",
+}
+
+
+async def diverted_into(room: Bus, octets: bytes, lines: str, target: str, *, older: bool) -> None:
+    """Store a record of the room's own with these header lines, and have the server read it to the target."""
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    sizes = f"{len(head)} {len(head) + len(octets)}"
+    await room.nc._send_command(b"HPUB $KV.logins.x " + sizes.encode() + b"\r\n" + head + octets + b"\r\n")
+    await room.nc._flush_pending()
+    await room.reached()
+    wish = msgspec.json.encode({"last_by_subj": "$KV.logins.x"}) if older else b""
+    call = "STREAM.MSG.GET.KV_logins" if older else "DIRECT.GET.KV_logins.$KV.logins.x"
+    await room.nc.publish(f"$JS.API.{call}", wish, reply=target)
+    await room.reached()
+
+
+@pytest.mark.parametrize("replicas", [1, 3])  # read from any server, and from the leader
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("disguise", list(DISGUISES))
+async def test_a_diverted_record_is_not_believed_in_a_bucket(
+    bus_server: BusServer, disguise: str, older: bool, replicas: int
+) -> None:
+    """Ingress cannot put anything into the directory, nor take anything out of it."""
+    ingress, control = await bus_server.connect("ingress"), await bus_server.connect("control")
+    control.replicas = replicas
+    bucket: Bucket[DirectoryRecord] = Bucket(control, "directory", DirectoryRecord)
+    true = msgspec.structs.replace(FORGED, name="true")
+    await bucket.put("instance.forged", true)
+    replica: Replica[DirectoryRecord] = Replica(ingress, "directory", DirectoryRecord)
+    await replica._load()
+    lines = DISGUISES[disguise].format("KV_directory")
+    await diverted_into(ingress, msgspec.json.encode(FORGED), lines, "$KV.directory.instance.forged", older=older)
+    if (await control.stream_state("KV_directory")).last_sequence > 1:  # else the server has refused it
+        with pytest.raises(RecordUnreadable):
+            await bucket.get("instance.forged")
+    await bucket.put("instance.behind", true)
+    await replica._load()
+    assert (replica.get("instance.forged"), replica.get("instance.behind")) == (true, true)
+    await bucket.put("instance.forged", FORGED)
+    await replica._load()
+    assert replica.get("instance.forged") == FORGED
+    for bus in (ingress, control):
+        await bus.close()
+
+
+@pytest.mark.parametrize("disguise", list(DISGUISES))
+async def test_a_diverted_record_is_not_believed_by_a_consumer(bus_server: BusServer, disguise: str) -> None:
+    """Ingress cannot have delivery take up a message of its making as one that has been tried."""
+    ingress, delivery = await bus_server.connect("ingress"), await bus_server.connect("delivery")
+    due = Place(0, "transactional", 1, "c", "q").due
+    await diverted_into(ingress, b"forged", DISGUISES[disguise].format("RETRY_0"), due, older=False)
+    await delivery.store(due, b"true", stream="RETRY_0")
+    consumer = PullConsumer(delivery, "RETRY_0", "due-transactional-1")
+    payloads: list[bytes] = []
+    while b"true" not in payloads:
+        payloads += [each.payload for each in await consumer.fetch(10, 1 << 20, 5)]
+    assert set(payloads) <= {b"", b"true"}
+    for bus in (ingress, delivery):
         await bus.close()
