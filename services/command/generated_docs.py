@@ -153,7 +153,7 @@ def events_page(samples: Path) -> str:
     for stream in STREAMS:
         writers = "; ".join(f"{', '.join(rooms)}: `{pattern}`" for pattern, rooms in stream.writers.items())
         subjects = ", ".join(f"`{subject}`" for subject in stream.subjects)
-        readers = ", ".join(stream.readers)
+        readers = ", ".join((*stream.readers, *(f"{room} (size)" for room in stream.observers)))
         lines.append(f"| `{stream.name}` | {subjects} | {writers} | {readers} | {stream.description} |")
     lines += ["", "## Buckets", "", "| bucket | writer | readers | holds |", "|---|---|---|---|"]
     lines += [f"| `{b.name}` | {b.writer} | {', '.join(b.readers)} | {b.description} |" for b in BUCKETS]

@@ -59,6 +59,8 @@ def permissions_of(room: Room, topology: Topology) -> Permissions:
         if room in stream.readers:
             for name in stream_names(stream.name, topology):
                 publish += _reading(name)
+        if room in stream.observers:
+            publish += [_information(name) for name in stream_names(stream.name, topology)]
         if room in stream.removers:
             publish += [f"$JS.API.STREAM.MSG.DELETE.{name}" for name in stream_names(stream.name, topology)]
     for consumer in CONSUMERS:
@@ -103,8 +105,12 @@ def _reading(stream: str) -> list[str]:
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
         f"$JS.API.STREAM.MSG.GET.{stream}",
-        f"$JS.API.STREAM.INFO.{stream}",
+        _information(stream),
     ]
+
+
+def _information(stream: str) -> str:
+    return f"$JS.API.STREAM.INFO.{stream}"
 
 
 def _unique(items: list[str]) -> tuple[str, ...]:

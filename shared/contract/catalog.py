@@ -27,6 +27,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """Subject pattern to the rooms that may publish there."""
     readers: tuple[Room, ...] = ()
     """Rooms that may read single messages and scan (direct get) and see the stream's size."""
+    observers: tuple[Room, ...] = ()
+    """Rooms that see only how the stream is set up, what it holds by number and size, and on which subjects."""
     removers: tuple[Room, ...] = ()
     """Rooms that may delete single messages."""
     schedules: bool = False
@@ -92,7 +94,8 @@ STREAMS: tuple[Stream, ...] = (
             **{f"postlane.mail.{{s}}.{lane}.>": ("ingress",) for lane in records.LANES},
             "postlane.mail.{s}.quarantine.*": ("delivery",),
         },
-        readers=("ingress", "delivery", "tracker"),
+        readers=("delivery", "tracker"),
+        observers=("ingress",),
         removers=("delivery",),
     ),
     Stream(
@@ -205,7 +208,7 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
     BucketDeclaration(
         name="directory",
         writer="control",
-        readers=("ingress", "verifier", "delivery", "control", "tracker"),
+        readers=("ingress", "verifier", "delivery", "control"),
         description="Instances, configurations, users (hashes only), zones, rules, authorizations, suspensions",
     ),
     BucketDeclaration(name="keys", writer="control", readers=("delivery", "control"), description="DKIM keys, sealed"),
@@ -278,7 +281,7 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
     BucketDeclaration(
         name="pressure",
         writer="delivery",
-        readers=("delivery", "control"),
+        readers=("delivery",),
         description="Connections and breakers of each delivery worker",
         max_age_hours=1,
     ),

@@ -123,6 +123,29 @@ async def test_a_foreign_consumer_cannot_be_pulled_or_acked(bus_server: BusServe
     await client.close()
 
 
+FOREIGN_RECORDS: dict[str, tuple[str, ...]] = {
+    "ingress": ("MAIL_0", "RETRY_0", "STATUS", "KV_keys", "KV_usage", "KV_access"),
+    "verifier": ("MAIL_0", "STATUS", "KV_keys", "KV_access", "KV_receipts"),
+    "delivery": ("REFUSALS", "AUDIT", "KV_access", "KV_receipts"),
+    "tracker": ("AUDIT", "KV_directory", "KV_keys", "KV_access"),
+    "control": ("MAIL_0", "RETRY_0", "KV_receipts", "KV_logins", "KV_pressure"),
+    "status": ("MAIL_0", "STATUS", "ACCEPTED", "KV_directory", "KV_standing"),
+}
+"""Streams and buckets whose records a user must not read: what it has no use for, whoever takes it over should not get."""
+
+
+@pytest.mark.parametrize("user", list(FOREIGN_RECORDS))
+async def test_records_a_room_has_no_use_for_cannot_be_read(bus_server: BusServer, user: str) -> None:
+    """By none of the calls that give out records."""
+    errors: list[str] = []
+    client = await connected(bus_server, user, errors)
+    for stream in FOREIGN_RECORDS[user]:
+        for call in (f"DIRECT.GET.{stream}", f"DIRECT.GET.{stream}.x.y", f"STREAM.MSG.GET.{stream}"):
+            await client.publish(f"$JS.API.{call}", b'{"seq":1}', reply=f"_INBOX_{user}.x")
+            assert await refused(client, errors, f'"$JS.API.{call}"'), f"{user} may call {call}"
+    await client.close()
+
+
 async def test_the_owner_of_a_consumer_is_not_refused(bus_server: BusServer) -> None:
     """The control of the tests above: the same calls pass for the room they belong to."""
     errors: list[str] = []

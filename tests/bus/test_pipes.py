@@ -115,14 +115,15 @@ async def test_an_answer_from_another_stream_is_not_a_puback(bus_server: BusServ
 
 async def test_scan_pages_through_more_than_one_batch(bus_server: BusServer) -> None:
     """A scan returns every message exactly once across batches."""
-    ingress = await bus_server.connect("ingress")
+    ingress, tracker = await bus_server.connect("ingress"), await bus_server.connect("tracker")
     for n in range(8):
         await ingress.store(PLACE._replace(queue_id=f"Q{n}").ready, b"%d" % n, stream="MAIL_0")
 
-    found = [item.payload async for item in ingress.scan("MAIL_0", "postlane.mail.0.>", batch=3)]
+    found = [item.payload async for item in tracker.scan("MAIL_0", "postlane.mail.0.>", batch=3)]
 
     assert found == [b"%d" % n for n in range(8)]
     await ingress.close()
+    await tracker.close()
 
 
 async def test_a_bucket_checks_revisions_and_a_replica_follows(bus_server: BusServer) -> None:
@@ -254,6 +255,8 @@ async def test_publishing_while_the_server_is_away_fails_and_stays_unsent(bus_se
     sequence = await ingress.store(PLACE.ready, b"real", stream="MAIL_0")
 
     assert sequence == 1
-    assert (await ingress.last("MAIL_0", PLACE.ready)).payload == b"real"  # type: ignore[union-attr]
+    tracker = await bus_server.connect("tracker")
+    assert (await tracker.last("MAIL_0", PLACE.ready)).payload == b"real"  # type: ignore[union-attr]
+    await tracker.close()
     assert subjects.parse_place(PLACE.ready) == PLACE
     await ingress.close()
