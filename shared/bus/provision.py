@@ -17,6 +17,8 @@ log = logging.getLogger("provision")
 NANOSECONDS = 1_000_000_000
 _NOT_FOUND = {10059, 10014}
 AT_ONCE = 32
+_UNLIMITED = {"max_msgs": -1, "max_msgs_per_subject": -1, "max_msg_size": -1, "no_ack": False}
+"""What is named only so that it is put right if somebody has set it."""
 FORGETTING_SHARE = 8
 """What may be forgotten gets so small a part of what a mail stream gets."""
 
@@ -54,7 +56,7 @@ def _stream(stream: Stream, name: str, shard: str, topology: Topology, replicas:
         # The server refuses schedules together with discard new; a stream of schedules has no limit to discard by.
         "discard": "old" if stream.schedules or stream.forgets else "new",
         "num_replicas": replicas,
-        "max_msgs": -1,
+        **_UNLIMITED,
         # The server sets these octets aside, whether they are used or not.
         "max_bytes": topology.mail_bytes // FORGETTING_SHARE if stream.forgets else limit,
         "max_age": (topology.status_hours if stream.aged else stream.max_age_hours) * 3600 * NANOSECONDS,
@@ -78,6 +80,7 @@ def _bucket(bucket: BucketDeclaration, replicas: int) -> dict[str, Any]:
         "retention": "limits",
         "discard": "new",
         "num_replicas": replicas,
+        **_UNLIMITED,
         "max_msgs_per_subject": bucket.history,
         "max_age": bucket.max_age_hours * 3600 * NANOSECONDS,
         "allow_direct": True,

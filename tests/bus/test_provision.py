@@ -1,5 +1,9 @@
 """Provisioning an existing server: what is there is kept, also what can no longer be changed."""
 
+from typing import Any
+
+import pytest
+
 from shared.bus.provision import provision
 from tests.bus_server import BusServer
 
@@ -33,4 +37,17 @@ async def test_refusals_forget_the_oldest(bus_server: BusServer) -> None:
     done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
     assert (done.created, done.updated) == (0, 1)
     assert (await bus.api("STREAM.INFO.REFUSALS"))["config"] == declared
+    await bus.close()
+
+
+@pytest.mark.parametrize("change", [{"max_msgs_per_subject": 5}, {"max_msg_size": 1000}, {"no_ack": True}])
+async def test_what_somebody_has_set_is_put_right(bus_server: BusServer, change: dict[str, Any]) -> None:
+    """Ingress takes no mail then, or only small mail, and says that provisioning helps."""
+    bus = await bus_server.connect("provision")
+    for stream in ("MAIL_1", "KV_logins"):
+        declared = (await bus.api(f"STREAM.INFO.{stream}"))["config"]
+        assert "error" not in await bus.api(f"STREAM.UPDATE.{stream}", {**declared, **change})
+        done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
+        assert (done.created, done.updated) == (0, 1)
+        assert (await bus.api(f"STREAM.INFO.{stream}"))["config"] == declared
     await bus.close()
