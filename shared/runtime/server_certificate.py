@@ -30,7 +30,8 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0  # no session is resumed into another tenant's
-    context.load_cert_chain(certificate, key)
+    # Without a passphrase OpenSSL would ask for one at the terminal, and everything would wait for the answer.
+    context.load_cert_chain(certificate, key, password="")
     return context
 
 

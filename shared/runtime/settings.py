@@ -5,6 +5,7 @@ A field `dns_timeout_seconds` of the room `verifier` is `POSTLANE_VERIFIER_DNS_T
 The environment wins over the file. Unknown names are refused; all faults are reported at once.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,8 @@ def load(struct: type[S], room: str, environ: Mapping[str, str], file: Path | No
                 values[name] = _from_text(Path(text).read_text().strip(), known[name].type)
             except OSError as fault:
                 faults.append(f"{variable}: cannot read {text}: {fault.strerror}")
+            except UnicodeDecodeError:
+                faults.append(f"{variable}: {text} is not text in UTF-8")
         else:
             faults.append(f"{variable} is not a setting of {room}; `postlane settings` lists them")
     converted: dict[str, Any] = {}
@@ -59,6 +62,9 @@ def load(struct: type[S], room: str, environ: Mapping[str, str], file: Path | No
             converted[name] = msgspec.convert(values[name], field.type, strict=False, dec_hook=_decode)
         except msgspec.ValidationError as fault:
             faults.append(f"{prefix}{name.upper()}: {fault}")
+            continue
+        if isinstance(converted[name], float) and not math.isfinite(converted[name]):  # no timer takes it
+            faults.append(f"{prefix}{name.upper()}: {values[name]} is not a finite number")
     if faults:
         raise SettingsFault("the settings cannot be used:\n  " + "\n  ".join(sorted(faults)))
     try:
@@ -75,7 +81,7 @@ def _file_values(room: str, file: Path | None, faults: list[str]) -> dict[str, A
     except OSError as fault:
         faults.append(f"cannot read {file}: {fault.strerror}")
         return {}
-    except tomllib.TOMLDecodeError as fault:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         faults.append(f"{file} is not TOML: {fault}")
         return {}
     return dict(table) if isinstance(table, dict) else {}

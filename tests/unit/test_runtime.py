@@ -3,11 +3,16 @@
 import asyncio
 import json
 import logging
+import os
+import pty
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from msgspec import Meta
 
 from shared.contract.errors import SettingsFault
@@ -20,6 +25,9 @@ from shared.runtime.secret import Secret
 from shared.runtime.settings import Settings, load
 
 
+_AT_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+
+
 class Sample(Settings, frozen=True, kw_only=True):
     """A room's settings."""
 
@@ -28,6 +36,7 @@ class Sample(Settings, frozen=True, kw_only=True):
     password: Secret = Secret("")
     key_file: Path | None = None
     must: str
+    pace: float = 1.0
 
 
 def test_settings_come_from_environment_and_file_and_the_environment_wins(tmp_path: Path) -> None:
@@ -55,6 +64,24 @@ def test_all_faults_of_settings_are_reported_at_once() -> None:
 
     for part in ("POSTLANE_SAMPLE_COUNT", "POSTLANE_SAMPLE_WRONG is not a setting", "POSTLANE_SAMPLE_MUST is missing"):
         assert part in str(fault.value)
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e999"])
+def test_a_number_that_is_not_finite_is_a_fault(number: str) -> None:
+    """No timer can wait for it."""
+    with pytest.raises(SettingsFault, match="POSTLANE_SAMPLE_PACE"):
+        load(Sample, "sample", {"POSTLANE_SAMPLE_MUST": "x", "POSTLANE_SAMPLE_PACE": number})
+
+
+def test_files_that_are_no_text_are_faults(tmp_path: Path) -> None:
+    """Of a secret, and of the settings themselves; what is in them is not told."""
+    for name in ("password", "settings"):
+        (tmp_path / name).write_bytes(b"hunter2\xff")
+    with pytest.raises(SettingsFault) as told:
+        load(Sample, "sample", {"POSTLANE_SAMPLE_PASSWORD_FILE": str(tmp_path / "password")}, tmp_path / "settings")
+    assert "PASSWORD_FILE" in str(told.value)
+    assert "is not TOML" in str(told.value)
+    assert "hunter2" not in str(told.value)
 
 
 @pytest.mark.parametrize("level", ["debug", "WARNING"])
@@ -111,6 +138,27 @@ def test_certificates_are_made_once_and_the_key_is_private(tmp_path: Path) -> No
 
     assert (tmp_path / "cert.pem").read_bytes() == first
     assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    """At a terminal too, where OpenSSL would ask and the whole process wait."""
+    ensure_certificates(tmp_path, ("localhost",), datetime.now(UTC))
+    key = serialization.load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"x")
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    (tmp_path / "key.pem").write_bytes(pem)
+    look = "import sys, pathlib; from shared.runtime.server_certificate import server_context; "
+    look += "server_context(*map(pathlib.Path, sys.argv[1:]))"
+    keyboard, screen = pty.openpty()
+    with os.fdopen(keyboard, "rb", 0):
+        files = (tmp_path / "cert.pem", tmp_path / "key.pem")
+        ended = subprocess.run(
+            [sys.executable, "-c", _AT_TERMINAL + look, *files], stdin=screen, stdout=screen, stderr=subprocess.PIPE,
+            start_new_session=True, timeout=30, check=False,
+        )  # fmt: skip
+        os.close(screen)
+    assert ended.returncode == 1
+    assert b"SSLError" in ended.stderr
 
 
 def test_a_room_is_ready_when_every_condition_holds() -> None:
