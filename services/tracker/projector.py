@@ -87,6 +87,11 @@ class Projector:
             for source in SOURCES:
                 state = await self._bus.stream_state(source)
                 position = await self._store.run(self._store.position, source, state.created)
+                if position.last_sequence > state.last_sequence:
+                    state = await self._bus.stream_state(source)  # a replica may have written what came meanwhile
+                if position.last_sequence > state.last_sequence:  # put back from a backup: it counts from there again
+                    log.warning("stream %s has gone back to %d", source, state.last_sequence)
+                    position = await self._store.run(self._store.go_back, source, position, state.last_sequence)
                 if self._settled_epoch == 0 and position.last_sequence < state.last_sequence:
                     await self._catch_up(source, state, position)
             self._settled_epoch = epoch

@@ -138,6 +138,27 @@ class Store:
         except SQLAlchemyError as fault:
             raise DatabaseAway(f"the database cannot be read: {_short(fault)}") from fault
 
+    def go_back(self, source: Source, position: Position, last_sequence: int) -> Position:
+        """Go on with a stream that ends before a position: what it hands out now is newer than all that is known.
+
+        Nobody can say what it has stored since it went back. Errors: `DatabaseAway`.
+        """
+        base = position.base + position.last_sequence
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(
+                    sa.update(positions)
+                    .where(
+                        positions.c.source == source,
+                        positions.c.base == position.base,
+                        positions.c.last_sequence == position.last_sequence,  # else a replica was quicker
+                    )
+                    .values(base=base, last_sequence=last_sequence)
+                )
+        except SQLAlchemyError as fault:
+            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+        return Position(base=base, last_sequence=last_sequence)
+
     def apply(self, facts: Sequence[Fact]) -> list[Fact]:
         """Add facts in one transaction; return those whose rows the database refuses, kept as unknown events.
 

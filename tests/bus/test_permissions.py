@@ -131,7 +131,7 @@ FOREIGN_RECORDS: dict[str, tuple[str, ...]] = {
     "control": ("MAIL_0", "RETRY_0", "KV_receipts", "KV_logins", "KV_pressure"),
     "status": ("MAIL_0", "STATUS", "ACCEPTED", "KV_directory", "KV_standing"),
 }
-"""Streams and buckets whose records a user must not read: whoever takes a room over should not get what it never uses."""
+"""Streams and buckets whose records a user must not read: who takes a room over should not get what it never uses."""
 
 
 @pytest.mark.parametrize("user", list(FOREIGN_RECORDS))

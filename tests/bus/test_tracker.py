@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,18 @@ class System:
             finally:
                 room.stopping.set()
                 await asyncio.wait([running], timeout=SECONDS)
+
+    async def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Kill the server, do something to what it has stored, and start it again."""
+        rooms = (self.ingress, self.delivery, self.control)
+        self.server.kill()
+        async with asyncio.timeout(20):
+            while any(room.connected for room in rooms):
+                await asyncio.sleep(0.02)
+            meanwhile()
+            self.server.start()
+            while not all(room.connected for room in rooms):
+                await asyncio.sleep(0.02)
 
     async def describe(self, number: int, **more: object) -> MessageDescription:
         """Ask for a message."""
@@ -377,15 +390,31 @@ async def test_it_goes_on_after_the_bus_was_killed(system: System) -> None:
     async with system.tracker():
         await system.publish(*(accepted(n) for n in range(1, 31)))
         await system.until(30, lambda m: m.sender != "")
-        system.server.kill()
-        rooms = (system.delivery, system.control)
-        async with asyncio.timeout(20):
-            while any(room.connected for room in rooms):
-                await asyncio.sleep(0.02)
-            system.server.start()
-            while not all(room.connected for room in rooms):
-                await asyncio.sleep(0.02)
+        await system.restart()
         await system.publish(*(attempted(n, "delivered") for n in range(1, 31)))
         await system.until(30, lambda m: m.status == "delivered", 45)
         found = await system.search(status="delivered", limit=100)
     assert found.total == 30
+
+
+async def test_streams_put_back_from_a_backup_tell_what_is_new(system: System, tmp_path: Path) -> None:
+    """They count again from where the backup was made, and what they store then is newer than all that is known."""
+    store, backup = system.server.directory / "store", tmp_path / "backup"
+
+    def tries(message: MessageDescription) -> int:
+        return sum(recipient.attempts for recipient in message.recipients)
+
+    def put_back() -> None:
+        shutil.rmtree(store)
+        shutil.copytree(backup, store)
+
+    async with system.tracker():
+        await system.publish(accepted(1), attempted(1, "deferred", 1, 451))
+        await system.until(1, lambda m: tries(m) == 1)
+        await system.restart(lambda: shutil.copytree(store, backup))
+        await system.publish(*(attempted(1, "deferred", attempt, 451) for attempt in (2, 3, 4)))
+        await system.until(1, lambda m: tries(m) == 4)
+        await system.restart(put_back)
+        await system.publish(attempted(1, "delivered", 2))
+        found = await system.until(1, lambda m: m.status == "delivered")
+    assert tries(found) == 2

@@ -24,7 +24,6 @@ from shared.runtime.sealing import SealBroken, new_master_key, read_master_key, 
 from shared.runtime.secret import Secret
 from shared.runtime.settings import Settings, load
 
-
 _AT_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
 
 
