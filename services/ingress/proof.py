@@ -59,6 +59,7 @@ class Proof:
         self._tell = tell
         self._proven = asyncio.Event()
         self._check_now = asyncio.Event()
+        self._doubts = 0
         bus.on_reconnect(self._doubt)
 
     @property
@@ -99,14 +100,15 @@ class Proof:
 
     async def check(self) -> None:
         """Ask every server once and draw the conclusion."""
+        doubts = self._doubts
         if not self._proven.is_set():  # clients wait, and one of three servers that is down must not hold them up
             heard = await self._heard(PROMPT_SECONDS)
             complete = durability.all_heard(heard)
             if complete or (heard and not durability.doubt(heard)):
-                await self._draw(heard)
+                await self._draw(heard, doubts)
                 if complete or not self._proven.is_set():
                     return
-        await self._draw(await self._heard(ASK_SECONDS))
+        await self._draw(await self._heard(ASK_SECONDS), doubts)
 
     async def _heard(self, seconds: float) -> tuple[durability.Server, ...]:
         try:
@@ -115,7 +117,7 @@ class Proof:
             answers = []
         return durability.servers(answers)
 
-    async def _draw(self, heard: tuple[durability.Server, ...]) -> None:
+    async def _draw(self, heard: tuple[durability.Server, ...], doubts: int) -> None:
         self._complete = durability.all_heard(heard)
         if not heard:
             if self._proven.is_set() and self._bus.connected:
@@ -127,7 +129,8 @@ class Proof:
         why = durability.doubt(heard) or await self._drifted()
         if not why and not await self._current(READ_SECONDS):
             why = "users and domains have not been read again since the bus came back"
-        self._conclude(not why, why)
+        if doubts == self._doubts:  # else that was heard before the connection came again, maybe of another server
+            self._conclude(not why, why)
 
     async def _drifted(self) -> str:
         """Return what was changed on the mail streams so that they may lose mail, "" if nothing was."""
@@ -150,6 +153,7 @@ class Proof:
 
     async def _doubt(self) -> None:
         # It may be another server, or the same with another configuration.
+        self._doubts += 1
         self._proven.clear()
         self._check_now.set()
 

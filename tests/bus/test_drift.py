@@ -97,3 +97,31 @@ async def test_a_stream_that_is_gone(bus_server: BusServer) -> None:
             await proof.check()
     await ingress.close()
     await administrator.close()
+
+
+async def test_what_was_heard_before_a_reconnection_proves_nothing(bus_server: BusServer) -> None:
+    """The connection goes and comes to a server that does not sync, while the answer of the other is looked at."""
+    ingress = await bus_server.connect("ingress")
+    said: list[tuple[bool, str]] = []
+
+    async def read_again(_seconds: float) -> bool:
+        if bus_server.sync == "always":
+            bus_server.kill()
+            bus_server.sync = "2m"
+            async with asyncio.timeout(20):
+                while ingress.connected:
+                    await asyncio.sleep(0.01)
+                epoch = ingress.epoch
+                bus_server.start()
+                while not ingress.connected or ingress.epoch == epoch:
+                    await asyncio.sleep(0.01)
+        return True
+
+    proof = Proof(ingress, 60, False, lambda holds, why: said.append((holds, why)), current=read_again)
+    await proof.check()
+    assert not proof.holds
+    await proof.check()
+    assert not proof.holds
+    assert "does not sync" in said[-1][1]
+    assert (True, "") not in said
+    await ingress.close()
