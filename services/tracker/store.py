@@ -34,6 +34,8 @@ THREADS = 8
 SCHEMA_LOCK = 0x506F73746C616E65
 """Key of the lock under which PostgreSQL's schema is made by one replica at a time."""
 
+REFUSED = (DataError, IntegrityError, OverflowError)
+"""What databases say to rows they cannot hold; the last is SQLite's word for a number beyond 64 bits."""
 UNPROJECTABLE = "unprojectable"
 """Prefix of the type of an event whose rows the database refuses."""
 
@@ -166,7 +168,7 @@ class Store:
         """
         try:
             self._apply(facts)
-        except (DataError, IntegrityError):
+        except REFUSED:
             return self._apply_singly(facts)
         except SQLAlchemyError as fault:
             raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
@@ -177,7 +179,7 @@ class Store:
         for fact in facts:
             try:
                 self._apply([fact])
-            except (DataError, IntegrityError):
+            except REFUSED:
                 refused.append(fact)
                 self._keep_aside(fact)
             except SQLAlchemyError as fault:
@@ -229,7 +231,7 @@ class Store:
                     return False
                 self._put_events(connection, rows.events)
                 self._put_recipients(connection, rows)
-        except (DataError, IntegrityError):
+        except REFUSED:
             return False
         except SQLAlchemyError as fault:
             raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault

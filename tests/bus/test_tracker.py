@@ -257,6 +257,17 @@ async def test_events_of_unknown_types_are_kept(system: System) -> None:
     assert msgspec.json.decode(told.timeline[1].event) == unknown
 
 
+async def test_numbers_no_database_can_hold_end_nothing(system: System) -> None:
+    """Such an event is kept aside, and those around it are told."""
+    async with system.tracker():
+        size = msgspec.structs.replace(accepted(1), size=2**63)
+        await system.publish(accepted(2), size, attempted(3, "deferred", 1, 451), attempted(2, "delivered"))
+        await system.publish(msgspec.structs.replace(attempted(3, "delivered", 2), attempt=2**63), accepted(3))
+        await system.until(2, lambda m: m.status == "delivered" and m.sender != "")
+        found = await system.until(3, lambda m: m.sender != "" and len(m.timeline) == 3)
+    assert found.status == "deferred"
+
+
 async def test_a_foreign_message_answers_like_an_unknown_one(system: System) -> None:
     """Whoever sees only other instances cannot tell a message from one that never was."""
     async with system.tracker():
