@@ -121,6 +121,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
         metrics=metrics,
         commits=commits,
         announcements=Announcements(gates, commits, intents),
+        intents=intents,
     )
     holds = Holds(settings, topology.shards, bus, gates, commits, metrics)
     for replica in (gates.directory, gates.standing, gates.withdrawn, keys, suppressions.replica, policies.replica):

@@ -10,6 +10,7 @@ from services.delivery.core.outcome import Deferred, Outcome
 from services.delivery.dispatch import Attempted, Dispatch
 from services.delivery.gates import Gates
 from services.delivery.intents import Intents
+from services.delivery.interim import Interim
 from services.delivery.message import Message
 from services.delivery.signer import NoKey, Signer
 from services.delivery.suppressions import Suppressions
@@ -39,8 +40,12 @@ class Attempts:
         self._captures = captures
         self._intents = intents
 
-    async def make(self, message: Message, state: step.Known, decided_before: dict[int, Outcome]) -> Attempted | None:
+    async def make(
+        self, message: Message, state: step.Known, decided_before: dict[int, Outcome], interim: Interim
+    ) -> Attempted | None:
         """Make the attempt; None if it stopped before anything was decided, so that nothing is to be committed.
+
+        What some destinations decide while others take their time is committed in the `interim`.
 
         Errors: `BusUnavailable`.
         """
@@ -70,7 +75,7 @@ class Attempts:
             shared = decided.get(plan.redirect[0].number) if plan.redirect else None
             meant = {r.number: shared for r in plan.redirect if shared is not None}
             return Attempted(outcomes=decided | meant, tried=(), dots=0)
-        attempted = await self._sent(message, state.attempt + 1, leaving, signed)
+        attempted = await self._sent(message, interim, leaving, signed)
         if attempted is None:
             return None
         outcomes = dict(attempted.outcomes)
@@ -101,7 +106,7 @@ class Attempts:
             return outcome.refused("5.6.0", str(fault), "policy", "content")
 
     async def _sent(
-        self, message: Message, attempt: int, recipients: list[Recipient], signed: bytes
+        self, message: Message, interim: Interim, recipients: list[Recipient], signed: bytes
     ) -> Attempted | None:
         envelope = message.carriage.envelope
         configuration = self._gates.configuration(envelope.configuration)
@@ -111,12 +116,13 @@ class Attempts:
 
         async def may_finish() -> bool:
             nonlocal refused
-            certain = (announced or await self._intents.declare(envelope, attempt)) and message.lease.may_finish()
+            declared = announced or await self._intents.declare(envelope, interim.attempt)
+            certain = declared and message.lease.may_finish()
             refused = refused or not certain
             return certain
 
         parcel = Parcel(envelope=envelope, mail=signed, pool=pool)
-        attempted = await self._dispatch.attempt(parcel, recipients, may_finish)
+        attempted = await self._dispatch.attempt(parcel, recipients, may_finish, interim.commit)
         message.dots += attempted.dots
         if attempted.dots == 0 and (refused or not message.lease.may_finish()) and _all_open(attempted):
             return None

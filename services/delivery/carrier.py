@@ -21,12 +21,14 @@ from services.delivery.core import belated, record, retry, step
 from services.delivery.core.gate import Hold
 from services.delivery.core.outcome import Outcome
 from services.delivery.gates import Gates
+from services.delivery.intents import Intents
+from services.delivery.interim import Interim
 from services.delivery.leases import Lease
 from services.delivery.message import Message, opened
 from services.delivery.metrics import Metrics
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
-from shared.contract.envelope import Envelope, LaterVersion, RecipientState, Undecodable
+from shared.contract.envelope import FINAL, Envelope, LaterVersion, RecipientState, Undecodable
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import MessageHeld
 from shared.contract.subjects import Place, parse_place
@@ -55,6 +57,7 @@ class Carrier:
         metrics: Metrics,
         commits: Commits,
         announcements: Announcements,
+        intents: Intents,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -64,6 +67,7 @@ class Carrier:
         self._metrics = metrics
         self._commits = commits
         self._announcements = announcements
+        self._intents = intents
         self._active: set[str] = set()
 
     async def carry(self, lease: Lease) -> None:
@@ -207,8 +211,18 @@ class Carrier:
     async def _attempt(self, message: Message, state: step.Known, expires_at: datetime) -> None:
         envelope, started = message.carriage.envelope, clock.now()
         announcement = await self._announcements.announce(message, state)
+        interim = Interim(
+            message,
+            announcement,
+            started,
+            expires_at,
+            self._commits,
+            self._consequences,
+            self._intents,
+            self._metrics,
+        )
         try:
-            attempted = await self._attempts.make(message, state, announcement.broken_off)
+            attempted = await self._attempts.make(message, state, announcement.broken_off, interim)
         except (asyncio.CancelledError, Exception):
             # A drain cancels only what has not come to the final dot; the end of a process that fails cancels all.
             if not message.dots and not message.lease.past_dot:
@@ -218,10 +232,13 @@ class Carrier:
             await self._announcements.take_back(envelope, announcement)
             await message.lease.give_back(AWAY_SECONDS)
             return
-        state = msgspec.structs.replace(state, sequence=announcement.sequence)
+        await interim.conclude()
+        reported, state = state.recipients, interim.state
         outcomes = announcement.settled(attempted.outcomes)
+        rest = {number: result for number, result in outcomes.items() if number not in interim.committed}
+        tried = tuple(each for each in attempted.tried if each not in interim.tried)
         now, before, held_meanwhile = clock.now(), state.recipients, None
-        recipients = step.apply(state, outcomes, now, repeated=announcement.doubtful)
+        recipients = step.apply(state, rest, now, repeated=announcement.doubtful)
         while True:
             event = record.attempted(
                 envelope,
@@ -230,8 +247,8 @@ class Carrier:
                 event_id=str(uuid4()),
                 now=now,
                 started=started,
-                next_at=self._next_at(state.attempt + 1, recipients, outcomes, now, expires_at),
-                tried=attempted.tried,
+                next_at=self._next_at(recipients, outcomes, now, expires_at),
+                tried=tried,
             )
             try:
                 sequence = await self._commits.record(envelope, event, state.sequence)
@@ -253,7 +270,7 @@ class Carrier:
             queue_id=envelope.queue_id,
             configuration=envelope.configuration,
         )
-        await self._consequences.take(message, before, event, expires_at)
+        await self._consequences.take(message, reported, event, expires_at)
         if held_meanwhile is not None and event.next_attempt_at is not None:
             after = msgspec.structs.replace(
                 state, recipients=event.recipients, attempt=event.attempt, sequence=sequence
@@ -271,7 +288,6 @@ class Carrier:
 
     def _next_at(
         self,
-        attempt: int,
         recipients: tuple[RecipientState, ...],
         outcomes: dict[int, Outcome],
         now: datetime,
@@ -279,6 +295,7 @@ class Carrier:
     ) -> datetime | None:
         chance = random.random()  # noqa: S311 - spreads load, guards nothing
         schedule = self._settings.schedule
+        attempt = max((r.attempts for r in recipients if r.status not in FINAL), default=1)
         return retry.after_attempt(attempt, recipients, outcomes.values(), schedule, now, chance, expires_at)
 
     def _expires_at(self, envelope: Envelope) -> datetime:

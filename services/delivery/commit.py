@@ -83,7 +83,7 @@ class Commits:
                     return sequence  # an earlier try was stored and its answer lost
                 raise Overtaken(last, sequence) from None
 
-        return await self._persistently(store, "commit")
+        return await self.persistently(store, "commit")
 
     async def put_later(self, place: Place, carriage: Carriage, mail: bytes, at: datetime) -> None:
         """Store the copy that comes back at a time; one there that rests on the same record is as good."""
@@ -107,7 +107,7 @@ class Commits:
                     schedule_target=place.due,
                 )
 
-        await self._persistently(store, "move")
+        await self.persistently(store, "move")
 
     async def reschedule(self, stored: Stored, place: Place, carriage: Carriage, mail: bytes, at: datetime) -> bool:
         """Replace a scheduled copy by one that falls due at `at`; False if it moved meanwhile.
@@ -138,7 +138,7 @@ class Commits:
             except WrongSequence:
                 return 0
 
-        await self._persistently(store, "report")
+        await self.persistently(store, "report")
 
     async def quarantine(self, place: Place, payload: bytes) -> None:
         """Store a message nobody can read where no consumer takes it; its octets are kept as they are."""
@@ -149,7 +149,7 @@ class Commits:
             except WrongSequence:
                 return 0
 
-        await self._persistently(store, "quarantine")
+        await self.persistently(store, "quarantine")
 
     async def _schedule(self, subject: str, place: Place, carriage: Carriage, mail: bytes, at: datetime) -> None:
         payload = pack(carriage, mail)
@@ -170,9 +170,13 @@ class Commits:
                 if present is not None and _committed(present) < carriage.progress.committed:
                     await self.reschedule(present, place, carriage, mail, at)
 
-        await self._persistently(store, "move")
+        await self.persistently(store, "move")
 
-    async def _persistently(self, act: Callable[[], Awaitable[T]], what: str) -> T:
+    async def persistently(self, act: Callable[[], Awaitable[T]], what: str) -> T:
+        """Repeat what has no certain answer of the bus; it must change nothing if it was done before.
+
+        Errors: `BusUnavailable`, `StoreFull` once patience has ended.
+        """
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -29,6 +29,10 @@ log = logging.getLogger("delivery")
 T = TypeVar("T")
 
 HOSTS_KEPT = 4096
+KNOWN_SECONDS = 1.0
+"""So long what came of a final dot is kept to ourselves while other destinations are not done.
+
+Each time doubles it, for the record that follows is of all recipients, who may be many at many slow destinations."""
 
 
 class Demands(Protocol):
@@ -59,6 +63,12 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
     """Final dots sent: 0 means that certainly nobody has the message."""
 
 
+SoFar = Callable[[Attempted, Callable[[], bool]], Awaitable[bool]]
+"""Told what an attempt has come to while it goes on; may ask whether another destination is perhaps at its dot.
+
+False: it is to be told again."""
+
+
 class Dispatch:
     """Shared by all messages in delivery, so that limits per destination hold across them."""
 
@@ -87,8 +97,10 @@ class Dispatch:
         """The doors of a host, by what the DNS says of it."""
         self._destinations = destinations or Destinations(settings)
 
-    async def attempt(self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: MayFinish) -> Attempted:
-        """Attempt every recipient once."""
+    async def attempt(
+        self, parcel: Parcel, recipients: Sequence[Recipient], may_finish: MayFinish, so_far: SoFar | None = None
+    ) -> Attempted:
+        """Attempt every recipient once. `so_far` hears of those that are decided while others take their time."""
         outcomes: dict[int, Outcome] = {}
         if stray_line_end(parcel.mail):
             # RFC 5321 §2.3.8: CR and LF only together; sent as it is it could end the message early elsewhere.
@@ -97,10 +109,23 @@ class Dispatch:
         groups = await self._grouped(recipients, outcomes)
         gate = asyncio.Semaphore(self._settings.message_groups)
 
+        at_dot: set[Path] = set()
+        """Destinations that are not done and have asked whether they may send a final dot."""
+
         async def serve(path: Path, members: list[Recipient]) -> Visits:
+            async def ask() -> bool:
+                at_dot.add(path)
+                return await may_finish()
+
+            try:
+                return await in_turn(path, members, ask)
+            finally:
+                at_dot.discard(path)  # with its result, not before
+
+        async def in_turn(path: Path, members: list[Recipient], ask: MayFinish) -> Visits:
             async with gate, self._destinations.place(path.group, parcel.envelope.configuration):
                 try:
-                    return await self._unless_paused(path, members, parcel, may_finish)
+                    return await self._unless_paused(path, members, parcel, ask)
                 except Exception:
                     # What the other destinations did must still be committed: a fault of ours stays with this one.
                     about = {"queue_id": parcel.envelope.queue_id, "host": path.hosts[0]}
@@ -108,14 +133,10 @@ class Dispatch:
                     fault = outcome.ours("4.3.0", "the attempt failed by a fault of this mail system")
                     return Visits(outcomes=dict.fromkeys((r.number for r in members), fault), tried=[])
 
-        visits = await _all([serve(path, members) for path, members in groups.items()])
-        for visit in visits:
-            outcomes.update(visit.outcomes)
-        return Attempted(
-            outcomes=outcomes,
-            tried=tuple(tried for visit in visits for tried in visit.tried),
-            dots=sum(visit.dots for visit in visits),
-        )
+        async def tell(visits: list[Visits]) -> bool:
+            return so_far is None or await so_far(_together(outcomes, visits), lambda: bool(at_dot))
+
+        return _together(outcomes, await _served([serve(path, members) for path, members in groups.items()], tell))
 
     async def _grouped(
         self, recipients: Sequence[Recipient], outcomes: dict[int, Outcome]
@@ -194,6 +215,39 @@ class Dispatch:
                     problems.append(outcome.refused("5.4.4", said, "route", "routing", host=host))
                     continue
                 yield msgspec.structs.replace(door, demand=path.demand)
+
+
+def _together(outcomes: dict[int, Outcome], visits: list[Visits]) -> Attempted:
+    """Return what several destinations came to; `outcomes` are of recipients that have none."""
+    return Attempted(
+        outcomes=outcomes | {number: result for visit in visits for number, result in visit.outcomes.items()},
+        tried=tuple(tried for visit in visits for tried in visit.tried),
+        dots=sum(visit.dots for visit in visits),
+    )
+
+
+async def _served(
+    jobs: list[Coroutine[Any, Any, Visits]], tell: Callable[[list[Visits]], Awaitable[bool]]
+) -> list[Visits]:
+    """Serve destinations side by side; tell of those that are done if others keep them waiting after their dots."""
+    if len(jobs) == 1:
+        return [await jobs[0]]
+    now, patience = asyncio.get_running_loop().time, KNOWN_SECONDS
+    due: float | None = None
+    async with asyncio.TaskGroup() as tasks:
+        all_tasks = [tasks.create_task(job) for job in jobs]
+        pending = set(all_tasks)
+        while pending:
+            left = None if due is None else max(0.0, due - now())
+            done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if due is None and any(task.result().dots for task in done):
+                due = now() + patience
+            if pending and due is not None and now() >= due:
+                if await tell([task.result() for task in all_tasks if task not in pending]):
+                    due, patience = None, patience * 2
+                else:
+                    due = now() + patience
+    return [task.result() for task in all_tasks]
 
 
 async def _all(jobs: list[Coroutine[Any, Any, T]]) -> list[T]:

@@ -2,8 +2,8 @@
 
 Before a final dot is sent, the message and the number of the attempt stand durably in this worker's record of the
 bucket `intents`. A record of another worker, or an entry of our own that was never settled, that names the very attempt
-a message is in now tells that a copy of it may have arrived already. The server's own count of how often it handed a
-message out tells less: it counts what was only pulled, and forgets with the server.
+a message is in now, or one after it, tells that a copy of it may have arrived already. The server's own count of how
+often it handed a message out tells less: it counts what was only pulled, and forgets with the server.
 """
 
 import asyncio
@@ -35,36 +35,35 @@ class Intents:
         self._commits = commits
         self._worker = worker
         self._open: OrderedDict[str, int] = OrderedDict()
-        self._durable: set[str] = set()
+        self._durable: dict[str, int] = {}
         self._asked = self._answered = 0
         """The newest change of `_open`, and the newest one that a write, good or bad, has decided."""
         self._writing = asyncio.Lock()
-        self._others: set[tuple[str, int]] = set()
+        self._others: dict[str, int] = {}
         self._read_at = -1.0
         self._reading = asyncio.Lock()
 
     async def declare(self, envelope: Envelope, attempt: int) -> bool:
-        """Make it durable that this attempt comes to its final dot; False if that is not certain.
+        """Make it durable that this attempt, or a later one, comes to its final dot; False if that is not certain.
 
         Those who ask at the same time share a write.
         """
         key = _key(envelope)
-        if key in self._durable and self._open.get(key) == attempt:
+        if key in self._open and self._durable.get(key, 0) >= attempt:
             return True
-        self._durable.discard(key)
         self._open[key] = attempt
         self._asked += 1
         mine = self._asked
         async with self._writing:
             if self._answered < mine:
                 await self._write()
-            return key in self._durable
+            return self._durable.get(key, 0) >= attempt
 
     async def _write(self) -> None:
         written, version = dict(self._open), self._asked
         try:
             await self._bucket.put(self._worker, Record(worker=self._worker, at=clock.now(), attempts=written))
-            self._durable.update(key for key, attempt in written.items() if self._open.get(key) == attempt)
+            self._durable.update({key: attempt for key, attempt in written.items() if key in self._open})
         except (BusUnavailable, StoreFull) as fault:
             log.warning("no final dot is sent, for it cannot be announced: %s", fault)
         self._answered = version
@@ -73,25 +72,30 @@ class Intents:
         """Forget a message whose attempt is committed, or that certainly did not come to a dot."""
         key = _key(envelope)
         self._open.pop(key, None)
-        self._durable.discard(key)
+        self._durable.pop(key, None)
 
     async def doubtful(self, envelope: Envelope, attempt: int, since: float) -> bool:
         """Return whether an earlier try of this attempt may have come past a dot.
 
+        A later number than this is of a worker that died before it could commit what comes before it (`interim`).
+
         `since`: when the message came into our hands, by the loop's clock; what others declared before must be known.
         Errors: `BusUnavailable`.
         """
-        if self._open.get(_key(envelope)) == attempt:
+        if self._open.get(_key(envelope), 0) >= attempt:
             return True
         async with self._reading:
             if self._read_at < since:
                 began = asyncio.get_running_loop().time()
                 records = await self._bucket.entries()
-                self._others = {
-                    entry for found in records if found.key != self._worker for entry in found.record.attempts.items()
-                }
+                others: dict[str, int] = {}
+                for found in records:
+                    if found.key != self._worker:
+                        for key, number in found.record.attempts.items():
+                            others[key] = max(number, others.get(key, 0))
+                self._others = others
                 self._read_at = began
-        return (_key(envelope), attempt) in self._others
+        return self._others.get(_key(envelope), 0) >= attempt
 
     async def run(self) -> None:
         """Drop, now and then, what has long been settled: of dead workers, and of our own."""
@@ -110,9 +114,9 @@ class Intents:
             for key in settled:
                 if self._open.get(key) == found.record.attempts[key]:
                     self._open.pop(key)
-                    self._durable.discard(key)
+                    self._durable.pop(key, None)
             while len(self._open) > OPEN_KEPT:
-                self._durable.discard(self._open.popitem(last=False)[0])
+                self._durable.pop(self._open.popitem(last=False)[0], None)
         if len(settled) == len(found.record.attempts):
             with contextlib.suppress(WrongSequence, StoreFull):  # it lives and has written; or there is room later
                 await self._bucket.delete(found.key, found.revision)

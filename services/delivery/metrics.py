@@ -36,8 +36,17 @@ class Metrics:
         """Count a committed attempt at a message whose recipients were as in `before`."""
         self.attempts.labels(lane).inc()
         self.seconds.observe(seconds)
+        self._counted(before, event, event.recipients)
+
+    def attempted_in_part(self, before: tuple[RecipientState, ...], event: MessageAttempted) -> None:
+        """Count what is decided before the end of an attempt; the end counts the rest, and the attempt itself."""
+        self._counted(before, event, tuple(r for r in event.recipients if r.status in FINAL))
+
+    def _counted(
+        self, before: tuple[RecipientState, ...], event: MessageAttempted, recipients: tuple[RecipientState, ...]
+    ) -> None:
         was = {r.number: r.status for r in before}
-        for recipient in event.recipients:
+        for recipient in recipients:
             if was.get(recipient.number) not in FINAL:
                 self.recipients.labels(recipient.status).inc()
         for tried in event.exchangers:

@@ -130,7 +130,11 @@ class ExchangerTried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class MessageAttempted(StatusEvent, frozen=True, kw_only=True, tag="message.attempted.v1"):
-    """A delivery attempt was made; this record commits its outcome."""
+    """A delivery attempt was made; this record commits its outcome.
+
+    Where one destination keeps the others waiting, what is decided comes first: without a next attempt, and with
+    recipients whose state is still as it was. They follow under the next number.
+    """
 
     exchangers: tuple[ExchangerTried, ...] = ()
     milliseconds: int = 0

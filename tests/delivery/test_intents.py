@@ -87,6 +87,16 @@ async def test_an_own_attempt_that_was_never_settled_is_doubtful(world: World) -
     assert not await mine.doubtful(second, 1, now())
 
 
+async def test_a_later_number_speaks_for_those_before_it(world: World) -> None:
+    """One attempt is at its dot when the rest of it gets the next number: both are declared."""
+    mine, other = intents(world, "mine"), intents(world, "other")
+    envelope = world.tenant.envelope(b"x\r\n", "a@rcpt.test", "b@rcpt.test")
+    assert await asyncio.gather(mine.declare(envelope, 1), mine.declare(envelope, 2)) == [True, True]
+    assert await mine.declare(envelope, 1)
+    assert [await other.doubtful(envelope, number, now()) for number in (1, 2, 3)] == [True, True, False]
+    assert [await mine.doubtful(envelope, number, now()) for number in (1, 2, 3)] == [True, True, False]
+
+
 async def test_no_dot_without_a_record(world: World) -> None:
     """While the bus is away no attempt may come to its dot; when it is back, it may."""
     mine = intents(world, "mine")

@@ -33,7 +33,7 @@ class World:
         """Return settings that lead to this world."""
         return delivery_settings(self.directory, resolvers=(self.dns.where,), mx_port=self.exchanger.port, **more)
 
-    def process(self, *, quiet: bool = False, **more: str) -> subprocess.Popen[bytes]:
+    def process(self, *, quiet: bool = False, program: str = PROGRAM, **more: str) -> subprocess.Popen[bytes]:
         """Start a delivery of its own process that leads to this world; `more` are settings. Its caller ends it."""
         environ = self.server.environment("delivery") | {
             "POSTLANE_DELIVERY_MASTER_KEY_FILE": str(self.settings().master_key_file),
@@ -44,7 +44,7 @@ class World:
             **{f"POSTLANE_DELIVERY_{name.upper()}": value for name, value in more.items()},
         }
         said = subprocess.DEVNULL if quiet else None
-        return subprocess.Popen([sys.executable, "-c", PROGRAM], env=os.environ | environ, stderr=said)
+        return subprocess.Popen([sys.executable, "-c", program], env=os.environ | environ, stderr=said)
 
 
 @asynccontextmanager

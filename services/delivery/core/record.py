@@ -28,12 +28,13 @@ def attempted(
     started: datetime,
     next_at: datetime | None,
     tried: tuple[ExchangerTried, ...],
+    goes_on: bool = False,
 ) -> MessageAttempted:
-    """Return the record of an attempt; it commits the outcome."""
+    """Return the record of an attempt; it commits the outcome. `goes_on`: for those who have one already."""
     return MessageAttempted(
         **_common(envelope, recipients, attempt, event_id, now),
         next_attempt_at=next_at,
-        explanation=step.explain(recipients, next_at),
+        explanation=step.explain(recipients, next_at, goes_on=goes_on),
         exchangers=tried,
         milliseconds=round((now - started).total_seconds() * 1000),
     )

@@ -52,7 +52,10 @@ def relayed(before: tuple[RecipientState, ...], after: AnyStatus) -> tuple[Recip
     return tuple(
         r
         for r in after.recipients
-        if r.status == "delivered" and was.get(r.number) not in FINAL and not reports.get(r.number, False)
+        if r.status == "delivered"
+        and was.get(r.number) not in FINAL
+        and r.at == after.at
+        and not reports.get(r.number, False)
     )
 
 

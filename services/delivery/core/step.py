@@ -120,7 +120,9 @@ def next_step(state: Known, now: datetime, expires_at: datetime, hold: Hold | No
     if state.hold == BY_OPERATOR:
         hold = Hold(BY_OPERATOR, "An operator holds this message; release it with `postlane queue release`.")
     # A jump of the clock or a long outage must not expire mail that was never tried; its lifetime is ours, not its own.
-    tried = state.attempt > 0 or explicit_expiry or hold is not None
+    # Of an attempt that was broken off, those that are open may not have been tried.
+    tried = any(r.attempts or r.status == "deferred" for r in state.open) if state.attempt else False
+    tried = tried or explicit_expiry or hold is not None
     # Nor is it the message's fault that it comes late: it is tried, or held, once more before it is given up.
     late = not explicit_expiry and state.due_at is not None and now - state.due_at > LATE
     if now >= expires_at and tried and not late:
@@ -231,8 +233,8 @@ _TELLING = {"deferred": 0, "bounced": 1, "suppressed": 2, "delivered": 3}
 """Whose diagnosis is quoted: the one that says most about what comes next."""
 
 
-def explain(recipients: tuple[RecipientState, ...], next_at: datetime | None) -> str:
-    """Return one sentence on what an attempt did and what comes next."""
+def explain(recipients: tuple[RecipientState, ...], next_at: datetime | None, *, goes_on: bool = False) -> str:
+    """Return one sentence on what an attempt did and what comes next; `goes_on`: some destinations are not done."""
     counts: dict[str, int] = {}
     for recipient in recipients:
         counts[recipient.status] = counts.get(recipient.status, 0) + 1
@@ -246,6 +248,8 @@ def explain(recipients: tuple[RecipientState, ...], next_at: datetime | None) ->
         said += f"; {last.host or 'Postlane'} said: {spoken} {last.text}".rstrip()
     if any(r.possible_duplicate for r in recipients):
         said += "; a second copy may have been delivered"
+    if goes_on:
+        said = f"{said.rstrip('.')}; the attempt goes on at the destinations that have not answered yet"
     if next_at is not None:
         said += f"; the next attempt is at {next_at:%Y-%m-%d %H:%M:%S} UTC"
     return said.rstrip(".") + "."

@@ -197,6 +197,18 @@ def test_reportable() -> None:
     assert [r.number for r in reporting.failed(before, after)] == [1]
     old = msgspec.structs.replace(after, at=LATER)
     assert reporting.failed(before, old) == ()
+    assert [r.number for r in reporting.relayed(before, after)] == [3]
+    assert reporting.relayed(before, old) == ()
+
+
+def test_who_was_open_in_a_broken_attempt_is_not_given_up_untried() -> None:
+    """What one destination took is committed and the worker dies: after a long outage the others get their attempt."""
+    waiting = attempted(state(1, "delivered"), state(2, "queued"), next_at=None)
+    assert decide(FRESH, waiting, 7) == step.Attempt()
+    assert decide(FRESH, waiting, 7, now=FAR) == step.Attempt()
+    assert decide(FRESH, waiting, 7, now=FAR, explicit=True) == step.Expire()
+    tried = msgspec.structs.replace(state(2, "queued"), attempts=1)  # released from a hold, for example
+    assert decide(FRESH, attempted(state(1, "delivered"), tried, next_at=None), 7, now=FAR) == step.Expire()
 
 
 def test_retry_schedule() -> None:
@@ -302,3 +314,7 @@ def test_explain() -> None:
     assert step.explain(both[:1], None) == "Delivered; mx.y.example said: 250 2.0.0 stored."
     doubtful = step.apply(known, {1: outcomes[1]}, NOW, repeated=True)[:1]
     assert "second copy" in step.explain(doubtful, None)
+    assert step.explain(both[:1], None, goes_on=True) == (
+        "Delivered; mx.y.example said: 250 2.0.0 stored; "
+        "the attempt goes on at the destinations that have not answered yet."
+    )
