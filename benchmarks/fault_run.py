@@ -29,6 +29,7 @@ from shared.contract.events import AnyStatus
 from tests.bus_server import BusServer
 from tests.delivery.exchanger import Received
 from tests.delivery.world import World, made
+from tests.patience import ended
 
 TOPOLOGY = Topology(shards=2, slots=2, mail_bytes=1 << 30)
 DEFERRED_SHARE = 5
@@ -232,8 +233,7 @@ async def _fought(
     try:
         await fight.accept(messages)
         await fight.until_arrived(messages, began + seconds, killer)
-        killer.cancel()
-        await asyncio.gather(killer, return_exceptions=True)
+        await ended(killer)
         if not await world.watcher.bus.reached():
             world.server.stop()
             await asyncio.to_thread(world.server.start)
@@ -241,9 +241,7 @@ async def _fought(
         await fight.stop()
         report = fight.report(await fight.last_records(), await world.watcher.queued(), lost)
     finally:
-        killer.cancel()
-        if teller is not None:
-            teller.cancel()
+        await ended(*(task for task in (killer, teller) if task is not None))
         await fight.stop()
     report["seconds"] = round(time.monotonic() - began, 1)
     report["accept_seconds"] = round(fight.accept_seconds, 1)

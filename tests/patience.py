@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 SECONDS = 20.0
 INSIST_SECONDS = 5.0
@@ -27,16 +28,25 @@ async def until_seen(what: str, holds: Callable[[], Awaitable[bool]], seconds: f
         await asyncio.sleep(0.02)
 
 
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended, however they end; cancel again what has not after a while.
+
+    Before Python 3.12 `asyncio.wait_for`, which libraries use, may swallow a cancellation: a test would wait for ever.
+    """
+    left: set[asyncio.Task[Any]] = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=INSIST_SECONDS)
+
+
 class _Over(Exception):
     """The block has ended, and its tasks with it."""
 
 
 @asynccontextmanager
 async def tasks_of_a_block() -> AsyncIterator[asyncio.TaskGroup]:
-    """Give tasks a group that is cancelled at the end of the block, and again until all have ended.
-
-    Before Python 3.12 `asyncio.wait_for`, which libraries use, may swallow a cancellation: a test would wait for ever.
-    """
+    """Give tasks a group that is cancelled at the end of the block, and again until all have ended, as in `ended`."""
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 

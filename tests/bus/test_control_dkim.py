@@ -22,6 +22,7 @@ from shared.bus.kv import Bucket, Entry
 from shared.contract.records import Configuration, DirectoryRecord, DkimKey
 from shared.runtime.sealing import read_master_key, unseal
 from tests.control_world import Tenant, World
+from tests.patience import tasks_of_a_block
 
 ZONE = "dkim.relay.example"
 
@@ -166,15 +167,10 @@ def beside(world: World, race: Callable[[Directory, SigningKeys], Awaitable[None
         settings = ControlSettings(master_key_file=master_key, dkim_zone=ZONE)
         workshop = Workshop(settings)
 
-        async def kept() -> None:
-            async with asyncio.TaskGroup() as tasks:
-                await directory.start(tasks)
-
         try:
-            async with asyncio.TaskGroup() as tasks:
-                keeping = tasks.create_task(kept())
+            async with tasks_of_a_block() as tasks:
+                await directory.start(tasks)
                 await race(directory, SigningKeys(directory, workshop, settings, read_master_key(master_key)))
-                keeping.cancel()
         finally:
             workshop.close()
             await bus.close()

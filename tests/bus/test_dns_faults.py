@@ -19,7 +19,7 @@ from services.verifier.resolver import QueryLimits, Resolver, split_server
 from shared.contract.records import Configuration, PublishedKey
 from shared.contract.standing import Standing, StandingState
 from tests.dns_server import DnsServer, Fault, quoted
-from tests.patience import until
+from tests.patience import tasks_of_a_block, until
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DOMAIN, NAME = "tenant.example", "s1._domainkey.tenant.example"
@@ -369,14 +369,12 @@ async def test_a_dead_zone_delays_nobody(dns: DnsServer) -> None:
     """D10: while many checks wait for a zone that does not answer, others are answered at once."""
     dns.fail("dead.example", "TIMEOUT")
     resolver = Resolver([dns.where], QueryLimits(timeout_seconds=30, tries=1, per_second=1000, in_flight=200))
-    async with asyncio.TaskGroup() as tasks:
+    async with tasks_of_a_block() as tasks:
         waiting = [tasks.create_task(resolver.ask(Question("dead.example", "TXT"), fresh=True)) for _ in range(150)]
         await until("all wait", lambda: sum(name == "dead.example" for name, _, _ in dns.asked) == 150)
         async with asyncio.timeout(10):
             assert isinstance(await resolver.ask(Question(DOMAIN, "TXT")), Records)
         assert not any(task.done() for task in waiting)
-        for task in waiting:
-            task.cancel()
 
 
 async def test_a_check_ends_in_time_and_unknown_however_slow_dns_is(dns: DnsServer) -> None:

@@ -18,7 +18,7 @@ from shared.contract.errors import BusUnavailable
 from shared.contract.records import DirectoryRecord
 from shared.runtime.secret import Secret
 from tests.bus_server import BusServer
-from tests.patience import tasks_of_a_block
+from tests.patience import ended, tasks_of_a_block
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -94,8 +94,7 @@ async def test_what_a_first_connection_waits_for_is_said_once(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
     assert lines[0].startswith(f"waiting for the bus at nats://127.0.0.1:{port}: ")
-    opening.cancel()
-    await asyncio.gather(opening, return_exceptions=True)
+    await ended(opening)
 
 
 async def test_a_wrong_password_ends_the_wait(bus_server: BusServer) -> None:

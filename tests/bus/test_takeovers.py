@@ -23,6 +23,7 @@ from shared.contract.subjects import token
 from shared.runtime.clock import now
 from tests.bus_server import BusServer
 from tests.control_process import Api, Control
+from tests.patience import tasks_of_a_block
 from tests.verifier_world import SPF, World, configuration, world_of
 
 DOMAIN = "wanted.example"
@@ -178,17 +179,11 @@ async def test_an_operator_who_resumes_in_the_middle_of_a_takeover_frees_nobody(
     takeovers = Takeovers(directory, slow, decisions, settings)
     claim = DomainClaim(domain=DOMAIN, configuration="c-1", at=at)
     wish = DomainTakeover(id="t-1", instance="i-2", domain=DOMAIN, token="x", at=at)
-    async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(_kept(directory))
+    async with tasks_of_a_block() as tasks:
+        await directory.start(tasks)
         await directory.create("configuration.c-1", loser, "test", "i-1")
         await directory.create(f"domain.{token(DOMAIN)}", claim, "test", "i-1")
         await takeovers.complete(operator, wish, "", "", delegate=False, look=look)
-        keeping.cancel()
     assert await directory.fresh("suspension.c-1", Suspension) is not None
     workshop.close()
     await bus.close()
-
-
-async def _kept(directory: Directory) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        await directory.start(tasks)

@@ -15,6 +15,7 @@ from shared.contract.errors import RequestFailed
 from shared.contract.requests import Verified, VerifyNow
 from tests.bus_server import BusServer
 from tests.dns_server import DnsServer
+from tests.patience import ended
 from tests.verifier_world import SPF, World, configuration, eventually, heard, publish, world_of
 
 
@@ -202,7 +203,7 @@ async def test_slow_domains_do_not_hold_up_checks_on_demand(world: World) -> Non
 
     assert answer.standing.state == "verified"
     assert not waiting.done()
-    waiting.cancel()
+    await ended(waiting)
     world.processes[0].kill()
 
 

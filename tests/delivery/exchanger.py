@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from tests.patience import ended
+
 Action = bytes | float | None | str
 """What to do: send these octets, wait so many seconds, cut the connection (None), or `"tls"`: start TLS."""
 Script = dict[str, list[tuple[Action, ...]]]
@@ -57,9 +59,7 @@ class Exchanger:
         """Close the listener and cut every session."""
         if self._server is not None:
             self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
 
     async def __aenter__(self) -> Self:
         return self if self._server is not None else await self.start()

@@ -15,7 +15,7 @@ from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import delivering, delivery_settings
 from tests.delivery.test_courier import Field, field, only
 from tests.delivery.world import World
-from tests.patience import tasks_of_a_block
+from tests.patience import ended, tasks_of_a_block
 
 GROUP = "mx.rcpt.test"
 DOWN = [lost("connection refused", "connect")]
@@ -140,9 +140,7 @@ async def test_a_ramp_after_a_pause(world: World) -> None:
             hold.clear()
             tasks, had = await taken(here, 10, hold)
             await until(lambda allowed=allowed, had=had: len(had) == allowed)  # type: ignore[misc]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(*tasks)
             async with here.place(GROUP):
                 here.tried(GROUP, _good())
 
@@ -226,7 +224,7 @@ async def test_tenants_have_turns_at_a_busy_destination(world: World) -> None:
         await until(lambda: had == ["a"])
         others = [tasks.create_task(one("b")) for _ in range(2)]
         await asyncio.sleep(0)
-        crowd[1].cancel()
+        await ended(crowd[1])
         hold.set()
     assert had == ["a", "b", "a", "b", "a", "a", "a"]
     assert all(task.done() for task in others)

@@ -19,6 +19,7 @@ from shared.runtime import clock
 from tests.delivery.house import delivering
 from tests.delivery.test_resume import attempted, commit
 from tests.delivery.world import World
+from tests.patience import ended
 
 
 @contextmanager
@@ -125,7 +126,7 @@ async def test_the_records_of_dead_workers_go_when_all_is_settled(
         while await bucket.get("settled") is not None:
             await asyncio.sleep(0.02)
     assert await bucket.get("telling") is not None
-    task.cancel()
+    await ended(task)
 
 
 async def test_leaving_keeps_only_what_is_open(world: World) -> None:

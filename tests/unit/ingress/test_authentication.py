@@ -23,6 +23,7 @@ from services.ingress.settings import IngressSettings
 from shared.bus.client import Bus
 from shared.contract.records import Configuration, Password, Rule, RuleContext, User, Zone, ZoneAddress
 from shared.mail import reply
+from tests import patience
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -135,6 +136,4 @@ async def test_guesses_that_wait_keep_nobody_out(stage: Stage) -> None:
             await asyncio.sleep(0.01)
         assert isinstance(await login("secret", "192.0.2.77"), Login)
     assert not any(guess.done() for guess in guesses)
-    for guess in guesses:
-        guess.cancel()
-    await asyncio.gather(*guesses, return_exceptions=True)
+    await patience.ended(*guesses)
