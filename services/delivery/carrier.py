@@ -23,25 +23,22 @@ from services.delivery.core.outcome import Outcome
 from services.delivery.gates import Gates
 from services.delivery.intents import Intents
 from services.delivery.interim import Interim
-from services.delivery.leases import Lease
-from services.delivery.message import Message, opened
+from services.delivery.leases import AWAY_SECONDS, Lease
+from services.delivery.message import Message
 from services.delivery.metrics import Metrics
+from services.delivery.reader import UNREADABLE_SECONDS, Reader
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
-from shared.contract.envelope import FINAL, Envelope, LaterVersion, RecipientState, Undecodable
+from shared.contract.envelope import FINAL, Envelope, RecipientState
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.events import MessageHeld
-from shared.contract.subjects import Place, parse_place
-from shared.mail.ids import parse_queue_id, queue_id_time_ms
 from shared.runtime import clock, logs
 
 log = logging.getLogger("delivery")
 
 ROUNDS = 5
 """Times a step is decided anew because somebody else committed first."""
-AWAY_SECONDS = 5.0
 HELD_ADVICE = "The message is held and goes on by itself when that changes."
-UNREADABLE_SECONDS = 300.0
 
 
 class Carrier:
@@ -60,6 +57,7 @@ class Carrier:
         intents: Intents,
     ) -> None:
         self._settings = settings
+        self._reader = Reader(commits, metrics, settings.lifetime_seconds)
         self._bus = bus
         self._gates = gates
         self._attempts = attempts
@@ -72,13 +70,8 @@ class Carrier:
 
     async def carry(self, lease: Lease) -> None:
         """Take the next step of a message. Never raises but for cancellation; on any doubt the message comes back."""
-        try:
-            message = opened(lease)
-        except LaterVersion as fault:
-            await self._leave(lease, str(fault))
-            return
-        except Undecodable as fault:
-            await self._quarantine(lease, str(fault))
+        message = await self._reader.read(lease)
+        if message is None:
             return
         queue_id = message.carriage.envelope.queue_id
         if queue_id in self._active:
@@ -103,13 +96,8 @@ class Carrier:
 
     async def park(self, lease: Lease) -> None:
         """Put a message aside for a while, untried, because its tenant has no place. Never raises."""
-        try:
-            message = opened(lease)
-        except LaterVersion as fault:
-            await self._leave(lease, str(fault))
-            return
-        except Undecodable as fault:
-            await self._quarantine(lease, str(fault))
+        message = await self._reader.read(lease)
+        if message is None:
             return
         chance = random.random()  # noqa: S311 - spreads load
         until = retry.parked_until(message.carriage.envelope.received_at, clock.now(), chance)
@@ -301,32 +289,3 @@ class Carrier:
     def _expires_at(self, envelope: Envelope) -> datetime:
         configuration = self._gates.configuration(envelope.configuration)
         return retry.expiry(envelope, configuration, self._settings.lifetime_seconds)
-
-    async def _leave(self, lease: Lease, why: str) -> None:
-        """Let a message of a later version wait for one, for as long as mail is tried at all."""
-        place, now = parse_place(lease.subject), clock.now()
-        queue_id = parse_queue_id(place.queue_id) if place is not None else None
-        age = now.timestamp() - (queue_id_time_ms(queue_id) / 1000 if queue_id is not None else 0)
-        if place is None or age > self._settings.lifetime_seconds:
-            await self._quarantine(lease, why)
-            return
-        self._metrics.alarms.labels("later-version").inc()
-        log.error("not touched, it is of a later version: %s", why, extra={"queue_id": place.queue_id})
-        try:
-            await self._commits.put_unread(place, lease.payload, now + timedelta(seconds=UNREADABLE_SECONDS))
-        except (BusUnavailable, StoreFull):
-            await lease.give_back(AWAY_SECONDS)
-            return
-        await lease.ack()
-
-    async def _quarantine(self, lease: Lease, why: str) -> None:
-        parts = lease.subject.split(".")
-        place = Place(int(parts[2]) if parts[2].isdigit() else 0, "", 0, "", parts[-1])
-        self._metrics.alarms.labels("quarantine").inc()
-        log.error("a message cannot be read and goes to quarantine: %s", why, extra={"subject": lease.subject})
-        try:
-            await self._commits.quarantine(place, lease.payload)
-        except (BusUnavailable, StoreFull):
-            await lease.give_back(AWAY_SECONDS)
-            return
-        await lease.ack()

@@ -15,6 +15,8 @@ from shared.runtime import clock
 
 EXTEND_SECONDS = 10.0
 """Interval at which leases are extended; the consumers' ack wait is three times that."""
+AWAY_SECONDS = 5.0
+"""How long a message that cannot be worked on now is given back for."""
 PAUSE_SECONDS = 5.0
 """If the wall's clock moved by more than that against the loop's, a lease is uncertain until it is extended."""
 
