@@ -78,15 +78,23 @@ class Decisions:
         return submitted
 
     async def approve(
-        self, caller: Caller, configuration: Configuration, lane: Lane | None, quota: Quota, reason: str
+        self,
+        caller: Caller,
+        configuration: Configuration,
+        lane: Lane | None,
+        quota: Quota,
+        reason: str,
+        submitted_at: datetime | None = None,
     ) -> Authorization:
         """Approve sending, with a lane and a quota; an approval may be given again with other ones.
 
-        Errors: `Refused`: 400, 409 if no questionnaire was submitted.
+        `submitted_at`: of the questionnaire that was read, if the caller says.
+        Errors: `Refused`: 400, 409 if no questionnaire was submitted, or another one since.
         """
         _check_reason(reason)
 
         def decided(present: Authorization) -> Authorization:
+            _check_read(present, submitted_at)
             by_nature: Lane = "marketing" if present.questionnaire.nature == "marketing" else "transactional"
             return msgspec.structs.replace(
                 present,
@@ -100,19 +108,19 @@ class Decisions:
 
         return await self._decide(caller, configuration, decided)
 
-    async def reject(self, caller: Caller, configuration: Configuration, reason: str) -> Authorization:
-        """Reject, or withdraw an approval; the customer reads the reason.
-
-        Errors: `Refused`: 400, 409 if no questionnaire was submitted.
-        """
+    async def reject(
+        self, caller: Caller, configuration: Configuration, reason: str, submitted_at: datetime | None = None
+    ) -> Authorization:
+        """Reject, or withdraw an approval; the customer reads the reason. The rest is as for `approve`."""
         _check_reason(reason, needed=True)
-        return await self._decide(
-            caller,
-            configuration,
-            lambda present: msgspec.structs.replace(
+
+        def decided(present: Authorization) -> Authorization:
+            _check_read(present, submitted_at)
+            return msgspec.structs.replace(
                 present, status="rejected", decided_at=now(), decided_by=caller.name, reason=reason
-            ),
-        )
+            )
+
+        return await self._decide(caller, configuration, decided)
 
     async def _decide(
         self, caller: Caller, configuration: Configuration, edit: Callable[[Authorization], Authorization]
@@ -218,6 +226,15 @@ class Decisions:
     async def _tell_suspension(self, configuration: Configuration, suspension: Suspension) -> None:
         letter = letters.suspended(configuration.domain, suspension)
         await self._notices.tell(configuration, f"suspended {suspension.at}", suspension.at, *letter)
+
+
+def _check_read(present: Authorization, submitted_at: datetime | None) -> None:
+    """Refuse to decide on answers that came in after those the operator has read."""
+    if submitted_at is not None and submitted_at != present.submitted_at:
+        raise conflict(
+            "changed_meanwhile",
+            f"other answers were handed in at {present.submitted_at.isoformat()}: read them, then decide",
+        )
 
 
 def _check_reason(reason: str, *, needed: bool = False) -> None:

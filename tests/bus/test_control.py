@@ -368,7 +368,12 @@ def test_the_operator_decides_and_the_customer_sees_it(tenant: Tenant) -> None:
         "messages_per_second": 5, "messages_per_hour": 100, "messages_per_day": 900,
         "recipients_per_message": 3, "message_bytes": 100_000,
     }  # fmt: skip
-    approved = tenant.operator.post(f"{tenant.own}/authorization/approve", json=quota | {"reason": "ok"}).json()
+    read = tenant.operator.get(f"{tenant.own}/authorization").json()["submitted_at"]
+    other = {"submitted_at": "2026-01-01T00:00:00Z", "reason": "no"}
+    refused(tenant.operator.post(f"{tenant.own}/authorization/approve", json=other), 409, "changed_meanwhile")
+    refused(tenant.operator.post(f"{tenant.own}/authorization/reject", json=other), 409, "changed_meanwhile")
+    said = quota | {"reason": "ok", "submitted_at": read}
+    approved = tenant.operator.post(f"{tenant.own}/authorization/approve", json=said).json()
     assert (approved["status"], approved["lane"]) == ("approved", "transactional")
     assert {name: approved[name] for name in quota} == quota
     assert tenant.reader.get(tenant.path).json()["config"]["en_authorization"] == {"verification": "SUCCESSFUL"}

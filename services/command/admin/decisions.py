@@ -11,6 +11,9 @@ from services.command.admin.exits import INVALID, failure
 from services.command.admin.output import Form, Output, fields, say
 
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")]
+Read = Annotated[
+    str, typer.Option(metavar="TIME", help="submitted_at of the answers you read; later ones are not decided on")
+]
 Because = Annotated[str, typer.Option("--reason", help="why; the customer reads it")]
 
 
@@ -53,18 +56,23 @@ def approve(
         Literal["transactional", "marketing"] | None, typer.Option(help="kind of mail; default: as the customer says")
     ] = None,
     reason: Because = "",
+    submitted: Read = "",
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
     """Approve sending, with these limits instead of those of before. Operators only."""
-    wish: dict[str, Any] = {
-        "messages_per_second": per_second,
-        "messages_per_hour": per_hour,
-        "messages_per_day": per_day,
-        "recipients_per_message": recipients,
-        "message_bytes": message_bytes,
-        "reason": reason,
-    } | ({"lane": lane} if lane else {})
+    wish: dict[str, Any] = (
+        {
+            "messages_per_second": per_second,
+            "messages_per_hour": per_hour,
+            "messages_per_day": per_day,
+            "recipients_per_message": recipients,
+            "message_bytes": message_bytes,
+            "reason": reason,
+        }
+        | ({"lane": lane} if lane else {})
+        | _read(submitted)
+    )
     limits = [f"{count} {what}" for count, what in (
         (per_second, "messages a second"), (per_hour, "messages an hour"), (per_day, "messages a day"),
         (recipients, "recipients a message"), (message_bytes, "octets a message"),
@@ -76,11 +84,13 @@ def approve(
 def reject(
     domain: Name,
     reason: Annotated[str, typer.Option("--reason", help="why; the customer reads it")],
+    submitted: Read = "",
     instance: InstanceOption = "",
     output: Output = Form.table,
 ) -> None:
     """Reject, or withdraw an approval. Operators only."""
-    _decide(domain, "authorization/reject", {"reason": reason}, instance, output, "sending is not approved for")
+    wish = {"reason": reason} | _read(submitted)
+    _decide(domain, "authorization/reject", wish, instance, output, "sending is not approved for")
 
 
 def suspend(
@@ -96,6 +106,10 @@ def suspend(
 def resume(domain: Name, instance: InstanceOption = "", output: Output = Form.table) -> None:
     """End an operator's suspension. Operators only."""
     _decide(domain, "resume", None, instance, output, "the suspension has ended for")
+
+
+def _read(submitted: str) -> dict[str, str]:
+    return {"submitted_at": submitted} if submitted else {}
 
 
 def _decide(

@@ -1,5 +1,6 @@
 """Decisions: the questionnaire on what is to be sent, an operator's decision on it, and an operator's suspension."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,16 @@ class Approve(Quota, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str = ""
     lane: Lane | UnsetType = UNSET
     """Left out: as the customer described the mail."""
+    submitted_at: datetime | UnsetType = UNSET
+    """Of the questionnaire that was read; 409 if another was submitted since."""
+
+
+class Reject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why not; the customer reads it."""
+
+    reason: str
+    submitted_at: datetime | UnsetType = UNSET
+    """As for an approval."""
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,18 +80,18 @@ async def approve(
     caller.needs_operator("decide on authorizations")
     lane: Lane | None = None if data.lane is UNSET else data.lane
     quota = Quota(**{name: getattr(data, name) for name in Quota.__struct_fields__})
-    return await desk.decisions.approve(caller, found, lane, quota, data.reason)
+    return await desk.decisions.approve(caller, found, lane, quota, data.reason, data.submitted_at or None)
 
 
 @post(ONE + "/authorization/reject", status_code=200, tags=["authorization"])
 async def reject(
-    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, data: JSONBody[Reason]
+    request: Http, desk: TheDesk, instance_id: InstanceId, configuration_id: ConfigurationId, data: JSONBody[Reject]
 ) -> Authorization:
     """Reject, or withdraw an approval. Operators only."""
     caller = caller_of(request)
     found = configuration_of(desk.directory, caller, instance_id, configuration_id)
     caller.needs_operator("decide on authorizations")
-    return await desk.decisions.reject(caller, found, data.reason)
+    return await desk.decisions.reject(caller, found, data.reason, data.submitted_at or None)
 
 
 @post(ONE + "/suspend", status_code=200, tags=["suspension"])
