@@ -136,16 +136,22 @@ DISGUISES = {
 
 
 async def diverted_into(room: Bus, octets: bytes, lines: str, target: str, *, older: bool) -> None:
-    """Store a record of the room's own with these header lines, and have the server read it to the target."""
+    """Store a record of the room's own with these header lines, and have the server read it to the target.
+
+    The same reading to the room itself follows: once that has come, the server has passed on the first one.
+    """
     head = f"NATS/1.0\r\n{lines}\r\n".encode()
-    sizes = f"{len(head)} {len(head) + len(octets)}"
-    await room.nc._send_command(b"HPUB $KV.logins.x " + sizes.encode() + b"\r\n" + head + octets + b"\r\n")
+    inbox = room.nc.new_inbox()
+    answer = await room.nc.subscribe(inbox)
+    command = f"HPUB $KV.logins.x {inbox} {len(head)} {len(head) + len(octets)}\r\n".encode()
+    await room.nc._send_command(command + head + octets + b"\r\n")
     await room.nc._flush_pending()
-    await room.reached()
+    await answer.next_msg(10)  # stored, or refused
+    await answer.unsubscribe()
     wish = msgspec.json.encode({"last_by_subj": "$KV.logins.x"}) if older else b""
     call = "STREAM.MSG.GET.KV_logins" if older else "DIRECT.GET.KV_logins.$KV.logins.x"
     await room.nc.publish(f"$JS.API.{call}", wish, reply=target)
-    await room.reached()
+    await room.nc.request(f"$JS.API.{call}", wish, timeout=10)
 
 
 @pytest.mark.parametrize("replicas", [1, 3])  # read from any server, and from the leader
