@@ -17,7 +17,8 @@ import msgspec
 from services.control.core.fault import Fault
 from services.control.refusal import Refused, stale
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Entry, Replica
+from shared.bus.kv import Bucket, Entry
+from shared.bus.replica import Replica
 from shared.contract import subjects
 from shared.contract.errors import BusUnavailable, StoreFull, WrongSequence
 from shared.contract.events import DirectoryChanged

@@ -32,7 +32,7 @@ from services.delivery.sweep import Sweep
 from services.delivery.worker import Worker
 from shared.bus import service
 from shared.bus.client import Bus, connect
-from shared.bus.kv import Replica
+from shared.bus.replica import Replica
 from shared.bus.roll_call import answer_roll_call
 from shared.bus.settings import BusSettings, Topology
 from shared.contract.errors import SettingsFault

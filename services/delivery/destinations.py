@@ -9,8 +9,8 @@ from services.delivery.core import breaker, share
 from services.delivery.core.outcome import Outcome
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
-from shared.bus.kv import Replica
 from shared.bus.notes import Notes
+from shared.bus.replica import Replica
 from shared.contract.siblings import Pressure
 from shared.runtime import clock
 

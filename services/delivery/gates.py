@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from services.delivery.core.gate import UNREAD, Hold, gate
 from shared.bus.client import Bus
-from shared.bus.kv import Replica
+from shared.bus.replica import Replica
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Suspension
 from shared.contract.siblings import Withdrawal
 from shared.contract.standing import Standing

@@ -18,7 +18,8 @@ from services.delivery.encryption import verifying
 from services.delivery.exchangers import Exchangers
 from services.delivery.settings import DeliverySettings
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.siblings import TransportPolicy
 from shared.contract.subjects import token

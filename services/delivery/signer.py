@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from services.delivery.core import dkim
 from services.delivery.core.keys import KeyChoice, chosen
 from services.delivery.gates import Gates
-from shared.bus.kv import Replica
+from shared.bus.replica import Replica
 from shared.contract.records import DkimKey
 from shared.runtime.sealing import SealBroken, unseal
 

@@ -5,7 +5,8 @@ from datetime import datetime
 from hashlib import sha256
 
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.contract.errors import BusUnavailable, WrongSequence
 from shared.contract.records import Suppression
 from shared.contract.requests import AddSuppression, RemoveSuppression, SuppressionAdded, SuppressionRemoved

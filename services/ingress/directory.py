@@ -11,7 +11,7 @@ from services.ingress.core.access import AccessList, IpAddress, Ranges, compile_
 from services.ingress.core.admission import Account, Gates
 from services.ingress.core.guard_rails import network_denial
 from shared.bus.client import Bus
-from shared.bus.kv import Replica
+from shared.bus.replica import Replica
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Rule, Suspension, User, Zone
 from shared.contract.standing import Standing
 from shared.runtime import clock

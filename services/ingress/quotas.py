@@ -15,7 +15,8 @@ from services.ingress.core.admission import Account, Admitted
 from services.ingress.core.quota import Rates, Tally, Told
 from services.ingress.core.refusal import Refusal
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.siblings import Spending
 from shared.mail import reply

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from services.ingress.core.patience import Patience
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.contract.errors import BusUnavailable, StoreFull
 from shared.contract.siblings import LoginFailures
 from shared.runtime import clock

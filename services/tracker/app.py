@@ -16,7 +16,7 @@ from services.tracker.reading import Reading
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import DatabaseAway, Store
 from shared.bus.client import connect
-from shared.bus.kv import Replica
+from shared.bus.replica import Replica
 from shared.bus.roll_call import answer_roll_call
 from shared.bus.service import serve
 from shared.bus.settings import BusSettings, Topology

@@ -17,7 +17,8 @@ import msgspec
 from services.verifier.core.agenda import Agenda
 from services.verifier.core.drift import remembered
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.contract.errors import WrongSequence
 from shared.contract.standing import Check, Observation, Sighting
 

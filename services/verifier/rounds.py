@@ -15,7 +15,8 @@ from services.verifier.notices import Notices
 from services.verifier.rota import Lease, Rota
 from services.verifier.standings import Noted, Standings
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.contract import errors
 from shared.contract.errors import BusUnavailable, RecordUnreadable, RequestFailed, StoreFull
 from shared.contract.records import Authorization, Configuration, DirectoryRecord, Record

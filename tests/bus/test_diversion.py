@@ -14,7 +14,8 @@ import pytest
 from shared.bus import service
 from shared.bus.client import Bus
 from shared.bus.hearing import hearing
-from shared.bus.kv import Bucket, Change, Replica
+from shared.bus.kv import Bucket, Change
+from shared.bus.replica import Replica
 from shared.bus.streams import PullConsumer
 from shared.contract import subjects
 from shared.contract.errors import RecordUnreadable

@@ -8,7 +8,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
+from shared.bus.replica import Replica
 from shared.bus.roll_call import call_roll
 from shared.contract.errors import RecordUnreadable
 from shared.contract.examination import ROLL_CALL, CallRoll

@@ -13,7 +13,7 @@ from services.command.ports import free_port
 from services.ingress.journal import Journal, Posting
 from shared.bus.client import Bus, connect
 from shared.bus.connection import Connection
-from shared.bus.kv import Replica
+from shared.bus.replica import Replica
 from shared.contract.errors import BusUnavailable
 from shared.contract.records import DirectoryRecord
 from shared.runtime.secret import Secret

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
 from shared.bus.permissions import ADMINISTRATOR
+from shared.bus.replica import Replica
 from shared.bus.service import ask, serve
 from shared.bus.streams import PullConsumer
 from shared.contract import requests, subjects
@@ -178,7 +179,7 @@ async def test_a_replica_follows_a_bucket_that_went_back(
     bus_server: BusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bucket that was made anew counts from one again: what it says now is true, and what it lacks is gone."""
-    monkeypatch.setattr("shared.bus.kv.COMPARE_SECONDS", 0.1)
+    monkeypatch.setattr("shared.bus.replica.COMPARE_SECONDS", 0.1)
     control, ingress = await bus_server.connect("control"), await bus_server.connect("ingress")
     administrator = await bus_server.connect(ADMINISTRATOR)
     bucket: Bucket[DirectoryRecord] = Bucket(control, "directory", DirectoryRecord)

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from shared.bus.client import Bus
-from shared.bus.kv import Bucket, Replica
+from shared.bus.kv import Bucket
 from shared.bus.permissions import ADMINISTRATOR
+from shared.bus.replica import Replica
 from shared.bus.stored import Stored
 from shared.contract.errors import BusUnavailable
 from shared.contract.records import DirectoryRecord, Instance
@@ -21,7 +22,7 @@ from tests.patience import tasks_of_a_block
 @pytest.fixture(autouse=True)
 def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have replicas compare often."""
-    monkeypatch.setattr("shared.bus.kv.COMPARE_SECONDS", 0.1)
+    monkeypatch.setattr("shared.bus.replica.COMPARE_SECONDS", 0.1)
 
 
 def instance(name: str) -> Instance:
