@@ -6,11 +6,13 @@ import ssl
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from services.control.api.application import make_application
 from services.control.api.desk import Desk
+from services.control.console.application import Front, make_console
 from services.control.core.endpoints import parse_endpoints
 from services.control.directory import Directory
 from services.control.settings import ControlSettings
@@ -67,6 +69,11 @@ def _context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
+def _application(desk: Desk) -> Any:
+    api = make_application(desk)
+    return Front(api, make_console(api, desk.settings)) if desk.settings.console else api
+
+
 def _listener(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
@@ -117,7 +124,7 @@ async def serve(
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
     server = _Server(
         uvicorn.Config(
-            make_application(desk),
+            _application(desk),
             log_config=None,
             access_log=False,
             server_header=False,

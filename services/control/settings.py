@@ -20,6 +20,7 @@ class ControlSettings(Settings, frozen=True, kw_only=True):
     public_url: Annotated[
         str, Meta(description="base URL clients reach the API at, for links; empty: as each request names it")
     ] = ""
+    console: Annotated[bool, Meta(description="serve the web console under /console, over the same API")] = True
     master_key_file: Annotated[
         Path, Meta(description="file of the key that seals DKIM keys and signs tokens; below it those it replaced")
     ]

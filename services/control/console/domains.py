@@ -1,0 +1,117 @@
+"""One sender domain: whether it may send, what to publish, the answers and the decision on them."""
+
+from typing import Any
+
+from litestar import Response, get, post
+from litestar.params import FromPath, URLEncodedBody
+
+from services.control.console.calls import Calls, Declined, path
+from services.control.console.pages import ROOT, elsewhere
+from services.control.console.questionnaire import QUESTIONS, answers_of
+from services.control.console.visit import TheVisit
+
+PAGE = f"{ROOT}/tenants/{{instance:str}}/domains/{{configuration:str}}"
+QUOTAS = {
+    "messages_per_second": "messages a second",
+    "messages_per_hour": "messages an hour",
+    "messages_per_day": "messages a day",
+    "recipients_per_message": "recipients a message",
+    "message_bytes": "octets a message",
+}
+Form = URLEncodedBody[dict[str, str]]
+Identity = FromPath[str]
+
+
+def own(instance: str, configuration: str, *more: str) -> str:
+    """Return the path of what only this product's API has of a configuration."""
+    return path("v1", "postlane", "instances", instance, "configurations", configuration, *more)
+
+
+def users(instance: str, configuration: str, *more: str) -> str:
+    """Return the path of a configuration's users."""
+    return path("v1", "instances", instance, "smtp", "config", configuration, "users", *more)
+
+
+@get(PAGE)
+async def show_domain(visit: TheVisit, instance: Identity, configuration: Identity, look: str = "") -> Response[str]:
+    """Show a domain; DNS is looked at only if that is asked for."""
+    calls = visit.calls
+    return visit.page(
+        "domain",
+        detail=await calls.get(own(instance, configuration)),
+        advice=await calls.get(own(instance, configuration, "records"), look="now" if look else "last"),
+        users=await _users(calls, instance, configuration),
+        use=await calls.get(own(instance, configuration, "quota")),
+        quotas=QUOTAS,
+        questions=QUESTIONS,
+    )
+
+
+async def _users(calls: Calls, instance: str, configuration: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = (await calls.get(users(instance, configuration), limit="100"))["users"]
+    for each in listed:
+        each |= await calls.get(own(instance, configuration, "users", each["id"], "passwords"))
+    return listed
+
+
+@post(PAGE + "/check")
+async def check(visit: TheVisit, instance: Identity, configuration: Identity) -> Response[Any]:
+    """Have the records verified now."""
+    for kind in ("dkim", "spf", "en_authorization"):
+        where = path("v1", "instances", instance, "smtp", "config", configuration, "verify")
+        await visit.calls.act("PATCH", where, None, type=kind)
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?look=now&done=checked")
+
+
+@post(PAGE + "/authorization")
+async def hand_in(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
+    """Hand in the questionnaire."""
+    await visit.calls.act("PUT", own(instance, configuration, "authorization"), answers_of(data))
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=handed-in")
+
+
+@post(PAGE + "/approve")
+async def approve(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
+    """Approve the answers that were on the page, and no others."""
+    wish: dict[str, Any] = {name: _number(data.get(name, ""), what) for name, what in QUOTAS.items()}
+    wish |= {name: data[name] for name in ("lane", "reason", "submitted_at") if data.get(name)}
+    await visit.calls.act("POST", own(instance, configuration, "authorization", "approve"), wish)
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=decided")
+
+
+@post(PAGE + "/reject")
+async def reject(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
+    """Reject the answers that were on the page, or withdraw an approval."""
+    wish = {name: data[name] for name in ("reason", "submitted_at") if data.get(name)} | {"reason": _reason(data)}
+    await visit.calls.act("POST", own(instance, configuration, "authorization", "reject"), wish)
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=decided")
+
+
+@post(PAGE + "/suspend")
+async def suspend(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
+    """Suspend sending."""
+    await visit.calls.act("POST", own(instance, configuration, "suspend"), {"reason": _reason(data)})
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=suspended")
+
+
+@post(PAGE + "/resume")
+async def resume(visit: TheVisit, instance: Identity, configuration: Identity) -> Response[Any]:
+    """End an operator's suspension."""
+    await visit.calls.act("POST", own(instance, configuration, "resume"))
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=resumed")
+
+
+def _reason(data: dict[str, str]) -> str:
+    return data.get("reason", "")
+
+
+def _number(text: str, what: str) -> int:
+    if not text.strip():
+        return 0
+    try:
+        return int(text)
+    except ValueError:
+        raise Declined(400, (f"{what}: {text!r} is not a whole number; 0 or nothing is no limit",)) from None
+
+
+HANDLERS = [show_domain, check, hand_in, approve, reject, suspend, resume]

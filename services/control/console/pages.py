@@ -1,0 +1,67 @@
+"""Pages: templates that escape whatever they are given, headers that let a browser do nothing else with them."""
+
+import re
+import unicodedata
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import MediaType, Response
+from litestar.response import Redirect
+from markupsafe import Markup
+
+ROOT = "/console"
+HEADERS = {
+    # No script, nothing from elsewhere, no frame: a line of a message that a stranger wrote stays text.
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+GOOD = frozenset({"delivered", "verified", "approved", "fine", "ok", "usable", "captured", "enabled"})
+BAD = frozenset({"bounced", "expired", "suspended", "rejected", "missing", "wrong", "bad", "revoked", "dropped"})
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
+
+
+def plain(text: object) -> str:
+    """Return a stranger's text without characters that control a terminal or turn the direction of writing."""
+    return "".join(each if unicodedata.category(each) not in ("Cc", "Cf") else "\ufffd" for each in str(text))
+
+
+def moment(text: str) -> Markup:
+    """Return a time of the API to the second, in UTC."""
+    found = _MOMENT.fullmatch(text)
+    return (
+        Markup('<time datetime="{}">{} {}Z</time>').format(text, found[1], found[2]) if found else Markup.escape(text)
+    )
+
+
+def state(word: str) -> Markup:
+    """Return the word of a state, coloured by what it means; the word says it too."""
+    kind = "good" if word in GOOD else "bad" if word in BAD else "open"
+    return Markup('<span class="state {}">{}</span>').format(kind, word)
+
+
+_environment = Environment(
+    loader=PackageLoader("services.control.console"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters.update(plain=plain, moment=moment, state=state)
+
+
+def page(name: str, status: int = 200, **values: Any) -> Response[str]:
+    """Return the page made by a template."""
+    text = _environment.get_template(f"{name}.html").render(root=ROOT, **values)
+    return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+
+
+def elsewhere(where: str) -> Redirect:
+    """Send the browser to another page, after something was done; going back does not do it again."""
+    return Redirect(where, status_code=303, headers=HEADERS)
+
+
+STYLE = resources.files("services.control.console").joinpath("style.css").read_text()

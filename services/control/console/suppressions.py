@@ -1,0 +1,43 @@
+"""Recipients a domain no longer sends to."""
+
+from typing import Any
+
+from litestar import Response, get, post
+
+from services.control.console.domains import PAGE, Form, Identity, own
+from services.control.console.pages import ROOT, elsewhere
+from services.control.console.visit import TheVisit
+
+ENTRIES = 100
+
+
+@get(PAGE + "/suppressions")
+async def show_suppressions(
+    visit: TheVisit, instance: Identity, configuration: Identity, search: str = "", offset: str = "0"
+) -> Response[str]:
+    """List them, newest first."""
+    skip = offset if offset.isdigit() else "0"
+    where = own(instance, configuration, "suppressions")
+    return visit.page(
+        "suppressions",
+        found=await visit.calls.get(where, limit=str(ENTRIES), offset=skip, search=search),
+        overview=(await visit.calls.get(own(instance, configuration)))["overview"],
+        search=search,
+    )
+
+
+@post(PAGE + "/suppressions")
+async def change(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
+    """Enter an address, or take it off."""
+    where = own(instance, configuration, "suppressions")
+    address = data.get("address", "").strip()
+    done = "entered"
+    if data.get("act") == "remove":
+        await visit.calls.act("DELETE", where, address=address)
+        done = "removed"
+    else:
+        await visit.calls.act("POST", where, {"address": address, "reason": data.get("reason", "")})
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}/suppressions?done={done}")
+
+
+HANDLERS = [show_suppressions, change]
