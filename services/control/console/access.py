@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.params import FromPath, URLEncodedBody
+from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Declined, path
 from services.control.console.pages import ROOT, elsewhere
@@ -17,7 +17,7 @@ SMTP = "crn:v1:bluemix:public:event-notifications::::api-type:smtp-configuration
 
 @get(PAGE)
 async def show_access(
-    visit: TheVisit, instance: FromPath[str], address: str = "", endpoint: str = "public"
+    visit: TheVisit, instance: FromPath[str], address: FromQuery[str] = "", endpoint: FromQuery[str] = "public"
 ) -> Response[str]:
     """Show zones and rules; explain an address."""
     explained = None

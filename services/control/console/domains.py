@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.params import FromPath, URLEncodedBody
+from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Calls, Declined, path
 from services.control.console.pages import ROOT, elsewhere
@@ -33,7 +33,9 @@ def users(instance: str, configuration: str, *more: str) -> str:
 
 
 @get(PAGE)
-async def show_domain(visit: TheVisit, instance: Identity, configuration: Identity, look: str = "") -> Response[str]:
+async def show_domain(
+    visit: TheVisit, instance: Identity, configuration: Identity, look: FromQuery[str] = ""
+) -> Response[str]:
     """Show a domain; DNS is looked at only if that is asked for."""
     calls = visit.calls
     return visit.page(

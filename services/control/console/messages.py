@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from litestar import Response, get, post
-from litestar.params import FromPath, URLEncodedBody
+from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Declined, path
 from services.control.console.pages import ROOT, elsewhere
@@ -24,13 +24,13 @@ ACTS = {
 async def search(
     visit: TheVisit,
     instance: FromPath[str],
-    recipient: str = "",
-    sender: str = "",
-    message_id: str = "",
-    status: str = "",
-    since: str = "",
-    until: str = "",
-    offset: str = "0",
+    recipient: FromQuery[str] = "",
+    sender: FromQuery[str] = "",
+    message_id: FromQuery[str] = "",
+    status: FromQuery[str] = "",
+    since: FromQuery[str] = "",
+    until: FromQuery[str] = "",
+    offset: FromQuery[str] = "0",
 ) -> Response[str]:
     """Search messages of a tenant, newest first."""
     wish = {
@@ -55,7 +55,7 @@ def _instant(text: str) -> str:
 
 
 @get(f"{ROOT}/find")
-async def find(visit: TheVisit, what: str = "") -> Response[Any]:
+async def find(visit: TheVisit, what: FromQuery[str] = "") -> Response[Any]:
     """Lead from a queue ID or the reference of a refusal to what it names."""
     wanted = what.strip()
     try:
@@ -74,7 +74,7 @@ async def find(visit: TheVisit, what: str = "") -> Response[Any]:
 
 
 @get(f"{ROOT}/messages/{{queue_id:str}}")
-async def show_message(visit: TheVisit, queue_id: FromPath[str], follow: str = "") -> Response[str]:
+async def show_message(visit: TheVisit, queue_id: FromPath[str], follow: FromQuery[str] = "") -> Response[str]:
     """Tell a message: why it is where it is, each recipient, each attempt with what was answered."""
     found = await visit.calls.get(path("v1", "postlane", "messages", queue_id))
     is_final = found["status"] in FINAL

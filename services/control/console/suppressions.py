@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Response, get, post
+from litestar.params import FromQuery
 
 from services.control.console.domains import PAGE, Form, Identity, own
 from services.control.console.pages import ROOT, elsewhere
@@ -13,7 +14,11 @@ ENTRIES = 100
 
 @get(PAGE + "/suppressions")
 async def show_suppressions(
-    visit: TheVisit, instance: Identity, configuration: Identity, search: str = "", offset: str = "0"
+    visit: TheVisit,
+    instance: Identity,
+    configuration: Identity,
+    search: FromQuery[str] = "",
+    offset: FromQuery[str] = "0",
 ) -> Response[str]:
     """List them, newest first."""
     skip = offset if offset.isdigit() else "0"

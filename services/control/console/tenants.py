@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar import Response, get, post
-from litestar.params import FromPath, URLEncodedBody
+from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import path
 from services.control.console.pages import ROOT, elsewhere
@@ -52,7 +52,7 @@ async def add_domain(visit: TheVisit, instance: FromPath[str], data: URLEncodedB
 
 
 @get(f"{ROOT}/tenants/{{instance:str}}/audit")
-async def show_audit(visit: TheVisit, instance: FromPath[str], before: str = "") -> Response[str]:
+async def show_audit(visit: TheVisit, instance: FromPath[str], before: FromQuery[str] = "") -> Response[str]:
     """Show who changed what, newest first."""
     page = await visit.calls.get("/v1/postlane/audit", instance=instance, limit="100", before=before)
     return visit.page("audit", records=page["records"], older=page.get("older"))

@@ -9,6 +9,7 @@ from litestar.exceptions import LitestarDeprecationWarning
 
 from services.control.api.application import make_application
 from services.control.api.desk import Desk
+from services.control.console.application import make_console
 from services.control.settings import ControlSettings
 
 
@@ -18,7 +19,7 @@ def test_the_application_does_nothing_the_framework_deprecates() -> None:
     desk.settings = ControlSettings(master_key_file=Path("none"))
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
-        make_application(desk)
+        make_console(make_application(desk), desk.settings)
 
 
 def test_a_parameter_in_the_old_way_fails_a_test() -> None:
