@@ -130,5 +130,8 @@ def _explanation(settings: GuideSettings, profile: dict[str, str]) -> str:
             "  docker compose exec guide postlane send-test",
             "and follow it by the queue ID of the answer:",
             "  docker compose exec guide postlane track QUEUE_ID --follow",
+            "A browser on the host finds the console at the port of the API, /console (8580 unless you chose another);",
+            "  docker compose exec guide postlane key add --operator -o json",
+            "makes a key that signs in.",
         )
     )

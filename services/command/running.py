@@ -61,6 +61,7 @@ def describe(state: Running) -> str:
             f"   {LOOPBACK}:{ports.private_smtp} (STARTTLS, private)"
         ),
         f"  API     {state.http}   key {state.operator_key}",
+        f"  console {state.http}/console   signs in with that key",
         (
             f"  NATS    nats://{STATUS_USER}:{state.status_password}@{LOOPBACK}:{ports.nats}"
             "   (subscribe to postlane.status.>)"
