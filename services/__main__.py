@@ -192,13 +192,15 @@ def guide() -> None:
 def stack_init(
     root: Annotated[Path, typer.Option(help="directory with one directory per room")] = Path("/run/postlane"),
     host_name: Annotated[str, typer.Option(help="name of this relay, for its certificate")] = "localhost",
+    bus_servers: Annotated[str, typer.Option(help="host names of the nats-servers, with commas between")] = "nats",
 ) -> None:
     """Make the secrets and the bus's configuration of the container stack, once."""
     from services.command.stack_init import initialise
     from shared.bus.settings import Topology
     from shared.runtime.settings import load
 
-    for sentence in initialise(root, host_name, load(Topology, "topology", os.environ, _settings_file())):
+    topology = load(Topology, "topology", os.environ, _settings_file())
+    for sentence in initialise(root, host_name, topology, bus_servers.replace(",", " ").split()):
         typer.echo(sentence)
 
 

@@ -1,11 +1,14 @@
 """A browser as far as the console is concerned: cookies, links, and forms filled in as the page has them."""
 
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin
 
 import httpx
 from justhtml import JustHTML
+
+EMPTY: Mapping[str, str] = {}
 
 
 class Form:
@@ -85,14 +88,16 @@ class Browser:
         assert len(found) > nth, (action, [form.action for form in reader.forms])
         return found[nth]
 
-    def submit(self, action: str, status: int = 200, nth: int = 0, **values: str) -> str:
+    def submit(
+        self, action: str, answers: Mapping[str, str] = EMPTY, status: int = 200, nth: int = 0, **more: str
+    ) -> str:
         """Fill in the form that goes there, send it, and return the page that follows."""
         form = self.form(action, nth)
         target = urljoin(self.where, form.action or self.where)
         headers = {"Origin": self.origin}
         if form.method == "get":
-            return self._shown(self.client.get(target, params=form.fields | values), status)
-        return self._shown(self.client.post(target, data=form.fields | values, headers=headers), status)
+            return self._shown(self.client.get(target, params={**form.fields, **answers, **more}), status)
+        return self._shown(self.client.post(target, data={**form.fields, **answers, **more}, headers=headers), status)
 
     def _shown(self, response: httpx.Response, status: int) -> str:
         self.page, self.where = response.text, str(response.url)

@@ -7,8 +7,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
+
 from services.command.ports import free_port
 from shared.bus.permissions import ADMINISTRATOR
+from shared.bus.server_config import Cluster, ServerPlan
 from shared.bus.settings import Topology
 from shared.contract.errors import BusUnavailable
 from tests.bus_server import BusServer
@@ -30,14 +33,11 @@ class Node(BusServer):
         self._number = number
         self._monitor = free_port()
 
-    def _configuration(self) -> str:
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
-        return (
-            super()._configuration().replace('"postlane"', f'"{self.name}"')
-            + f"http: 127.0.0.1:{self._monitor}\n"
-            + "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n"
-            + f"cluster {{ name: c, listen: 127.0.0.1:{self._routes[self._number]}, routes: [{routes}] }}\n"
-        )
+    def _plan(self) -> ServerPlan:
+        servers = tuple(f"127.0.0.1:{port}" for port in self._routes)
+        cluster = Cluster(listen=servers[self._number], servers=servers, password="of-the-test")
+        monitor = f"127.0.0.1:{self._monitor}"
+        return msgspec.structs.replace(super()._plan(), name=self.name, monitor=monitor, cluster=cluster)
 
     def start(self) -> None:
         """Start it and wait until it listens."""

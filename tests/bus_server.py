@@ -83,15 +83,17 @@ class BusServer:
                 return
         raise AssertionError("nats-server did not start listening")
 
-    def _configuration(self) -> str:
-        plan = ServerPlan(
+    def _plan(self) -> ServerPlan:
+        return ServerPlan(
             host="127.0.0.1",
             port=self.port,
             store=str(self.directory / "store"),
             passwords=self._passwords,
             max_file_store=self.file_store,
         )
-        return render(plan, self.topology).replace("sync_interval: always", f"sync_interval: {self.sync}")
+
+    def _configuration(self) -> str:
+        return render(self._plan(), self.topology).replace("sync_interval: always", f"sync_interval: {self.sync}")
 
     async def provision(self) -> None:
         """Make streams, consumers and buckets."""

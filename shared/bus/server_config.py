@@ -11,6 +11,19 @@ from shared.bus.settings import Topology
 from shared.contract.subjects import SYNC_PROOF
 
 MAX_PAYLOAD_BYTES = 33 << 20
+ROUTE_PORT = 6222
+ROUTE_USER = "route"
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The servers that keep copies of everything for one another."""
+
+    listen: str
+    """host:port where this server waits for the others."""
+    servers: tuple[str, ...]
+    """host:port of each of them, this one too."""
+    password: str
+    """What they show one another; no room knows it."""
 
 
 class ServerPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +39,8 @@ class ServerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """host:port of the HTTP monitoring endpoint; empty: none."""
     max_file_store: str = ""
     """Limit of the file store, for example 20GB; empty: three quarters of the disk, the server's default."""
+    name: str = "postlane"
+    cluster: Cluster | None = None
 
 
 def render(plan: ServerPlan, topology: Topology) -> str:
@@ -33,7 +48,7 @@ def render(plan: ServerPlan, topology: Topology) -> str:
     lines = [
         "# Made by postlane; do not edit, it is written again at each start.",
         f"listen: {_quoted(f'{plan.host}:{plan.port}')}",
-        'server_name: "postlane"',
+        f"server_name: {_quoted(plan.name)}",
         f"max_payload: {MAX_PAYLOAD_BYTES}",
         "max_control_line: 8192",
         "write_deadline: 10s",
@@ -47,6 +62,8 @@ def render(plan: ServerPlan, topology: Topology) -> str:
     lines.append("}")
     if plan.monitor:
         lines.append(f"http: {_quoted(plan.monitor)}")
+    if plan.cluster is not None:
+        lines += _cluster(plan.cluster)
     lines += [
         "accounts {",
         "  SYS {",
@@ -61,6 +78,21 @@ def render(plan: ServerPlan, topology: Topology) -> str:
     lines += [f"      {_user(name, plan.passwords[name], topology)}" for name in users()]
     lines += ["    ]", "  }", "}", "system_account: SYS", ""]
     return "\n".join(lines)
+
+
+def _cluster(cluster: Cluster) -> list[str]:
+    routes = [f"nats://{ROUTE_USER}:{cluster.password}@{server}" for server in cluster.servers]
+    return [
+        # A server that is told to go (`nats-server --signal ldm`) hands over what it leads, then its clients.
+        'lame_duck_duration: "30s"',
+        'lame_duck_grace_period: "1s"',
+        "cluster {",
+        '  name: "postlane"',
+        f"  listen: {_quoted(cluster.listen)}",
+        f"  authorization {{ user: {_quoted(ROUTE_USER)}, password: {_quoted(cluster.password)} }}",
+        f"  routes: {json.dumps(routes)}",
+        "}",
+    ]
 
 
 def write(plan: ServerPlan, topology: Topology, file: Path) -> None:

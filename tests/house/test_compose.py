@@ -14,6 +14,18 @@ def test_the_bus_starts_anew_with_each_version_of_init() -> None:
     assert services["nats"]["depends_on"]["init"]["restart"] is True
 
 
+def test_three_servers_are_told_to_every_room() -> None:
+    """Whoever talks to the bus is given all three, and that everything is kept three times."""
+    alone = yaml.safe_load(COMPOSE.read_text())["services"]
+    three = yaml.safe_load((COMPOSE.parent / "deploy" / "three-servers.yaml").read_text())["services"]
+    rooms = {name for name, each in alone.items() if "POSTLANE_BUS_URL" in (each.get("environment") or {})}
+
+    assert len(rooms) == 7
+    for name in rooms:
+        assert three[name]["environment"]["POSTLANE_BUS_URL"].count("nats://") == 3
+        assert three[name]["environment"]["POSTLANE_BUS_REPLICAS"] == 3
+
+
 def test_one_service_builds_the_image_of_all() -> None:
     """Built for several, it would be another one each time, and `up` would make anew what has not changed."""
     services = yaml.safe_load(COMPOSE.read_text())["services"]

@@ -50,10 +50,10 @@ def test_from_nothing_to_a_followed_message(system: System) -> None:
     published(system, domain)
     manager.submit("/check")
     assert "DNS was looked at just now" in manager.page
-    manager.submit("/authorization", status=400, **ANSWERS | {"website": "nonsense"})
+    manager.submit("/authorization", {**ANSWERS, "website": "nonsense"}, status=400)
     assert "website" in manager.page
     manager.open(domain)
-    manager.submit("/authorization", **ANSWERS)
+    manager.submit("/authorization", ANSWERS)
     assert "an operator decides" in manager.page
 
     operator.open("/console/waiting")

@@ -105,6 +105,25 @@ def test_the_stacks_secrets_are_made_once_and_apart(tmp_path: Path) -> None:
     assert len({(tmp_path / room / "bus").read_text() for room in ROOMS}) == len(ROOMS)
 
 
+def test_three_servers_know_one_another(tmp_path: Path) -> None:
+    """Each has a configuration of its own name; what they show one another is no room's, and kept."""
+    servers = ("nats", "nats-2", "nats-3")
+    initialise(tmp_path, "mail.example", Topology(), servers)
+    written = {server: (tmp_path / "nats" / f"{server}.conf").read_text() for server in servers}
+    secret = (tmp_path / "nats" / "route").read_text().strip()
+    for server, text in written.items():
+        assert f'server_name: "{server}"' in text
+        assert all(f"nats://route:{secret}@{each}:6222" in text for each in servers)
+        assert "sync_interval: always" in text
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file() and secret in file.read_text()} == {
+        "route", *(f"{server}.conf" for server in servers)
+    }  # fmt: skip
+    initialise(tmp_path, "mail.example", Topology(), servers)
+    assert {server: (tmp_path / "nats" / f"{server}.conf").read_text() for server in servers} == written
+    initialise(tmp_path, "mail.example", Topology())
+    assert "cluster" not in (tmp_path / "nats" / "nats.conf").read_text()
+
+
 def test_free_ports_are_below_those_of_outgoing_connections() -> None:
     """A connection that anything on the machine opens meanwhile cannot take them."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
