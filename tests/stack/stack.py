@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.command.ports import free_port
-from tests.system import System
+from tests.system import System, eventually
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "postlane-test"
@@ -38,7 +38,8 @@ def why_not() -> str:
 class Stack(System):
     """A running stack, spoken to as a client on the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more_files: str) -> None:
+        self._files = [part for file in ("compose.yaml", *more_files) for part in ("--file", file)]
         self._ports = {"smtp": free_port(), "smtps": free_port(), "http": free_port(), "nats": free_port()}
         self._compose_environment = {
             **os.environ,
@@ -59,7 +60,7 @@ class Stack(System):
     def compose(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run docker compose on this project."""
         return subprocess.run(
-            ["docker", "compose", "--project-name", PROJECT, "--profile", "sandbox", *arguments],
+            ["docker", "compose", *self._files, "--project-name", PROJECT, "--profile", "sandbox", *arguments],
             cwd=ROOT,
             env=self._compose_environment,
             capture_output=True,
@@ -98,6 +99,14 @@ class Stack(System):
         """End a container as a crash would, and have the engine start it again."""
         subprocess.run(["docker", "kill", f"{PROJECT}-{name}"], capture_output=True, check=True, timeout=60)
         subprocess.run(["docker", "start", f"{PROJECT}-{name}"], capture_output=True, check=True, timeout=60)
+
+    def until_healthy(self, service: str) -> None:
+        """Wait until a service says that it is well."""
+
+        def healthy() -> bool:
+            return "(healthy)" in self.compose("ps", service, "--format", "{{.Status}}").stdout
+
+        eventually(f"{service} is healthy", healthy, 120)
 
     def set(self, name: str, value: str) -> None:
         """Change a setting of the compose file, for the next `up`."""
