@@ -15,6 +15,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from services.command.ports import free_port
+
 Fault = Literal[
     "SERVFAIL", "BOGUS", "REFUSED", "NXDOMAIN", "NODATA", "TIMEOUT", "TRUNCATED", "LAME", "EMPTY", "WRONG_ID",
     "GARBAGE", "WRONG_QUESTION", "LOWER_CASE", "FORGED_FIRST",
@@ -62,8 +64,9 @@ class DnsServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        # One of its own: of those that the kernel chooses, a client may have the same for UDP or on another address.
+        self.port = self.port or free_port(udp_too=True)
         self._tcp = await asyncio.start_server(self._serve_stream, self.host, self.port)
-        self.port = self._tcp.sockets[0].getsockname()[1]
         self._udp, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(self._serve_datagram), local_addr=(self.host, self.port)
         )

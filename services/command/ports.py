@@ -1,8 +1,8 @@
 """The ports of `postlane up`: fixed ones that are checked before anything starts, or free ones."""
 
-import itertools
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,17 +30,22 @@ LOWEST_FREE = 10_000
 USUAL_FIRST = 32_768
 KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 SANDBOX = frozenset({"dns", "mx"})
-_turns = itertools.count(random.randrange(USUAL_FIRST))  # noqa: S311 - no secret; each process begins elsewhere
+STRIPE = 100
+"""So many ports beside each other are one process's own."""
+STRIPES = 25
+"""A process that has had so many stripes begins again with its first."""
+_own: dict[int, socket.socket] = {}
+_turns: Iterator[int] = iter(())
 
 
 def free_port(udp_too: bool = False) -> int:
     """Return a port of loopback that is free now, for TCP and, if asked, for UDP.
 
     It lies below those that the kernel gives to outgoing connections: one of these could take it before it is used. No
-    process is given the same one twice until all had their turn.
+    process is given the same one twice until many others had their turn, nor one of those of another process.
     """
     while True:
-        port = LOWEST_FREE + next(_turns) % (_first_of_the_kernel() - LOWEST_FREE)
+        port = _next()
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             try:
                 tcp.bind(("127.0.0.1", port))
@@ -49,6 +54,35 @@ def free_port(udp_too: bool = False) -> int:
             except OSError:
                 continue
             return port
+
+
+def _next() -> int:
+    """Return the next port of those that are this process's own."""
+    global _turns
+    while (port := next(_turns, None)) is None:
+        stripes = range(LOWEST_FREE // STRIPE, _first_of_the_kernel() // STRIPE)
+        others = [] if len(_own) == STRIPES else random.sample(stripes, len(stripes))
+        if stripe := next(filter(_hold, others), None):
+            _turns = iter(range(stripe * STRIPE, (stripe + 1) * STRIPE))
+        else:
+            _turns = (each * STRIPE + port for each in _own or others for port in range(STRIPE))
+    return port
+
+
+def _hold(stripe: int) -> bool:
+    """Make a stripe this process's own for as long as it lives, if it is nobody's.
+
+    There are seconds between the choice of a port and its use, in which another process could choose the same. The
+    name is of no file: it goes with the process, however that ends, and belongs to the same network as the ports.
+    """
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(f"\0postlane-ports-{stripe}")
+    except OSError:  # somebody's; or this is not Linux, which alone has such names
+        held.close()
+        return False
+    _own[stripe] = held
+    return True
 
 
 def _first_of_the_kernel() -> int:

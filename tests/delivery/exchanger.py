@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from services.command.ports import free_port
 from tests.patience import ended
 
 Action = bytes | float | None | str
@@ -50,8 +51,8 @@ class Exchanger:
         self.changed = asyncio.Event()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Self:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, host, port)
+        """Listen; without a port on one that is the test's own on every address, so that others may have it there."""
+        self._server = await asyncio.start_server(self._serve, host, port or free_port())
         self.host, self.port = self._server.sockets[0].getsockname()[:2]
         return self
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.command.ports import free_port
 from services.delivery.commit import Commits
 from services.delivery.core.outcome import Deferred, Delivered
 from services.delivery.leases import Lease
@@ -36,7 +37,7 @@ LONG = 60.0
 async def full_listener(host: str) -> AsyncIterator[int]:
     """Give the port of a listener whose queue is full, so that a further connection hangs."""
     loop = asyncio.get_running_loop()
-    listener, fillers = socket.create_server((host, 0), backlog=0), list[socket.socket]()
+    listener, fillers = socket.create_server((host, free_port()), backlog=0), list[socket.socket]()
     try:
         for _ in range(8):
             filler = socket.socket()

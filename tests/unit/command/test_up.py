@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from services.command import ports
 from services.command.ports import Ports, PortTaken, check, free_port, free_ports
 from services.command.rooms import ROOMS, Plan, environment_of
 from services.command.stack_init import initialise
@@ -134,6 +136,31 @@ def test_no_free_port_is_given_twice() -> None:
     """A process that asks for many before it uses them gets as many different ones."""
     given = [free_port() for _ in range(2_000)]
     assert len(set(given)) == len(given)
+
+
+def test_no_two_processes_are_given_the_same_ports() -> None:
+    """Each has its own as long as it lives, also those it does not listen on yet; this one knows none of the others."""
+    program = "from services.command import ports; print(*(ports.free_port() for _ in range(250)), flush=True); input()"
+    command = [sys.executable, "-c", program]
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(8)]
+    try:
+        given = [port for child in children if child.stdout is not None for port in child.stdout.readline().split()]
+        assert len(given) == len(set(given)) == 2_000
+    finally:
+        for child in children:
+            child.communicate(b"\n", 30)
+
+
+def test_of_those_of_its_own_a_process_begins_again_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not take more and more from the others; where nothing can be held it has ports all the same."""
+    monkeypatch.setattr(ports, "_own", {})
+    monkeypatch.setattr(ports, "_turns", iter(()))
+    monkeypatch.setattr(ports, "STRIPES", 2)
+    assert len({free_port() for _ in range(1_000)}) <= 2 * ports.STRIPE
+    monkeypatch.setattr(ports, "_own", {})
+    monkeypatch.setattr(ports, "_turns", iter(()))
+    monkeypatch.setattr(ports, "_hold", lambda _stripe: False)
+    assert len({free_port() for _ in range(1_000)}) == 1_000
 
 
 async def test_a_child_that_ends_is_told_with_its_last_line(tmp_path: Path) -> None:
