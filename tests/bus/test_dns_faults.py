@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ from services.verifier.resolver import QueryLimits, Resolver, split_server
 from shared.contract.records import Configuration, PublishedKey
 from shared.contract.standing import Standing, StandingState
 from tests.dns_server import DnsServer, Fault, quoted
-from tests.patience import tasks_of_a_block, until
+from tests.patience import tasks_of_a_block, until, until_seen
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DOMAIN, NAME = "tenant.example", "s1._domainkey.tenant.example"
@@ -33,6 +34,9 @@ CONFIGURATION = Configuration(
 )  # fmt: skip
 POLICY = Policy(grace=timedelta(minutes=20), failures_to_suspend=3, stale_after=timedelta(minutes=30))
 QUICK = QueryLimits(timeout_seconds=0.15, tries=1, per_second=1000, unknown_seconds=0)
+"""For a server that says nothing; on a busy machine one that answers may be taken for it."""
+PATIENT = replace(QUICK, timeout_seconds=30)
+SILENT: set[Fault] = {"TIMEOUT", "WRONG_ID", "GARBAGE", "WRONG_QUESTION"}
 
 
 class Clock:
@@ -62,7 +66,7 @@ async def dns() -> AsyncIterator[DnsServer]:
 
 
 def checker_of(
-    *servers: DnsServer, clock: Clock | None = None, timeout_seconds: float = 5, limits: QueryLimits = QUICK
+    *servers: DnsServer, clock: Clock | None = None, timeout_seconds: float = 60, limits: QueryLimits = PATIENT
 ) -> Checker:
     resolver = Resolver([server.where for server in servers], limits)
     return Checker(resolver, EGRESS, "relay.example", Limits(questions=60), timeout_seconds, clock or Clock())
@@ -74,10 +78,11 @@ async def after_checks(
     start: StandingState = "verified",
     of: Configuration | None = None,
     on: Standing | None = None,
+    limits: QueryLimits = PATIENT,
 ) -> Standing:
     """Return a standing after so many checks, ten minutes apart on a clock that is turned."""
     clock = Clock()
-    checker = checker_of(*servers, clock=clock)
+    checker = checker_of(*servers, clock=clock, limits=limits)
     configuration = of or CONFIGURATION
     standing = on or msgspec.structs.replace(fresh(configuration, NOW), state=start)
     for _ in range(checks):
@@ -96,7 +101,7 @@ UNKNOWN: list[Fault] = [
 async def test_what_is_not_an_answer_never_moves_a_standing(dns: DnsServer, fault: Fault, name: str) -> None:
     """D01, D11: unknown at the SPF name, the DKIM name or an include keeps a verified standing, and says since when."""
     dns.fail(name, fault)
-    standing = await after_checks(dns)
+    standing = await after_checks(dns, limits=QUICK if fault in SILENT else PATIENT)
     assert (standing.state, standing.failures, standing.unknown_since) == ("verified", 0, NOW)
     dns.fail(name, None)
     assert (await after_checks(dns, checks=1)).unknown_since is None
@@ -107,7 +112,8 @@ async def test_what_is_not_an_answer_never_moves_a_standing(dns: DnsServer, faul
 async def test_what_is_not_an_answer_verifies_nobody_either(dns: DnsServer, fault: Fault, state: StandingState) -> None:
     """D01: unknown is not good news; the state stays what it is."""
     dns.fail(NAME, fault)
-    assert (await after_checks(dns, start=state, checks=2)).state == state
+    limits = QUICK if fault in SILENT else PATIENT
+    assert (await after_checks(dns, start=state, checks=2, limits=limits)).state == state
 
 
 @pytest.mark.parametrize("name", [DOMAIN, NAME, "spf.relay.example"])
@@ -310,14 +316,15 @@ async def test_with_one_of_two_resolvers_dead_checks_go_on(dns: DnsServer) -> No
     async with DnsServer() as dead:
         for name in ("", "example", DOMAIN, NAME, "spf.relay.example"):
             dead.fail(name, "TIMEOUT")
-        assert (await after_checks(dead, dns)).state == "verified"
+        limits = replace(QUICK, timeout_seconds=1.5)
+        assert (await after_checks(dead, dns, limits=limits)).state == "verified"
         dns.remove(NAME, "TXT")
-        assert (await after_checks(dead, dns)).state == "suspended"
+        assert (await after_checks(dead, dns, limits=limits)).state == "suspended"
 
 
 async def test_a_forged_reply_is_not_believed(dns: DnsServer) -> None:
     """D11: a reply with the wrong ID is passed over, one that lost the question's case is asked for again over TCP."""
-    resolver = Resolver([dns.where], QUICK)
+    resolver = Resolver([dns.where], PATIENT)
     dns.fail(DOMAIN, "FORGED_FIRST")
     answer = await resolver.ask(Question(DOMAIN, "TXT"))
     assert isinstance(answer, Records)
@@ -336,7 +343,7 @@ async def test_an_answer_too_long_for_a_packet_is_fetched_over_tcp(dns: DnsServe
 async def test_answers_are_kept_for_their_ttl_and_not_longer_than_the_setting(dns: DnsServer) -> None:
     """D07: a TTL of 0 is never kept, one of a week no longer than the setting."""
     question = Question(DOMAIN, "TXT")
-    resolver = Resolver([dns.where], limits_of(cache_seconds=0.2))
+    resolver = Resolver([dns.where], PATIENT)
     await resolver.ask(question)
     await resolver.ask(question)
     assert len(dns.asked) == 2
@@ -346,20 +353,19 @@ async def test_answers_are_kept_for_their_ttl_and_not_longer_than_the_setting(dn
     assert len(dns.asked) == 3
     assert isinstance(await resolver.ask(question, fresh=True), Records)
     assert len(dns.asked) == 4
-    async with asyncio.timeout(5):
-        while len(dns.asked) == 4:
-            await resolver.ask(question)
-            await asyncio.sleep(0.02)
+    forgetful = Resolver([dns.where], replace(PATIENT, cache_seconds=0.2))
 
+    async def asked_twice() -> bool:
+        await forgetful.ask(question)
+        return len(dns.asked) == 6
 
-def limits_of(**changes: float) -> QueryLimits:
-    return QueryLimits(timeout_seconds=0.15, tries=1, per_second=1000, **changes)  # type: ignore[arg-type]
+    await until_seen("it is asked again", asked_twice)
 
 
 async def test_the_same_question_at_the_same_time_is_asked_once(dns: DnsServer) -> None:
     """A thousand domains that include the same name cost one question."""
     dns.ttl = 60
-    resolver = Resolver([dns.where], QUICK)
+    resolver = Resolver([dns.where], PATIENT)
     answers = await asyncio.gather(*(resolver.ask(Question("spf.relay.example", "TXT")) for _ in range(200)))
     assert all(isinstance(answer, Records) for answer in answers)
     assert len(dns.asked) == 1
@@ -372,7 +378,7 @@ async def test_a_dead_zone_delays_nobody(dns: DnsServer) -> None:
     async with tasks_of_a_block() as tasks:
         waiting = [tasks.create_task(resolver.ask(Question("dead.example", "TXT"), fresh=True)) for _ in range(150)]
         await until("all wait", lambda: sum(name == "dead.example" for name, _, _ in dns.asked) == 150)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert isinstance(await resolver.ask(Question(DOMAIN, "TXT")), Records)
         assert not any(task.done() for task in waiting)
 
@@ -381,8 +387,8 @@ async def test_a_check_ends_in_time_and_unknown_however_slow_dns_is(dns: DnsServ
     """D05: the time of one check is bounded, and running out of it is nobody's failure."""
     dns.fail("spf.relay.example", "TIMEOUT")
     resolver = Resolver([dns.where], QueryLimits(timeout_seconds=30, tries=3))
-    checker = Checker(resolver, EGRESS, "relay.example", Limits(), 0.3, Clock())
-    async with asyncio.timeout(10):
+    checker = Checker(resolver, EGRESS, "relay.example", Limits(), 2.0, Clock())
+    async with asyncio.timeout(20):
         found = await checker.inspect(CONFIGURATION)
     assert (found.spf.verdict, found.dkim.verdict) == ("unknown", "pass")
 
@@ -399,8 +405,7 @@ async def test_all_records_are_described_with_what_they_cost(dns: DnsServer) -> 
     """SPF, DKIM and DMARC as they are, the look-ups of the whole record, and the TXT values to merge with."""
     dns.set(DOMAIN, "TXT", "v=spf1 a mx include:spf.relay.example exists:x.example -all", "other")
     dns.set("_dmarc.tenant.example", "TXT", "v=DMARC1; p=reject")
-    patient = QueryLimits(timeout_seconds=5.0, tries=1, per_second=1000, unknown_seconds=0)
-    told = await checker_of(dns, timeout_seconds=30, limits=patient).describe(CONFIGURATION)
+    told = await checker_of(dns).describe(CONFIGURATION)
     assert (told.spf.verdict, told.dkim.verdict, told.dmarc.verdict) == ("pass", "pass", "pass")
     assert told.lookups == 4
     assert "other" in told.published
@@ -414,7 +419,7 @@ async def test_each_name_server_of_the_zone_is_asked_and_only_where_it_may_be(dn
         dns.set(DOMAIN, "NS", "ns1.tenant.example.", "ns2.tenant.example.")
         dns.set("ns1.tenant.example", "A", one.host)
         dns.set("ns2.tenant.example", "A", two.host)
-        resolver = Resolver([dns.where], QUICK)
+        resolver = Resolver([dns.where], PATIENT)
         question = Question(NAME, "TXT")
         assert await Authorities(resolver, one.port, ()).ask(question) == ()
         assert (one.asked, two.asked) == ([], [])
@@ -442,7 +447,7 @@ async def test_a_port_nobody_listens_on_is_unknown() -> None:
 async def test_an_empty_answer_is_believed_from_a_forwarder_only_if_told_to(dns: DnsServer) -> None:
     """Some forwarders strip the SOA; a setting says that ours is one of them."""
     dns.fail(DOMAIN, "EMPTY")
-    trusting = QueryLimits(timeout_seconds=1, tries=1, trust_bare=True)
+    trusting = replace(PATIENT, trust_bare=True)
     assert isinstance(await Resolver([dns.where], trusting).ask(Question(DOMAIN, "TXT")), Absent)
 
 
