@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,13 @@ from shared.contract.records import Configuration, DirectoryRecord, Record
 from shared.contract.standing import Standing, StandingState
 from tests.bus_server import BusServer
 from tests.dns_server import DnsServer
+from tests.patience import until_seen
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = "v=DKIM1; k=rsa; p=" + base64.b64encode(bytes(range(256)) + b"a key of the size of ours").decode()
 SPF = "v=spf1 include:spf.postlane.example -all"
+SECONDS = 60.0
+
 RUN = "import os, sys; from services.verifier.app import main; sys.exit(main(os.environ, None))"
 
 
@@ -57,8 +60,8 @@ class World:
         chosen = {
             "RESOLVERS": self.dns.where, "EGRESS_ADDRESSES": "192.0.2.1,192.0.2.2", "PENDING_SECONDS": "0.2",
             "VERIFIED_SECONDS": "0.4", "DEGRADED_SECONDS": "0.2", "GRACE_SECONDS": "0.5", "FAILURES_TO_SUSPEND": "3",
-            "FIRST_CHECK_SPREAD_SECONDS": "0", "DNS_TIMEOUT_SECONDS": "0.3", "DNS_TRIES": "1", "LEASE_SECONDS": "3",
-            "CHECK_TIMEOUT_SECONDS": "1.5", "STALE_SECONDS": "30", **settings,
+            "FIRST_CHECK_SPREAD_SECONDS": "0", "DNS_TIMEOUT_SECONDS": "4", "DNS_TRIES": "1", "LEASE_SECONDS": "10",
+            "CHECK_TIMEOUT_SECONDS": "5", "STALE_SECONDS": "60", **settings,
         }  # fmt: skip
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("POSTLANE_")},
@@ -81,30 +84,45 @@ class World:
             return None
         return entry.record if entry else None
 
-    async def until(self, name: str, state: StandingState, seconds: float = 20) -> Standing:
-        """Wait until a configuration has a standing of this state."""
-        last = None
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    last = await self.present(name)
-                    if last is not None and last.state == state:
-                        return last
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"{name} did not become {state}, it is {last}\n{self.told()}") from None
+    async def until(self, name: str, *states: StandingState, seconds: float = SECONDS) -> Standing:
+        """Wait until a configuration has a standing of one of these states.
 
-    async def checked_again(self, name: str, times: int = 3, seconds: float = 20) -> Standing:
+        One that the next check may end can be over before it is looked at: then the state after it is named too.
+        """
+        last: Standing | None = None
+
+        async def is_so() -> bool:
+            nonlocal last
+            last = await self.present(name)
+            return last is not None and last.state in states
+
+        try:
+            await until_seen(f"{name} becomes {' or '.join(states)}", is_so, seconds)
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}; it is {last}\n{self.told()}") from None
+        assert last is not None
+        return last
+
+    async def checked_again(self, name: str, times: int = 3, seconds: float = SECONDS) -> Standing:
         """Wait until the configuration has been checked so many times from now on."""
-        seen = set()
-        async with asyncio.timeout(seconds):
-            while True:
-                present = await self.present(name)
-                if present is not None:
-                    seen.add(present.checked_at)
-                    if len(seen) > times:
-                        return present
-                await asyncio.sleep(0.02)
+        seen: list[Standing] = []
+
+        async def so_many() -> bool:
+            present = await self.present(name)
+            if present is not None and present.checked_at not in [each.checked_at for each in seen]:
+                seen.append(present)
+            return len(seen) > times
+
+        await until_seen(f"{name} is checked {times} times", so_many, seconds)
+        return seen[-1]
+
+    async def until_gone(self, name: str) -> None:
+        """Wait until a configuration has no standing any more."""
+
+        async def gone() -> bool:
+            return await self.standing.get(name) is None
+
+        await until_seen(f"the standing of {name} goes", gone, SECONDS)
 
     def told(self) -> str:
         """Return the logs of all replicas."""
@@ -124,7 +142,7 @@ async def world_of(server: BusServer, logs: Path) -> AsyncIterator[World]:
                 if process.returncode is None:
                     process.send_signal(signal.SIGTERM)
             for process in world.processes:
-                await asyncio.wait_for(process.wait(), 15)
+                await asyncio.wait_for(process.wait(), SECONDS)
             await control.close()
 
 
@@ -138,9 +156,3 @@ async def heard(bus: Bus, subject: str) -> list[dict[str, object]]:
     await bus.listen(subject, take)
     await bus.reached()
     return events
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)

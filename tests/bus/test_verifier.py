@@ -15,8 +15,8 @@ from shared.contract.errors import RequestFailed
 from shared.contract.requests import Verified, VerifyNow
 from tests.bus_server import BusServer
 from tests.dns_server import DnsServer
-from tests.patience import ended
-from tests.verifier_world import SPF, World, configuration, eventually, heard, publish, world_of
+from tests.patience import ended, until, until_seen
+from tests.verifier_world import SECONDS, SPF, World, configuration, heard, publish, world_of
 
 
 @pytest.fixture
@@ -42,16 +42,14 @@ async def test_a_standing_goes_its_whole_way_and_each_change_is_broadcast_once(w
     assert verified.spf is not None
     assert (verified.spf.resolver, verified.spf.rcode, verified.spf.values) == (world.dns.where, "NOERROR", (SPF,))
     world.dns.remove("tenant.example", "TXT")
-    await world.until("c-1", "degraded")
+    await world.until("c-1", "degraded", "suspended")
     suspended = await world.until("c-1", "suspended")
     assert "There is no SPF record at tenant.example" in suspended.reason
     publish(world.dns)
     await world.until("c-1", "verified")
     await world.directory.delete("configuration.c-1")
-    await eventually(lambda: len(events) >= 4)
-    async with asyncio.timeout(10):
-        while await world.standing.get("c-1") is not None:
-            await asyncio.sleep(0.02)
+    await until("four broadcasts", lambda: len(events) >= 4, SECONDS)
+    await world.until_gone("c-1")
 
     moves = [(event["was"], event["now"]) for event in events]
     assert moves == [
@@ -105,8 +103,9 @@ async def test_replicas_share_the_work_and_no_check_is_done_twice(world: World) 
         publish(world.dns, f"{name}.example")
         await world.directory.create(f"configuration.{name}", configuration(name, f"{name}.example"))
     quiet = {"VERIFIED_SECONDS": "3600", "PENDING_SECONDS": "3600", "FIRST_CHECK_SPREAD_SECONDS": "3"}
+    patient = {"DNS_TIMEOUT_SECONDS": "30", "CHECK_TIMEOUT_SECONDS": "60", "LEASE_SECONDS": "120"}
     for _ in range(3):
-        await world.verifier(**quiet)
+        await world.verifier(**quiet, **patient)
 
     for name in names:
         await world.until(name, "verified")
@@ -120,10 +119,10 @@ async def test_a_check_whose_replica_was_killed_is_done_by_another(world: World)
     ingress = await world.server.connect("ingress")
     events = await heard(ingress, "postlane.suspension.*")
     world.dns.fail("s1._domainkey.tenant.example", "TIMEOUT")
-    slow = {"DNS_TIMEOUT_SECONDS": "30", "CHECK_TIMEOUT_SECONDS": "1.5", "PENDING_SECONDS": "3600"}
+    slow = {"DNS_TIMEOUT_SECONDS": "30", "CHECK_TIMEOUT_SECONDS": "5", "PENDING_SECONDS": "3600"}
     victim = await world.verifier(**slow)
     await world.directory.create("configuration.c-1", configuration())
-    await eventually(lambda: any("_domainkey" in name for name, _, _ in world.dns.asked))
+    await until("it checks", lambda: any("_domainkey" in name for name, _, _ in world.dns.asked), SECONDS)
     victim.kill()
     world.dns.fail("s1._domainkey.tenant.example", None)
     await world.verifier(PENDING_SECONDS="3600")
@@ -131,7 +130,7 @@ async def test_a_check_whose_replica_was_killed_is_done_by_another(world: World)
     verified = await world.until("c-1", "verified")
 
     assert verified.checked_at is not None
-    await eventually(lambda: any(event["now"] == "verified" for event in events))
+    await until("it is told", lambda: any(event["now"] == "verified" for event in events), SECONDS)
     assert ("unknown", "pending") in [(event["was"], event["now"]) for event in events]
     await ingress.close()
 
@@ -143,20 +142,20 @@ async def test_a_suspension_and_its_end_survive_restarts_of_bus_and_verifiers(wo
     await world.directory.create("configuration.c-1", configuration())
     await world.until("c-1", "verified")
     world.dns.remove("tenant.example", "TXT")
-    await world.until("c-1", "degraded")
+    await world.until("c-1", "degraded", "suspended")
     first.kill()
     world.server.kill()
     world.server.start()
-    await world.until("c-1", "suspended", 40)
+    await world.until("c-1", "suspended")
     world.server.kill()
     publish(world.dns)
     world.server.start()
-    await world.until("c-1", "verified", 40)
+    await world.until("c-1", "verified")
 
 
 async def test_a_new_key_is_looked_for_at_once(world: World) -> None:
     """A changed selector or key does not wait for the interval of a verified domain."""
-    await world.verifier(VERIFIED_SECONDS="36000")
+    await world.verifier(VERIFIED_SECONDS="36000", GRACE_SECONDS="3600")
     await world.directory.create("configuration.c-1", configuration())
     await world.until("c-1", "verified")
     entry = await world.directory.get("configuration.c-1")
@@ -176,16 +175,14 @@ async def test_configurations_made_and_deleted_while_no_verifier_ran_are_found(w
     await world.until("c-1", "verified")
     await world.until("c-2", "verified")
     first.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(first.wait(), 15) == 0
+    assert await asyncio.wait_for(first.wait(), SECONDS) == 0
     await world.directory.delete("configuration.c-1")
     await world.directory.create("configuration.c-3", configuration("c-3", "two.example"))
 
     await world.verifier()
 
     await world.until("c-3", "verified")
-    async with asyncio.timeout(10):
-        while await world.standing.get("c-1") is not None:
-            await asyncio.sleep(0.02)
+    await world.until_gone("c-1")
     assert (await world.until("c-2", "verified")).configuration == "c-2"
 
 
@@ -197,7 +194,11 @@ async def test_slow_domains_do_not_hold_up_checks_on_demand(world: World) -> Non
     await world.verifier(DNS_TIMEOUT_SECONDS="60", CHECK_TIMEOUT_SECONDS="60", LEASE_SECONDS="120")
     await world.until("c-1", "verified")
     waiting = asyncio.create_task(ask(world.control, requests.VERIFY, VerifyNow(configuration="dead"), Verified, 30))
-    await eventually(lambda: sum(name == "dead.example" and kind == "TXT" for name, kind, _ in world.dns.asked) >= 2)
+
+    def both_wait() -> bool:
+        return sum(name == "dead.example" and kind == "TXT" for name, kind, _ in world.dns.asked) >= 2
+
+    await until("both wait", both_wait, SECONDS)
 
     answer = await ask(world.control, requests.VERIFY, VerifyNow(configuration="c-1"), Verified, 15)
 
@@ -211,13 +212,13 @@ async def test_records_are_described_with_what_to_publish_and_what_changed(world
     """For the customer: the merged SPF record, the evidence, and the history in sentences."""
     world.dns.set("tenant.example", "TXT", "v=spf1 mx include:spf.postlane.example ~all")
     await world.directory.create("configuration.c-1", configuration())
-    await world.verifier()
+    await world.verifier(GRACE_SECONDS="3600")
     await world.until("c-1", "verified")
     world.dns.set("tenant.example", "TXT", "v=spf1 mx ~all")
     await world.until("c-1", "degraded")
     request = requests.DescribeRecords(configuration="c-1", authorities=True)
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(SECONDS):
         while not (told := await ask(world.control, requests.RECORDS, request, requests.RecordsSeen, 15)).changes:
             await asyncio.sleep(0.05)
 
@@ -255,15 +256,18 @@ async def test_not_knowing_for_too_long_raises_an_alarm_and_changes_nothing(worl
     await world.until("c-1", "verified")
     assert "DNS has not been able to say" not in world.told()
     world.dns.fail("tenant.example", "SERVFAIL")
-    await eventually(lambda: "tenant.example: DNS has not been able to say since" in world.told())
+    await until("the alarm", lambda: "tenant.example: DNS has not been able to say since" in world.told(), SECONDS)
     present = await world.present("c-1")
     assert present is not None
     assert present.state == "verified"
     assert present.unknown_since is not None
     world.dns.fail("tenant.example", None)
-    async with asyncio.timeout(15):
-        while (present := await world.present("c-1")) is None or present.unknown_since is not None:
-            await asyncio.sleep(0.05)
+
+    async def known_again() -> bool:
+        present = await world.present("c-1")
+        return present is not None and present.unknown_since is None
+
+    await until_seen("DNS says again", known_again, SECONDS)
 
 
 async def test_each_name_server_of_the_zone_is_told_apart(world: World) -> None:
@@ -273,7 +277,8 @@ async def test_each_name_server_of_the_zone_is_told_apart(world: World) -> None:
         world.dns.set("tenant.example", "NS", "ns1.tenant.example.", "ns2.tenant.example.")
         world.dns.set("ns1.tenant.example", "A", "127.0.0.1")
         world.dns.set("ns2.tenant.example", "A", "127.0.0.2")
-        await world.verifier(AUTHORITY_PORT=str(world.dns.port), AUTHORITY_PRIVATE_NETWORKS="127.0.0.0/8")
+        places = {"AUTHORITY_PORT": str(world.dns.port), "AUTHORITY_PRIVATE_NETWORKS": "127.0.0.0/8"}
+        await world.verifier(**places, GRACE_SECONDS="3600")
         await world.directory.create("configuration.c-1", configuration())
         await world.until("c-1", "verified")
         world.dns.remove("tenant.example", "TXT")
@@ -300,13 +305,11 @@ async def test_a_full_store_ends_no_verifier(world: World) -> None:
     world.server.file_store = "1K"
     world.server.kill()
     world.server.start()
-    async with asyncio.timeout(30):
-        while "insufficient resources" not in world.told():
-            assert verifier.returncode is None, world.told()
-            await asyncio.sleep(0.05)
+    await until("nothing can be stored", lambda: "insufficient resources" in world.told(), SECONDS)
+    assert verifier.returncode is None, world.told()
     world.dns.remove("tenant.example", "TXT")
     world.server.file_store = "4GB"
     world.server.kill()
     world.server.start()
-    await world.until("c-1", "suspended", 40)
+    await world.until("c-1", "suspended")
     assert verifier.returncode is None

@@ -1,6 +1,5 @@
 """Notices to contacts on a real bus: each thing is told once, whatever dies in between."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +12,8 @@ from shared.contract.events import NoticeRequested
 from shared.contract.records import Authorization, Questionnaire
 from shared.contract.standing import OwedNotice, Standing
 from tests.bus_server import BusServer
-from tests.verifier_world import NOW, World, configuration, publish, world_of
+from tests.patience import until_seen
+from tests.verifier_world import NOW, SECONDS, World, configuration, publish, world_of
 
 CONTACTS = ("dns@tenant.example", "post@tenant.example")
 AUTHORIZATION = Authorization(
@@ -46,9 +46,12 @@ async def notices(world: World) -> list[NoticeRequested]:
 
 async def settled(world: World) -> None:
     """Wait until nothing is owed any more."""
-    async with asyncio.timeout(20):
-        while (present := await world.present("c-1")) is None or present.owed:
-            await asyncio.sleep(0.02)
+
+    async def nothing_owed() -> bool:
+        present = await world.present("c-1")
+        return present is not None and not present.owed
+
+    await until_seen("nothing is owed", nothing_owed, SECONDS)
 
 
 async def test_contacts_are_told_of_each_change_once(world: World) -> None:
@@ -84,16 +87,16 @@ async def test_killed_verifiers_and_a_killed_bus_neither_lose_nor_repeat_a_notic
     await world.until("c-1", "verified")
     first.kill()
     world.dns.remove("tenant.example", "TXT")
-    await world.until("c-1", "degraded", 40)
+    await world.until("c-1", "degraded", "suspended")
     second.kill()
     world.server.kill()
     world.server.start()
     third = await world.verifier()
-    await world.until("c-1", "suspended", 40)
+    await world.until("c-1", "suspended")
     third.kill()
     await world.verifier()
     publish(world.dns)
-    await world.until("c-1", "verified", 40)
+    await world.until("c-1", "verified")
     await settled(world)
     await world.checked_again("c-1")
 
@@ -136,9 +139,11 @@ async def test_waiting_too_long_is_told_once(world: World) -> None:
     world.dns.remove("tenant.example", "TXT")
     await world.directory.create("configuration.c-1", configuration())
     await world.verifier(WAITING_NOTICE_SECONDS="0.6")
-    async with asyncio.timeout(20):
-        while not await notices(world):
-            await asyncio.sleep(0.05)
+
+    async def told_so() -> bool:
+        return bool(await notices(world))
+
+    await until_seen("it is told", told_so, SECONDS)
     await world.checked_again("c-1")
 
     (told,) = await notices(world)
