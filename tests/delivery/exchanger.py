@@ -70,7 +70,7 @@ class Exchanger:
     ) -> None:
         await self.stop()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until a condition on this exchanger holds."""
         async with asyncio.timeout(seconds):
             while not condition():

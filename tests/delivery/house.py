@@ -37,7 +37,7 @@ from shared.mail.ids import RANDOM_BYTES, new_queue_id
 from shared.runtime.lifecycle import Room
 from shared.runtime.sealing import seal
 from tests.bus_server import BusServer
-from tests.patience import tasks_of_a_block
+from tests.patience import tasks_of_a_block, until, until_seen
 
 MASTER_KEY = b"m" * 32
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -229,24 +229,29 @@ class Watcher:
             msgspec.json.decode(stored.payload, type=AnyStatus) async for stored in self.bus.scan("STATUS", subject)
         ]
 
-    async def until(self, envelope: Envelope, *statuses: str, seconds: float = 30) -> AnyStatus:
+    async def until(self, envelope: Envelope, *statuses: str, seconds: float = 60) -> AnyStatus:
         """Wait until a message has one of these states."""
-        async with asyncio.timeout(seconds):
-            while True:
-                with contextlib.suppress(BusUnavailable):  # some tests crash the server on purpose
-                    last = await self.last(envelope)
-                    if last is not None and last.status in statuses:
-                        return last
-                await asyncio.sleep(0.02)  # a poll, not a guess: the condition decides
+        last: AnyStatus | None = None
 
-    async def until_empty(self, seconds: float = 30) -> None:
+        async def reached() -> bool:
+            nonlocal last
+            with contextlib.suppress(BusUnavailable):  # some tests crash the server on purpose
+                last = await self.last(envelope)
+            return last is not None and last.status in statuses
+
+        await until_seen(f"the message is {' or '.join(statuses)}", reached, seconds)
+        assert last is not None
+        return last
+
+    async def until_empty(self, seconds: float = 60) -> None:
         """Wait until no message is on the mail path."""
-        async with asyncio.timeout(seconds):
-            while True:
-                with contextlib.suppress(BusUnavailable):
-                    if not await self.queued():
-                        return
-                await asyncio.sleep(0.02)
+
+        async def empty() -> bool:
+            with contextlib.suppress(BusUnavailable):
+                return not await self.queued()
+            return False
+
+        await until_seen("nothing is queued", empty, seconds)
 
     async def queued(self) -> list[str]:
         """Return the subjects of everything on the mail path."""
@@ -276,6 +281,7 @@ def delivery_settings(directory: Path, **more: Any) -> DeliverySettings:
     return DeliverySettings(**(values | more))
 
 
+START_SECONDS = 60.0
 END_SECONDS = 60.0
 """More than a drain, and what must be cancelled twice."""
 
@@ -295,11 +301,9 @@ async def delivering(server: BusServer, settings: DeliverySettings) -> AsyncIter
     task = asyncio.create_task(live())
     here = await started
     try:
-        async with asyncio.timeout(20):
-            while here.conditions.failing:
-                if task.done():
-                    await task
-                await asyncio.sleep(0.01)
+        await until("delivery is ready or has ended", lambda: task.done() or not here.conditions.failing, START_SECONDS)
+        if task.done():
+            await task
         yield here
     finally:
         here.stopping.set()

@@ -15,7 +15,7 @@ from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import delivering, delivery_settings
 from tests.delivery.test_courier import Field, field, only
 from tests.delivery.world import World
-from tests.patience import ended, tasks_of_a_block
+from tests.patience import ended, tasks_of_a_block, until
 
 GROUP = "mx.rcpt.test"
 DOWN = [lost("connection refused", "connect")]
@@ -29,13 +29,6 @@ async def worker(world: World, name: str, **settings: object) -> AsyncIterator[D
         await made.start(tasks)
         yield made
         await made.leave()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is known."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.02)  # a poll, not a guess: the condition decides
 
 
 def heard(of: Destinations, name: str) -> Callable[[], bool]:
@@ -65,21 +58,21 @@ async def test_two_workers_share_the_limit(world: World) -> None:
     async with worker(world, "a", domain_concurrency=4) as first:
         hold_a, hold_b = asyncio.Event(), asyncio.Event()
         tasks_a, had_a = await taken(first, 6, hold_a)
-        await until(lambda: len(had_a) == 4)
+        await until("the first has all places", lambda: len(had_a) == 4)
         async with worker(world, "b", domain_concurrency=4) as second:
-            await until(heard(second, "a"))
+            await until("the second has heard of it", heard(second, "a"))
             tasks_b, had_b = await taken(second, 6, hold_b)
-            await until(lambda: len(had_b) == 1)
-            await until(heard(first, "b"))
+            await until("the second has one", lambda: len(had_b) == 1)
+            await until("the first has heard of it", heard(first, "b"))
             assert (len(had_a), len(had_b)) == (4, 1)  # one place per worker over the limit, and not more
             hold_a.set()
             await asyncio.gather(*tasks_a)
-            await until(lambda: len(had_b) == 4)
+            await until("the second has all", lambda: len(had_b) == 4)
             hold_b.set()
             await asyncio.gather(*tasks_b)
         hold_c = asyncio.Event()
         tasks_c, had_c = await taken(first, 5, hold_c)
-        await until(lambda: len(had_c) == 4)
+        await until("the first has all again", lambda: len(had_c) == 4)
         hold_c.set()
         await asyncio.gather(*tasks_c)
 
@@ -91,11 +84,11 @@ async def test_a_breaker_is_shared(world: World) -> None:
         assert first.paused(GROUP) == ""
         first.tried(GROUP, DOWN)
         assert second.paused(GROUP) == ""  # not told yet: the tolerance
-        await until(heard(second, "a"))
+        await until("the second has heard of it", heard(second, "a"))
         assert second.paused(GROUP) == "as another worker found, connection refused"
-        await until(lambda: first.paused(GROUP) == "")  # the pause is over: this worker probes
+        await until("the first probes", lambda: first.paused(GROUP) == "")  # the pause is over: this worker probes
         first.tried(GROUP, _good())
-        await until(lambda: second.paused(GROUP) == "")
+        await until("the second tries", lambda: second.paused(GROUP) == "")
 
 
 def _good() -> list[Deferred]:
@@ -114,7 +107,7 @@ async def test_the_deferral_names_the_breaker(world: World, tmp_path: Path) -> N
         first.paused(GROUP)
         first.tried(GROUP, DOWN)
         async with worker(world, "b") as second:
-            await until(heard(second, "a"))
+            await until("the second has heard of it", heard(second, "a"))
             settings = delivery_settings(tmp_path, resolvers=(made.dns.where,), mx_port=exchanger.port)
             other = Field(made.dns, tmp_path, exchanger.port)
             other.dispatch = type(made.dispatch)(settings, Exchangers(settings), other.courier, None, second)
@@ -134,12 +127,12 @@ async def test_a_ramp_after_a_pause(world: World) -> None:
         async with here.place(GROUP):
             here.paused(GROUP)
             here.tried(GROUP, DOWN)
-            await until(lambda: here.paused(GROUP) == "")
+            await until("it probes", lambda: here.paused(GROUP) == "")
             here.tried(GROUP, _good())
         for allowed in (1, 2, 4):
             hold.clear()
             tasks, had = await taken(here, 10, hold)
-            await until(lambda allowed=allowed, had=had: len(had) == allowed)  # type: ignore[misc]
+            await until(f"{allowed} go", lambda allowed=allowed, had=had: len(had) == allowed)  # type: ignore[misc]
             await ended(*tasks)
             async with here.place(GROUP):
                 here.tried(GROUP, _good())
@@ -148,13 +141,13 @@ async def test_a_ramp_after_a_pause(world: World) -> None:
 async def test_a_worker_without_mail_to_probe_with_stops_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the pause of a breaker is long over the others may try, though its worker never did."""
     monkeypatch.setattr(destinations, "PROBE_SECONDS", 0.0)
-    settings = {"breaker_failures": 1, "breaker_pause_seconds": 3.0}
+    settings = {"breaker_failures": 1, "breaker_pause_seconds": 6.0}
     async with worker(world, "a", **settings) as first, worker(world, "b", **settings) as second:
         first.paused(GROUP)
         first.tried(GROUP, DOWN)
-        await until(heard(second, "a"))
+        await until("the second has heard of it", heard(second, "a"))
         assert second.paused(GROUP) != ""
-        await until(lambda: second.paused(GROUP) == "")
+        await until("the second tries", lambda: second.paused(GROUP) == "")
 
 
 async def test_one_place_is_one_place(tmp_path: Path) -> None:
@@ -169,18 +162,18 @@ async def test_one_place_is_one_place(tmp_path: Path) -> None:
             await leave[number].wait()
             inside.remove(number)
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(one(0))
         tasks.create_task(one(1))
-        await until(lambda: inside == [0])
+        await until("one is inside", lambda: inside == [0])
         leave[0].set()
-        await until(lambda: inside == [1])
+        await until("the next is", lambda: inside == [1])
         tasks.create_task(one(2))
         for _ in range(20):
             await asyncio.sleep(0)
         assert inside == [1]
         leave[1].set()
-        await until(lambda: inside == [2])
+        await until("the last is", lambda: inside == [2])
         leave[2].set()
 
 
@@ -219,9 +212,9 @@ async def test_tenants_have_turns_at_a_busy_destination(world: World) -> None:
             had.append(tenant)
             await hold.wait()
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         crowd = [tasks.create_task(one("a")) for _ in range(6)]
-        await until(lambda: had == ["a"])
+        await until("one is inside", lambda: had == ["a"])
         others = [tasks.create_task(one("b")) for _ in range(2)]
         await asyncio.sleep(0)
         await ended(crowd[1])

@@ -60,7 +60,7 @@ async def host(world: World, authority: Authority) -> AsyncIterator[PolicyHost]:
 
 async def sent(world: World, host: PolicyHost, *wanted: str, **settings: object) -> AnyStatus:
     """Send one message through a delivery of its own, until it has one of these states."""
-    values = {"retry_waits_seconds": (3600,), "mta_sts_port": host.port, "mta_sts_fetch_seconds": 10.0} | settings
+    values = {"retry_waits_seconds": (3600,), "mta_sts_port": host.port, "mta_sts_fetch_seconds": 30.0} | settings
     async with delivering(world.server, world.settings(**values)):
         envelope = await world.tenant.accept("x@rcpt.test")
         return await world.watcher.until(envelope, *wanted)
@@ -203,7 +203,7 @@ async def test_a_kept_policy_outlives_dns_and_web(world: World, host: PolicyHost
 @asynccontextmanager
 async def policies(world: World, host: PolicyHost, **settings: object) -> AsyncIterator[Policies]:
     """Make one replica's policies."""
-    values = {"mta_sts_port": host.port, "mta_sts_fetch_seconds": 5.0} | settings
+    values = {"mta_sts_port": host.port, "mta_sts_fetch_seconds": 30.0} | settings
     made_with = world.settings(**values)
     made = Policies(made_with, world.watcher.bus, Exchangers(made_with))
     async with tasks_of_a_block() as tasks:

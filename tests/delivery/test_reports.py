@@ -138,7 +138,7 @@ async def test_who_expires_after_an_attempt_that_refused_others(world: World) ->
     world.exchanger.by_recipient["busy@rcpt.test"] = [(b"450 4.2.1 busy\r\n",)]
     async with delivering(world.server, world.settings(retry_waits_seconds=(3600.0,))):
         envelope = await world.tenant.accept(
-            "gone@rcpt.test", "busy@rcpt.test", expires_at=clock.now() + timedelta(seconds=3)
+            "gone@rcpt.test", "busy@rcpt.test", expires_at=clock.now() + timedelta(seconds=6)
         )
         await world.watcher.until(envelope, "bounced")
         await world.watcher.until_empty()
