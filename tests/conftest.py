@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ def bus_server(tmp_path: Path) -> Iterator[BusServer]:
     server = started(directory, SMALL)
     yield server
     server.stop()
+
+
+LATE_IN_THE_HOUR = 3_540
+
+
+@pytest.fixture
+def within_the_hour() -> None:
+    """Begin a test of what is counted by the clock neither in the last minute of an hour nor, so, of a day."""
+    while time.time() % 3_600 > LATE_IN_THE_HOUR:
+        time.sleep(1)
 
 
 TOLD_BEFORE_SECONDS = 1.0

@@ -32,7 +32,7 @@ def test_a_user_has_two_passwords_at_most_and_each_can_be_ended(world: World, te
     assert [each["works"] for each in listed] == [True, True]
     assert ["expires_at" in each for each in listed] == [True, False]
     assert not any("password" in each or "$argon2" in str(each) for each in listed)
-    refused(tenant.manager.post(f"{path}/rotate", json={"keep_seconds": 60}), 409, "too_many_passwords")
+    refused(tenant.manager.post(f"{path}/rotate", json={"keep_seconds": 600}), 409, "too_many_passwords")
     assert tenant.manager.delete(f"{path}/passwords/{listed[0]['id']}").status_code == 204
     refused(tenant.manager.delete(f"{path}/passwords/{listed[0]['id']}"), 404, "password_not_found")
     refused(tenant.manager.delete(f"{path}/passwords/{listed[1]['id']}"), 409, "last_password")
@@ -41,7 +41,7 @@ def test_a_user_has_two_passwords_at_most_and_each_can_be_ended(world: World, te
     assert isinstance(record, User)
     assert [password.id for password in record.passwords] == [listed[1]["id"]]
     assert PasswordHasher().verify(record.passwords[0].hash, rotated["password"])
-    tenant.manager.made(f"{path}/rotate", {"keep_seconds": 60}, 200)
+    tenant.manager.made(f"{path}/rotate", {"keep_seconds": 600}, 200)
 
 
 def test_clones_share_the_end_of_a_password(world: World, tenant: Tenant) -> None:
@@ -127,14 +127,14 @@ def test_the_last_use_of_an_api_key_is_told(world: World, tenant: Tenant) -> Non
 
 def eventually(look: Callable[[], Any]) -> Any:
     """Wait for something to be true; return it."""
-    deadline = time.monotonic() + 15.0
+    deadline = time.monotonic() + 60.0
     while not (found := look()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
 
 
-def test_the_use_of_a_quota_is_told(world: World, tenant: Tenant) -> None:
+def test_the_use_of_a_quota_is_told(world: World, tenant: Tenant, within_the_hour: None) -> None:
     """What all ingress processes have told of this hour and day is added up; what is over is not."""
     tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS)
     tenant.operator.post(f"{tenant.own}/authorization/approve", json={"messages_per_hour": 10, "messages_per_day": 50})
@@ -174,7 +174,7 @@ def test_parallel_rotations_leave_two_passwords(world: World, tenant: Tenant) ->
 def test_the_end_of_a_password_can_be_moved(world: World, tenant: Tenant) -> None:
     """Later for a client that is not changed yet, or lifted; not into the past, and what has ended stays ended."""
     path = f"{user_path(tenant)}/passwords"
-    tenant.manager.made(f"{user_path(tenant)}/rotate", {"keep_seconds": 60}, 200)
+    tenant.manager.made(f"{user_path(tenant)}/rotate", {"keep_seconds": 600}, 200)
     first, second = (each["id"] for each in tenant.reader.get(path).json()["passwords"])
     moved = tenant.manager.patch(f"{path}/{first}", json={"expires_at": "2099-01-01T00:00:00Z"}).json()
     assert [each.get("expires_at") for each in moved["passwords"]] == ["2099-01-01T00:00:00Z", None]
@@ -184,8 +184,8 @@ def test_the_end_of_a_password_can_be_moved(world: World, tenant: Tenant) -> Non
     refused(tenant.manager.patch(f"{path}/{second}", json={"expires_at": "2099-01-01T00:00:00"}), 400, "invalid_time")
     refused(tenant.manager.patch(f"{path}/none", json={"expires_at": None}), 404, "password_not_found")
     refused(tenant.reader.patch(f"{path}/{first}", json={"expires_at": None}), 403)
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
-    tenant.manager.patch(f"{path}/{first}", json={"expires_at": soon})
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    assert tenant.manager.patch(f"{path}/{first}", json={"expires_at": soon}).status_code == 200
     eventually(lambda: not tenant.reader.get(path).json()["passwords"][0]["works"])
     refused(tenant.manager.patch(f"{path}/{first}", json={"expires_at": None}), 409, "password_ended")
 

@@ -15,13 +15,11 @@ from shared.bus.kv import Bucket
 from shared.contract.records import Password, Rule
 from shared.contract.siblings import PasswordUse, RuleReport
 from tests.bus_server import BusServer
-from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, connect, running, with_tenants
+from tests.dialogues.test_server import MAIL, PAUSE_SECONDS, WAIT_SECONDS, begin, connect, running, with_tenants
 from tests.dialogues.test_server import bus as bus
 from tests.ingress_process import AT, CHEAP, IngressProcess, Tenants, client_context, password_of
 
 SECOND = "the-second-password"
-PAUSE_SECONDS = 0.2
-"""A session may make only so many idle commands."""
 
 
 @contextlib.contextmanager

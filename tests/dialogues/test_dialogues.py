@@ -36,7 +36,7 @@ from tests.bus_server import BusServer, started
 from tests.ingress_process import IngressProcess, client_context, password_of, seeded
 
 HERE = Path(__file__).parent
-REPLY_SECONDS = 15.0
+REPLY_SECONDS = 30.0
 _SPECIAL = re.compile(r"…|<queue ID>|<ref>")
 _PATTERNS = {"…": ".*", "<queue ID>": "[0-9A-Z]{30}", "<ref>": r"\(ref R-[0-9A-Z]{10}\)"}
 _QUEUE_ID = re.compile(r"\b[0-9A-Z]{30}\b")

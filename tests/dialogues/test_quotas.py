@@ -13,20 +13,14 @@ import pytest
 from shared.bus.kv import Bucket
 from shared.contract.siblings import Spending
 from tests.bus_server import BusServer
-from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, connect, running, with_tenants
+from tests.dialogues.test_server import MAIL, PAUSE_SECONDS, WAIT_SECONDS, begin, connect, running, with_tenants
 from tests.dialogues.test_server import bus as bus
 from tests.ingress_process import IngressProcess, Tenants
 
-PAUSE_SECONDS = 0.2
-"""A session may make only so many errors and idle commands."""
-LATE_IN_THE_HOUR = 3_580
-"""Quotas are by the clock: a test does not begin in the last seconds of an hour."""
-
 
 @pytest.fixture(autouse=True)
-def _not_over_the_hours_border() -> None:
-    while time.time() % 3_600 > LATE_IN_THE_HOUR:
-        time.sleep(1)
+def _within_the_hour(within_the_hour: None) -> None:
+    """Quotas are by the clock."""
 
 
 def approve(bus: BusServer, **quota: int) -> None:

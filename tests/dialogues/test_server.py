@@ -26,7 +26,9 @@ from tests.bus_server import BusServer
 from tests.ingress_process import IngressProcess, Tenants, certificate, client_context, password_of, seeded
 
 MAIL = "From: a@shop.example\r\nTo: b@y.example\r\nSubject: hello\r\n\r\n"
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 30.0
+PAUSE_SECONDS = 0.2
+"""A session may make only so many errors and idle commands."""
 
 
 @pytest.fixture
@@ -40,8 +42,8 @@ def bus(bus_server: BusServer) -> BusServer:
 def running(bus: BusServer, directory: Path, **settings: str) -> Iterator[IngressProcess]:
     """Run an ingress; at the end it must have left in good order."""
     ingress = IngressProcess(bus, directory, **settings)
-    ingress.start()
     try:
+        ingress.start()
         yield ingress
     finally:
         if ingress.process is not None and ingress.process.poll() is None:
@@ -202,14 +204,14 @@ def test_changes_reach_open_sessions(bus: BusServer, tmp_path: Path) -> None:
 
 
 def _until_refused(client: smtplib.SMTP, sender: str, word: bytes = b"") -> tuple[int, bytes]:
-    deadline = time.monotonic() + 2.0
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         code, text = client.mail(sender)
         if code != 250 and word in text:
             return code, text
         client.rset()
         assert time.monotonic() < deadline, text
-        time.sleep(0.02)
+        time.sleep(PAUSE_SECONDS)
 
 
 def test_bus_away_for_a_while(bus: BusServer, tmp_path: Path) -> None:
@@ -299,6 +301,7 @@ def _check_unproven(bus: BusServer, tmp_path: Path) -> None:
     ingress = IngressProcess(bus, tmp_path)
     with pytest.raises(AssertionError, match="did not become ready"):
         ingress.start(seconds=4.0)
+    _until(lambda: ingress.health("/readyz") == 503)  # it has begun, however long that took
     with socket.create_connection(("127.0.0.1", ingress.ports["public"]), WAIT_SECONDS) as client:
         assert client.makefile("rb").readline().startswith(b"421 4.3.2 mail.test cannot store mail safely")
     assert ingress.stop() == 0
@@ -536,7 +539,7 @@ def _greeting(ingress: IngressProcess) -> tuple[int, socket.socket]:
     return int(sock.recv(1000)[:3]), sock
 
 
-def test_rate(bus: BusServer, tmp_path: Path) -> None:
+def test_rate(bus: BusServer, tmp_path: Path, within_the_hour: None) -> None:
     """The approved messages an hour go through, the next is told 450 with the time to wait."""
 
     async def limit(tenants: Tenants) -> None:
