@@ -17,7 +17,7 @@ from shared.bus.server_config import ServerPlan, render
 from shared.bus.settings import BusSettings, Topology
 from shared.runtime.secret import Secret
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class BusServer:
@@ -76,7 +76,7 @@ class BusServer:
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.directory / "nats.log").read_text()
             try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                socket.create_connection(("127.0.0.1", self.port), 5).close()
             except OSError:
                 time.sleep(0.02)
             else:
@@ -133,7 +133,7 @@ class BusServer:
         if self._process is None:
             return
         self._process.send_signal(number)
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
 
 

@@ -15,7 +15,7 @@ from services.command.ports import free_port
 from shared.runtime.sealing import new_master_key
 from tests.bus_server import BusServer
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 SPF_INCLUDE = "spf.relay.example"
 
 
@@ -58,14 +58,15 @@ class Control:
                 if httpx.get(f"{self.url}/readyz", trust_env=False, verify=self.trust).status_code == httpx.codes.OK:
                     return
             except httpx.HTTPError:
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)
         raise AssertionError(f"control did not become ready: {self.log.read_text()}")
 
     def stop(self) -> int:
         """End the process with SIGTERM; return its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def client(self, key: str) -> "Api":
         """Return a client with an API key; the caller closes it."""
@@ -76,7 +77,7 @@ class Api(httpx.Client):
     """A client of the management API that shows one key."""
 
     def __init__(self, url: str, key: str) -> None:
-        super().__init__(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+        super().__init__(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False)
 
     def made(self, path: str, body: Any, status: int = 201) -> Any:
         """POST a body; return the answer, which must have the status."""

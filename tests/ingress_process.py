@@ -43,7 +43,8 @@ from tests.bus_server import BusServer
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-START_SECONDS = 20.0
+START_SECONDS = 60.0
+PROBE_SECONDS = 20.0
 QUESTIONNAIRE = Questionnaire(
     nature="transactional",
     website="https://shop.example",
@@ -244,7 +245,7 @@ class IngressProcess:
     def health(self, path: str) -> int:
         """Return the status of a health page, 0 if nobody answers."""
         try:
-            with socket.create_connection(("127.0.0.1", self.ports["health"]), 2) as probe:
+            with socket.create_connection(("127.0.0.1", self.ports["health"]), PROBE_SECONDS) as probe:
                 probe.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
                 return int(probe.recv(1024).split(b" ", 2)[1])
         except (OSError, IndexError, ValueError):
@@ -252,7 +253,7 @@ class IngressProcess:
 
     def waiting_for(self) -> dict[str, str]:
         """Return why it is not ready, by condition."""
-        with socket.create_connection(("127.0.0.1", self.ports["health"]), 2) as probe:
+        with socket.create_connection(("127.0.0.1", self.ports["health"]), PROBE_SECONDS) as probe:
             probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             found: dict[str, str] = json.loads(probe.makefile("rb").read().partition(b"\r\n\r\n")[2])["waiting_for"]
             return found
@@ -263,7 +264,7 @@ class IngressProcess:
 
     def metrics(self) -> list[str]:
         """Return the lines of the page of metrics."""
-        with socket.create_connection(("127.0.0.1", self.ports["health"]), 2) as probe:
+        with socket.create_connection(("127.0.0.1", self.ports["health"]), PROBE_SECONDS) as probe:
             probe.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             return probe.makefile("rb").read().decode().splitlines()
 
@@ -271,13 +272,13 @@ class IngressProcess:
         """End it as a crash would."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """Tell it to stop and return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 def client_context() -> ssl.SSLContext:

@@ -24,7 +24,7 @@ FOR_TESTS = {
 }
 
 
-def eventually(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for a condition; fail, naming it, after a bound."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -114,10 +114,9 @@ class System:
 
     def api(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Call the management API as the operator."""
-        key = self.ready["operator"]["api_key"]
-        return httpx.request(
-            method, self.ready["http"] + path, headers={"Authorization": f"Bearer {key}"}, trust_env=False, **options
-        )
+        headers = {"Authorization": f"Bearer {self.ready['operator']['api_key']}"}
+        options = {"timeout": 60, **options}
+        return httpx.request(method, self.ready["http"] + path, headers=headers, trust_env=False, **options)
 
     def trust(self) -> ssl.SSLContext:
         """Return a TLS context that trusts the development CA and nothing else."""

@@ -116,7 +116,7 @@ class Tenant:
         assert code == 250, text
         return queue_id_of(text)
 
-    def arrived(self, marker: str, seconds: float = 30) -> bytes:
+    def arrived(self, marker: str, seconds: float = 60) -> bytes:
         """Wait for a message by its subject; return it as it arrived."""
         eventually(f"{marker} arrives", lambda: bool(self.copies(marker)), seconds)
         return self.copies(marker)[0]

@@ -63,7 +63,7 @@ def test_the_address_for_reports_is_confirmed_by_whoever_reads_its_mail(world: W
     assert notice.recipients == ("bounces@elsewhere.example",)
     link = link_of(notice)
 
-    with httpx.Client(base_url=world.other.url, trust_env=False) as stranger:
+    with httpx.Client(base_url=world.other.url, trust_env=False, timeout=60) as stranger:
         page = stranger.get(link)
         assert page.headers["content-type"].startswith("text/html")
         assert "bounces@elsewhere.example" in page.text
@@ -84,7 +84,8 @@ def test_the_address_for_reports_is_confirmed_by_whoever_reads_its_mail(world: W
         assert stranger.post(link_of(told(world, tenant)[-1])).status_code == 200
     assert tenant.manager.post(f"{tenant.own}/reply-to/confirmation").status_code == 409
     api_token = {"Authorization": f"Bearer {link.rpartition('/')[2]}"}
-    assert httpx.get(f"{world.control.url}/v1/postlane/self", headers=api_token, trust_env=False).status_code == 401
+    answer = httpx.get(f"{world.control.url}/v1/postlane/self", headers=api_token, trust_env=False, timeout=60)
+    assert answer.status_code == 401
 
 
 def test_links_are_not_mailed_without_end(world: World) -> None:

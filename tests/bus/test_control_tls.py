@@ -59,18 +59,18 @@ def test_the_api_is_served_over_tls_and_takes_up_a_new_certificate(bus: BusServe
     api.start()
     try:
         document = f"{api.url}/healthz"
-        with httpx.Client(verify=api.trust, trust_env=False) as kept:
+        with httpx.Client(verify=api.trust, trust_env=False, timeout=60) as kept:
             assert kept.get(document).status_code == 200
             with pytest.raises(httpx.TransportError):
-                httpx.get(document.replace("https", "http"), trust_env=False)
+                httpx.get(document.replace("https", "http"), trust_env=False, timeout=60)
             with pytest.raises(httpx.TransportError):
-                httpx.get(document, trust_env=False)
+                httpx.get(document, trust_env=False, timeout=60)
             old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             old.load_verify_locations(str(first / "ca.pem"))
             old.minimum_version = ssl.TLSVersion.TLSv1
             old.maximum_version = ssl.TLSVersion.TLSv1_1
             with pytest.raises(httpx.TransportError):
-                httpx.get(document, verify=old, trust_env=False)
+                httpx.get(document, verify=old, trust_env=False, timeout=60)
 
             assert _verb(api.url, first / "ca.pem") == NOT_ALLOWED
             assert _verb(api.url, second / "ca.pem") == UNREACHABLE
@@ -84,7 +84,7 @@ def test_the_api_is_served_over_tls_and_takes_up_a_new_certificate(bus: BusServe
             while True:
                 assert kept.get(document).status_code == 200
                 try:
-                    assert httpx.get(document, verify=trust, trust_env=False).status_code == 200
+                    assert httpx.get(document, verify=trust, trust_env=False, timeout=60).status_code == 200
                     break
                 except httpx.TransportError:
                     assert time.monotonic() < deadline, "the new certificate is not shown"

@@ -41,7 +41,7 @@ class Process:
 
         def fetch() -> str:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=5) as response:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=20) as response:
                     return str(response.read().decode())
             except urllib.error.HTTPError as refused:
                 return str(refused.read().decode())
@@ -52,7 +52,7 @@ class Process:
 
     async def until_ready(self, ready: bool, what: str = "") -> None:
         """Wait until it says whether it is ready, and names what it waits for."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 told = json.loads(await self.page("/readyz"))
                 if told.get("ready") is ready and (not what or what in told["waiting_for"]):
@@ -67,7 +67,7 @@ class Process:
     async def stop(self) -> tuple[int, str]:
         """Tell it to stop; return its status and what it logged."""
         self._process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             _, log = await self._process.communicate()
         return int(self._process.returncode or 0), log.decode()
 
@@ -82,7 +82,7 @@ async def test_it_is_ready_once_bus_and_database_are_there_and_stops_in_good_ord
     """Health, metrics, and status 0 after SIGTERM."""
     await process.start()
     await process.until_ready(True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while 'postlane_tracker_messages{status="queued"} 0.0' not in await process.page("/metrics"):
             await asyncio.sleep(0.05)
     status, log = await process.stop()

@@ -36,7 +36,7 @@ def test_a_healthy_system_is_found_healthy(system: System) -> None:
 def test_only_operators_may_examine(system: System) -> None:
     """A tenant's key is told so."""
     bearer = {"Authorization": f"Bearer {system.tenant['api_key']}"}
-    answer = httpx.get(f"{system.ready['http']}/v1/postlane/doctor", headers=bearer, trust_env=False)
+    answer = httpx.get(f"{system.ready['http']}/v1/postlane/doctor", headers=bearer, trust_env=False, timeout=60)
     assert answer.status_code == 403
 
 

@@ -208,7 +208,7 @@ def test_contacts_read_what_happens_to_their_domain(relay: System) -> None:
 
     body = str(by_subject["confirm where bounce reports go"].get_content())  # type: ignore[attr-defined]
     (link,) = re.findall(r"http://\S+/confirm/\S+", body)
-    assert httpx.post(link, trust_env=False).is_success
+    assert httpx.post(link, trust_env=False, timeout=60).is_success
     detail = tenant.made(tenant.own, method="GET")
     assert (detail["reply_to"], "reply_to_confirmed_at" in detail) == ("bounces@told.inbox.example", True)
 

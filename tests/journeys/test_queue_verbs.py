@@ -80,7 +80,7 @@ def test_the_shape_of_the_queue(system: System, waiting: list[str]) -> None:
     foreign = system.api("POST", "/v1/postlane/instances", json={"name": "stranger"}).json()["id"]
     key = system.api("POST", "/v1/postlane/keys", json={"role": "reader", "instance": foreign}).json()["api_key"]
     headers = {"Authorization": f"Bearer {key}"}
-    answer = httpx.get(f"{system.ready['http']}/v1/postlane/queue/shape", headers=headers, trust_env=False)
+    answer = httpx.get(f"{system.ready['http']}/v1/postlane/queue/shape", headers=headers, trust_env=False, timeout=60)
     assert answer.json()["rows"] == []
 
 
