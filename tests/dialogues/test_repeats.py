@@ -39,8 +39,8 @@ def pair(bus: BusServer, tmp_path: Path) -> Iterator[tuple[IngressProcess, Ingre
     for directory in directories:
         directory.mkdir()
     with (
-        running(bus, directories[0], store_seconds="4", store_attempt_seconds="1") as one,
-        running(bus, directories[1], store_seconds="4", store_attempt_seconds="1") as two,
+        running(bus, directories[0], store_seconds="6", store_attempt_seconds="2") as one,
+        running(bus, directories[1], store_seconds="6", store_attempt_seconds="2") as two,
     ):
         yield one, two
 
@@ -84,7 +84,7 @@ def test_many_at_once(bus: BusServer, pair: tuple[IngressProcess, IngressProcess
     def one(ingress: IngressProcess) -> None:
         with connect(ingress) as client:
             begin(client)
-            gate.wait(30)
+            gate.wait(60)
             code, text = client.data(NAMED)
             answers.append((code, text.decode()))
 
@@ -148,7 +148,7 @@ def test_an_unknown_outcome_becomes_known(bus: BusServer, pair: tuple[IngressPro
         assert entry is not None
         assert entry.record.stored
         assert entry.record.queue_id == queue_id
-        busy = clock.now() + timedelta(seconds=4.5)
+        busy = clock.now() + timedelta(seconds=15)
         unknown = Receipt(queue_id=queue_id, at=entry.record.at, fingerprint=entry.record.fingerprint, busy_until=busy)
         await bucket.update(claim().key, unknown, entry.revision)
 

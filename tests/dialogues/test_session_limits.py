@@ -16,7 +16,7 @@ __all__ = ["bus"]
 
 def test_a_session_has_an_end(bus: BusServer, tmp_path: Path) -> None:
     """Commands without a pause do not keep a session open past its time; the limit of idle commands is far away."""
-    with running(bus, tmp_path, session_seconds="2", idle_commands="100000000") as ingress, connect(ingress) as client:
+    with running(bus, tmp_path, session_seconds="5", idle_commands="100000000") as ingress, connect(ingress) as client:
         deadline = time.monotonic() + WAIT_SECONDS
         code, text = client.noop()
         assert code == 250
@@ -29,7 +29,7 @@ def test_a_session_has_an_end(bus: BusServer, tmp_path: Path) -> None:
 
 def test_whom_a_refusal_is_told(bus: BusServer, tmp_path: Path) -> None:
     """What a client that is logged in is refused stands in its tenant's feed, a stranger's only in the operator's."""
-    with running(bus, tmp_path, command_seconds="1") as ingress:
+    with running(bus, tmp_path, command_seconds="4") as ingress:
         with connect(ingress) as client:
             assert client.docmd("XYZZY")[0] == 500
             assert client.docmd("MAIL", "FROM:<no at sign>")[0] == 501

@@ -112,7 +112,7 @@ def test_its_word_counts(bus: BusServer, tmp_path: Path, spam_filter: Filter) ->
 
 def test_without_an_answer_mail_goes_on(bus: BusServer, tmp_path: Path, spam_filter: Filter) -> None:
     """By default; the remark says why it was not judged."""
-    with running(bus, tmp_path, spam_url=spam_filter.url, spam_seconds="0.5") as ingress:
+    with running(bus, tmp_path, spam_url=spam_filter.url, spam_seconds="3") as ingress:
         for subject in ("silence", "nonsense", "broken"):
             assert submit(ingress, subject)[0] == 250
     remarks = {event.subject: event.findings for event in accepted(bus, 3)}
