@@ -11,7 +11,7 @@ from tests.bus_server import BusServer
 from tests.detour import Detour
 
 LARGE = bytes(8 << 20)
-SECONDS = 15.0
+SECONDS = 30.0
 
 
 async def test_the_loss_is_told_and_ended(bus_server: BusServer) -> None:

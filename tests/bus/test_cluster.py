@@ -13,7 +13,7 @@ from shared.bus.settings import Topology
 from tests.bus_cluster import BusCluster
 from tests.patience import tasks_of_a_block
 
-SECONDS = 40.0
+SECONDS = 60.0
 
 
 @contextlib.asynccontextmanager

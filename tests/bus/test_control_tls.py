@@ -19,7 +19,7 @@ from tests.bus_server import BusServer, started
 from tests.conftest import SMALL
 from tests.control_process import Control
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def certificate(directory: Path, name: str) -> Path:

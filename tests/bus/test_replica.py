@@ -1,6 +1,5 @@
 """What a replica was not told of, or was told wrongly, it finds out by itself."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,7 +15,7 @@ from shared.contract.errors import BusUnavailable
 from shared.contract.records import DirectoryRecord, Instance
 from tests.bus_server import BusServer
 from tests.ingress_process import AT
-from tests.patience import tasks_of_a_block
+from tests.patience import tasks_of_a_block, until
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +30,7 @@ def instance(name: str) -> Instance:
 
 async def until_named(replica: Replica[DirectoryRecord], key: str, name: str) -> None:
     """Wait until the replica has a record of this name under a key."""
-    async with asyncio.timeout(10):
-        while replica.get(key) != instance(name):
-            await asyncio.sleep(0.01)
+    await until(f"{key} is {name}", lambda: replica.get(key) == instance(name))
 
 
 @asynccontextmanager

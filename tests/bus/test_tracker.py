@@ -121,7 +121,7 @@ class System:
         """Kill the server, do something to what it has stored, and start it again."""
         rooms = (self.ingress, self.delivery, self.control)
         self.server.kill()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while any(room.connected for room in rooms):
                 await asyncio.sleep(0.02)
             meanwhile()
@@ -135,7 +135,7 @@ class System:
         return await ask(self.control, requests.MESSAGE, wish, MessageDescription)
 
     async def until(
-        self, number: int, holds: Callable[[MessageDescription], bool], seconds: float = 15
+        self, number: int, holds: Callable[[MessageDescription], bool], seconds: float = 60
     ) -> MessageDescription:
         """Ask for a message until something holds of it."""
         found: object = None
@@ -335,7 +335,7 @@ async def test_a_refusal_is_explained_by_its_reference(system: System) -> None:
             wish = DescribeRefusal(reference=reference.lower(), instances=instances)
             return await ask(system.control, requests.REFUSAL, wish, RefusalDescription)
 
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     told = await looked_up(None)
@@ -403,7 +403,7 @@ async def test_it_goes_on_after_the_bus_was_killed(system: System) -> None:
         await system.until(30, lambda m: m.sender != "")
         await system.restart()
         await system.publish(*(attempted(n, "delivered") for n in range(1, 31)))
-        await system.until(30, lambda m: m.status == "delivered", 45)
+        await system.until(30, lambda m: m.status == "delivered")
         found = await system.search(status="delivered", limit=100)
     assert found.total == 30
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from shared.runtime import clock
 from shared.runtime.lifecycle import Room
 from tests.bus.test_tracker import CONFIGURATION, INSTANCE, NOON, System, accepted, attempted, queue_id
 from tests.bus_server import BusServer
+from tests.patience import until
 
 MAIL = b"Subject: it\r\n\r\nlies here\r\n"
 RECONSTRUCTED = (
@@ -98,17 +99,15 @@ def sample(room: Room, name: str, **labels: str) -> float:
     return room.metrics.get_sample_value(name, labels) or 0.0
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.02)
-
-
 async def audits(room: Room, count: int) -> None:
     """Wait until so many more audits were completed."""
     for _ in range(count):
         before = sample(room, "postlane_audit_timestamp_seconds")
-        await until(lambda before=before: sample(room, "postlane_audit_timestamp_seconds") > before)  # type: ignore[misc]
+
+        def later(before: float = before) -> bool:
+            return sample(room, "postlane_audit_timestamp_seconds") > before
+
+        await until("another audit is complete", later, 60)
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -134,7 +133,7 @@ async def test_exactly_what_was_lost_is_named(system_with_mail: System, caplog: 
 
         await lose_ready(system, 6)
         await lose_later(system, 7, sequence)
-        await until(lambda: sample(room, "postlane_audit_missing") == 2)
+        await until("two are missing", lambda: sample(room, "postlane_audit_missing") == 2, 60)
         await audits(room, 3)
         why = (await system.describe(6)).why
         others = [(await system.describe(number)).why for number in range(1, 6)]

@@ -10,7 +10,7 @@ from services.verifier.rota import Rota
 from shared.bus.client import Bus
 from shared.contract.standing import Observation
 from tests.bus_server import BusServer
-from tests.patience import tasks_of_a_block
+from tests.patience import tasks_of_a_block, until
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
@@ -53,9 +53,13 @@ async def rota(bus: Bus, name: str, clocks: Clocks, tasks: asyncio.TaskGroup) ->
 
 async def due(rota: Rota, *, doubtful: bool = False) -> list[str]:
     """Return what becomes due, once the broadcasts have come in."""
-    async with asyncio.timeout(10):
-        while not (found := rota.due(10, doubtful=doubtful)):
-            await asyncio.sleep(0.01)
+    found: list[str] = []
+
+    def something() -> bool:
+        found[:] = rota.due(10, doubtful=doubtful)
+        return bool(found)
+
+    await until("something is due", something)
     return found
 
 
@@ -107,9 +111,7 @@ async def test_a_clock_that_is_set_stops_no_checks(bus: Bus, by: timedelta) -> N
     async with tasks_of_a_block() as tasks:
         one = await rota(bus, "one", clocks, tasks)
         await one.ensure("c-1", NOW + timedelta(hours=6))
-        async with asyncio.timeout(10):
-            while not one.configurations():
-                await asyncio.sleep(0.01)
+        await until("it is known", lambda: bool(one.configurations()))
         clocks.pass_(timedelta(seconds=1))
         assert one.due(10, doubtful=False) == []
         clocks.set(by)

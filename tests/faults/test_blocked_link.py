@@ -16,7 +16,7 @@ from tests.ingress_process import IngressProcess
 from tests.patience import until
 from tests.submitters import Log, Submitters, admitted
 
-NOTICED_SECONDS = 20.0
+NOTICED_SECONDS = 40.0
 """Three pings of five seconds, and what a busy machine adds."""
 SECONDS = 40.0
 

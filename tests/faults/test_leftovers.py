@@ -44,7 +44,7 @@ async def prepared(world: World, kept: Path, where: str) -> str:
     set_back(world.server, kept)
     world.server.start()
     assert world.tenant.ingress is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (await world.tenant.ingress.reached() and await world.watcher.bus.reached()):
             await asyncio.sleep(0.05)
     return envelope.queue_id
@@ -64,7 +64,7 @@ async def test_a_message_below_the_floor_is_looked_at_again(bus_server: BusServe
             await world.exchanger.until(
                 lambda: any(m.recipients == ["control@rcpt.test"] for m in world.exchanger.received)
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(queued := await world.watcher.queued()) > 1:
                     await asyncio.sleep(0.02)
         assert [subject.rpartition(".")[2] for subject in queued] == [queue_id]
