@@ -150,7 +150,7 @@ async def test_the_owner_of_a_consumer_is_not_refused(bus_server: BusServer) -> 
     """The control of the tests above: the same calls pass for the room they belong to."""
     errors: list[str] = []
     client = await connected(bus_server, "delivery", errors)
-    answer = await client.request("$JS.API.CONSUMER.MSG.NEXT.MAIL_0.transactional-0", b'{"no_wait":true}', timeout=5)
+    answer = await client.request("$JS.API.CONSUMER.MSG.NEXT.MAIL_0.transactional-0", b'{"no_wait":true}', timeout=30)
 
     assert (answer.headers or {}).get("Status") == "404"
     assert errors == []

@@ -59,7 +59,7 @@ async def test_a_waiting_fetch_gets_a_message_as_it_arrives(bus_server: BusServe
 async def test_a_schedule_fires_on_its_target_and_its_repetition_is_refused(bus_server: BusServer) -> None:
     """A deferred message comes due by itself; storing it twice is one message."""
     delivery = await bus_server.connect("delivery")
-    at = datetime.now(UTC) + timedelta(seconds=5)  # both tries come before it
+    at = datetime.now(UTC) + timedelta(seconds=3)  # both tries come before it
     await delivery.store(
         PLACE.later, b"m", stream="RETRY_0", schedule_at=at, schedule_target=PLACE.due, expected_last=0
     )

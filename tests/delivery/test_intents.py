@@ -30,7 +30,7 @@ def worker(world: World) -> Iterator[subprocess.Popen[bytes]]:
         yield child
     finally:
         child.kill()
-        child.wait(10)
+        child.wait(60)
 
 
 def intents(world: World, name: str) -> Intents:
@@ -56,7 +56,7 @@ async def test_worker_and_server_die_together(world: World, where: str) -> None:
         await world.exchanger.until(stuck)
         world.server.kill()
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(60)
     world.server.start()
     async with delivering(world.server, world.settings()):
         event = await world.watcher.until(envelope, "delivered", seconds=60)

@@ -90,10 +90,10 @@ async def test_killed_while_one_destination_hangs(early: bool, world: World, slo
             for envelope in (past, before, given_up) if early else ():
                 await until_known(world, envelope, "delivered")
             child.send_signal(signal.SIGKILL)
-            child.wait(10)
+            child.wait(60)
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(60)
         async with delivering(world.server, world.settings()):
             ends = [await world.watcher.until(e, "delivered", seconds=90) for e in (past, before)]
             ends.append(await world.watcher.until(given_up, "bounced", seconds=90))

@@ -151,7 +151,7 @@ async def test_killed_after_the_dot(world: World) -> None:
     try:
         await world.exchanger.until(lambda: len(world.exchanger.seen) == 1)
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(60)
     finally:
         child.kill()
     assert await world.watcher.last(envelope) is None

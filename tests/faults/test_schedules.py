@@ -65,7 +65,7 @@ async def test_schedules_fall_due_while_the_store_is_full(tmp_path: Path) -> Non
     try:
         await server.provision()
         async with made(server, tmp_path) as world:
-            due = datetime.now(UTC) + timedelta(seconds=40)
+            due = datetime.now(UTC) + timedelta(seconds=30)
             envelopes = await deferred(world, due)
             state = await world.watcher.bus.stream_state("RETRY_0")
             server.stop()

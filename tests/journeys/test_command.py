@@ -63,13 +63,13 @@ def test_from_an_empty_tenant_to_a_delivered_message(system: System) -> None:
         "dkim": "fine", "spf": "fine", "dmarc": "fine", "return-path": "missing",
     }  # fmt: skip
     assert "aws_route53_record" in system.postlane("domain", "records", DOMAIN, *where, "--format", "terraform").stdout
-    assert "verified" in system.postlane("domain", "wait", DOMAIN, *where, "--timeout", "30").stdout
+    assert "verified" in system.postlane("domain", "wait", DOMAIN, *where, "--timeout", "60").stdout
     assert (
         "domain approve"
         in system.postlane("domain", "authorize", DOMAIN, "--from-file", answers(system), *where).stdout
     )
     system.postlane("domain", "approve", DOMAIN, "--rate", "1000", *where)
-    system.postlane("domain", "wait", DOMAIN, "--sending", "--timeout", "30", *where)
+    system.postlane("domain", "wait", DOMAIN, "--sending", "--timeout", "60", *where)
     (user,) = lines(system, "user", "add", DOMAIN, "--description", "newcomer", *where)
     system.postlane("zone", "add", "home", "127.0.0.0/8", *where)
     system.postlane("rule", "add", "--zone", "home", *where)
@@ -93,7 +93,7 @@ def test_from_an_empty_tenant_to_a_delivered_message(system: System) -> None:
         queue_ids.append(accepted())
         return bool(queue_ids[-1])
 
-    eventually("the rule is in force", sent, 10)
+    eventually("the rule is in force", sent)
     followed = system.postlane("track", queue_ids[-1], "--follow", "-o", "json").stdout.splitlines()
     assert [json.loads(line)["type"] for line in followed] == ["message.accepted.v1", "message.attempted.v1"]
     assert queue_ids[-1] in system.postlane("search", "--domain", DOMAIN, *where).stdout

@@ -236,7 +236,7 @@ def test_a_domain_is_taken_over_by_whoever_publishes_the_proof(relay: System) ->
     for record in records:
         if record["kind"] == "dkim":
             old.set(record["name"], record["type"], record["value"])
-    assert "verified" in relay.postlane("domain", "wait", "moved.example", "--timeout", "30", *where).stdout
+    assert "verified" in relay.postlane("domain", "wait", "moved.example", "--timeout", "60", *where).stdout
 
 
 def _answers(relay: System) -> bool:

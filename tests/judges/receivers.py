@@ -113,13 +113,13 @@ class Receiver(SmartHost):
             assert self._process.poll() is None, self.log()
             try:
                 with socket.create_connection((self.address, self.port), 2) as probe:
-                    probe.settimeout(5)
+                    probe.settimeout(20)
                     return probe.recv(3) == b"220"
             except OSError:
                 return False
 
         try:
-            eventually(f"{self.name} listens", answers, 30)
+            eventually(f"{self.name} listens", answers)
         except AssertionError:
             self.stop()
             raise

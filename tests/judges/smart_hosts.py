@@ -211,13 +211,13 @@ def _listening(host: SmartHost) -> None:
         assert host._process.poll() is None, host.log()
         try:
             with socket.create_connection(("127.0.0.1", host.port), 2) as probe:
-                probe.settimeout(5)
+                probe.settimeout(20)
                 return probe.recv(3) == b"220"
         except OSError:
             return False
 
     try:
-        eventually(f"{host.name} listens", answers, 30)
+        eventually(f"{host.name} listens", answers)
     except AssertionError as fault:
         said = host.log()
         host.stop()

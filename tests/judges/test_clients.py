@@ -97,7 +97,7 @@ def by_openssl(system: System, marker: str, _directory: Path) -> str:
             assert reply.startswith(answer), f"{reply!r} instead of {answer!r}"
             break
     client.stdin.close()
-    client.wait(10)
+    client.wait(60)
     return heard
 
 
@@ -181,7 +181,7 @@ def test_openssl_without_crlf_is_told_the_cure(system: System) -> None:
     client.stdin.flush()
     reply = client.stdout.readline()
     client.kill()
-    client.wait(10)
+    client.wait(60)
 
     assert reply.startswith("500 5.5.2")
     assert "-crlf" in reply

@@ -89,7 +89,7 @@ class Servers:
         """Start Knot anew, with the zones as they are written."""
         for process in self.running[1:]:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
         del self.running[1:]
         config = self.place / "knot.conf"
         config.write_text(KNOT.format(place=self.place, host="127.0.0.1", port=self.knot_port))
@@ -121,8 +121,8 @@ class Servers:
             self.running.append(subprocess.Popen([program, *arguments], stdout=log, stderr=log))
 
     async def _answers(self, where: str, name: str) -> None:
-        resolver = Resolver([where], QueryLimits(timeout_seconds=0.2, tries=1, unknown_seconds=0))
-        async with asyncio.timeout(20):
+        resolver = Resolver([where], QueryLimits(timeout_seconds=2, tries=1, unknown_seconds=0))
+        async with asyncio.timeout(60):
             while isinstance(await resolver.ask(Question(name, "TXT")), Unknown):
                 await asyncio.sleep(0.05)
 
@@ -150,7 +150,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
         for process in started.running:
             process.terminate()
         for process in started.running:
-            process.wait(10)
+            process.wait(60)
 
 
 def in_order() -> tuple[str, ...]:
