@@ -105,7 +105,7 @@ async def test_no_dot_without_a_record(world: World) -> None:
     world.server.kill()
     assert not await mine.declare(envelope, 1)
     world.server.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await mine.declare(envelope, 1):
             await asyncio.sleep(0.05)
 
@@ -122,7 +122,7 @@ async def test_the_records_of_dead_workers_go_when_all_is_settled(
     for name, envelopes in {"settled": [done], "telling": [done, still]}.items():
         await bucket.put(name, _record(name, envelopes))
     task = asyncio.create_task(intents(world, "mine").run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await bucket.get("settled") is not None:
             await asyncio.sleep(0.02)
     assert await bucket.get("telling") is not None

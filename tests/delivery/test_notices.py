@@ -36,7 +36,7 @@ async def taken(world: World) -> None:
     """Wait until no notice waits any more."""
     provision = await world.server.connect("provision")
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await provision.stream_state("NOTICES")).messages:
                 await asyncio.sleep(0.02)  # a poll, not a guess
     finally:

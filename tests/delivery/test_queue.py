@@ -162,7 +162,7 @@ async def test_an_operators_hold_outlives_the_gates(world: World, monkeypatch: p
 
         monkeypatch.setattr(Bus, "last", last)
         await world.tenant.stand("verified")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(reads) < 3:
                 await asyncio.sleep(0.02)
         assert {subject.split(".")[1] for subject in reads} == {"status"}

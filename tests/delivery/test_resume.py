@@ -195,7 +195,7 @@ async def test_stored_again_under_the_same_queue_id(world: World) -> None:
         assert world.tenant.ingress is not None
         await world.tenant.ingress.store(place.ready, payload, stream=f"MAIL_{place.shard}", expected_last=0)
 
-    async with delivering(world.server, world.settings()):
+    async with delivering(world.server, world.settings(retry_waits_seconds=(6.0,))):
         await world.watcher.until(done, "delivered")
         await world.watcher.until(waiting, "deferred")
         await store_again(done)
@@ -224,7 +224,7 @@ async def test_what_cannot_be_carried_now_waits_outside_the_consumer(
 
         monkeypatch.setattr(Carrier, "_attempt", broken)
     async with delivering(world.server, world.settings()):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while place.later not in await world.watcher.queued():
                 await asyncio.sleep(0.02)
             while place.ready in await world.watcher.queued():

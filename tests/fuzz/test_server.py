@@ -55,7 +55,7 @@ def ingress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IngressProcess
 def test_random_sessions(ingress: IngressProcess, octets: bytes, secure: bool) -> None:
     """Whatever is sent, every line that comes back is a reply, and the connection ends when we end it."""
     heard = b""
-    with socket.create_connection(("127.0.0.1", ingress.ports["tls" if secure else "public"]), 20) as plain:
+    with socket.create_connection(("127.0.0.1", ingress.ports["tls" if secure else "public"]), 60) as plain:
         client = client_context().wrap_socket(plain, server_hostname="mail.test") if secure else plain
         # The server may leave first, as it does with those who do not speak SMTP.
         with contextlib.suppress(ConnectionError, ssl.SSLError):
