@@ -76,11 +76,12 @@ async def serve(
     """Serve until `room.stopping`; `opened` is told where it listens."""
     trusts = _balancers(settings.proxy_networks)
     certificate = Certificate(settings.tls_certificate_file, settings.tls_key_file, "INGRESS")
+    room.on_hangup = certificate.refresh
     metrics = Metrics(room.metrics)
     metrics.certificate_expires.set_function(lambda: certificate.expires.timestamp())
     room.ready("durability", False, "not proven yet")
     room.ready("directory", False, "not loaded yet")
-    bus = await connect(bus_settings, "ingress")
+    bus = await room.unless_stopped(connect(bus_settings, "ingress"))
     bus.on_connection(lambda there: room.ready("bus", there, "the connection to the bus is lost"))
     credentials = Credentials(settings)
     accepted = PagedJournal(bus, "accepted", ACCEPTED_CAPACITY, subjects.ACCEPTANCES)
@@ -135,10 +136,10 @@ async def serve(
             draining=asyncio.Event(),
             over=asyncio.Event(),
         )
-        await directory.start(room.tasks)
+        await room.unless_stopped(directory.start(room.tasks))
         room.ready("directory", True)
-        await siblings.start(room.tasks)
-        await quotas.start(room.tasks)
+        await room.unless_stopped(siblings.start(room.tasks))
+        await room.unless_stopped(quotas.start(room.tasks))
         usage.start(room.tasks)
         room.tasks.create_task(proof.run(), name="proof")
         spool.start(room.tasks)

@@ -6,6 +6,7 @@ what all ingress processes tell each other over the bus. This process takes no m
 
 import asyncio
 import contextlib
+import signal
 import sys
 import tempfile
 import time
@@ -65,6 +66,7 @@ class Crew:
         numbers = range(1, self._settings.processes + 1)
         watches = [self._room.tasks.create_task(self._keep(number), name=f"worker {number}") for number in numbers]
         self._room.tasks.create_task(self._pages.follow(), name="what the workers say")
+        self._room.on_hangup = self._hang_up
         try:
             await self._room.stopping.wait()
             self._room.ready("accepting", False, "told to stop")
@@ -75,6 +77,10 @@ class Crew:
         for process in self._living():
             self._room.log.error("a worker did not end in time and is killed", extra={"pid": process.pid})
             process.kill()
+
+    def _hang_up(self) -> None:
+        for process in self._living():
+            process.send_signal(signal.SIGHUP)
 
     def _living(self) -> list[asyncio.subprocess.Process]:
         return [process for process in self._processes.values() if process.returncode is None]

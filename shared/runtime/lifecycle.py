@@ -24,14 +24,16 @@ INSIST_SECONDS = 5.0
 class Room:
     """A running room: what its main is given.
 
-    `stopping` is set on SIGTERM or SIGINT: stop taking work, finish what is in hand, return. Tasks belong to `tasks`;
-    when `main` returns, those still running are cancelled. A task that raises ends the process with status 1.
+    `stopping` is set on SIGTERM or SIGINT: stop taking work, finish what is in hand, return. So it is on SIGHUP, unless
+    the room has something to do then that does not interrupt its work. Tasks belong to `tasks`; when `main` returns,
+    those still running are cancelled. A task that raises ends the process with status 1.
     """
 
     def __init__(self, name: str, tasks: asyncio.TaskGroup) -> None:
         self.name = name
         self.tasks = tasks
         self.stopping = asyncio.Event()
+        self.on_hangup: Callable[[], object] = self.stopping.set
         self.log = logging.getLogger(name)
         self.metrics = CollectorRegistry()
         self.conditions = Conditions()
@@ -111,6 +113,7 @@ async def _in_group(name: str, main: Callable[[Room], Awaitable[None]], health: 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, room.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: room.on_hangup())
         server = HealthServer(name, room.conditions, room.metrics)
         if health.listen:
             await server.start(health.listen)
