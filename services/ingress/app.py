@@ -10,6 +10,7 @@ from pathlib import Path
 from services.ingress.authentication import Authentication
 from services.ingress.connections import Connections
 from services.ingress.core.access import IpAddress
+from services.ingress.core.commands import ENVELOPE_BYTES
 from services.ingress.credentials import Credentials
 from services.ingress.crew import supervise
 from services.ingress.desk import Desk
@@ -99,6 +100,7 @@ async def serve(
             lambda holds, why: room.ready("durability", holds, why),
             topology.shards,
             directory.current,
+            settings.message_bytes + ENVELOPE_BYTES,
         )
         spool = Spool(bus, proof, settings, topology.shards, lambda well, why: room.ready("store", well, why))
         metrics.in_flight.set_function(lambda: spool.budget.used)

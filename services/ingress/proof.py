@@ -42,10 +42,12 @@ class Proof:
         tell: Callable[[bool, str], None],
         shards: int = 0,
         current: Callable[[float], Awaitable[bool]] = _at_once,
+        largest: int = 0,
     ) -> None:
         """Prepare; `tell` is called with the state whenever it is checked.
 
         `current` waits until what gates rest on was read over this connection: before that no mail is accepted.
+        `largest` is the most octets a message can have with its envelope. Relaxed, only syncing is not asked for.
         """
         self._bus = bus
         self._current = current
@@ -56,6 +58,7 @@ class Proof:
         self._complete = False
         """Whether every server was heard."""
         self._relaxed = relaxed
+        self._largest = largest
         self._tell = tell
         self._proven = asyncio.Event()
         self._check_now = asyncio.Event()
@@ -65,7 +68,7 @@ class Proof:
     @property
     def holds(self) -> bool:
         """Whether messages may be accepted."""
-        return self._relaxed or self._proven.is_set()
+        return self._proven.is_set()
 
     async def awaited(self, seconds: float) -> bool:
         """Wait until the proof holds, at most this long."""
@@ -82,8 +85,6 @@ class Proof:
         """Check for ever."""
         if self._relaxed:
             log.warning("durability is relaxed by a setting: mail answered 250 can be lost in a crash of the bus")
-            self._tell(True, "")
-            return
         while True:
             await self.check()
             try:
@@ -104,7 +105,7 @@ class Proof:
         if not self._proven.is_set():  # clients wait, and one of three servers that is down must not hold them up
             heard = await self._heard(PROMPT_SECONDS)
             complete = durability.all_heard(heard)
-            if complete or (heard and not durability.doubt(heard)):
+            if complete or self._relaxed or (heard and not durability.doubt(heard)):
                 await self._draw(heard, doubts)
                 if complete or not self._proven.is_set():
                     return
@@ -119,18 +120,28 @@ class Proof:
 
     async def _draw(self, heard: tuple[durability.Server, ...], doubts: int) -> None:
         self._complete = durability.all_heard(heard)
-        if not heard:
+        if not heard and not self._relaxed:
             if self._proven.is_set() and self._bus.connected:
                 log.warning("the bus did not answer the question how it stores")
                 return  # proven on this connection; a slow answer changes nothing
             self._conclude(False, "the bus does not answer how it stores messages")
             return
-        self.filled = max(server.filled for server in heard)
-        why = durability.doubt(heard) or await self._drifted()
+        self.filled = max((server.filled for server in heard), default=self.filled)
+        why = self._small() or ("" if self._relaxed else durability.doubt(heard)) or await self._drifted()
         if not why and not await self._current(READ_SECONDS):
             why = "users and domains have not been read again since the bus came back"
         if doubts == self._doubts:  # else that was heard before the connection came again, maybe of another server
             self._conclude(not why, why)
+
+    def _small(self) -> str:
+        """Return why the largest message could never be stored, "" if it could."""
+        most = self._bus.most_octets
+        if most >= self._largest:
+            return ""
+        return (
+            f"the bus takes at most {most} octets at once, and the largest message with its envelope has "
+            f"{self._largest}: raise max_payload of nats-server or lower POSTLANE_INGRESS_MESSAGE_BYTES"
+        )
 
     async def _drifted(self) -> str:
         """Return what was changed on the mail streams so that they may lose mail, "" if nothing was."""

@@ -13,7 +13,7 @@ from services.ingress import acceptance, log_lines
 from services.ingress.acceptance import Mint
 from services.ingress.core import content, guard_rails, repeats
 from services.ingress.core.admission import Account, Admitted
-from services.ingress.core.commands import Sender
+from services.ingress.core.commands import Destination, Sender, fits
 from services.ingress.core.content import ContentLimits
 from services.ingress.core.crowding import Crowding
 from services.ingress.core.mime import MimeLimits
@@ -30,7 +30,6 @@ from services.ingress.settings import IngressSettings
 from services.ingress.spool import Spool
 from shared.contract.subjects import Place, shard_of, slot_of
 from shared.mail import reply
-from shared.mail.address import Address
 from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id
 from shared.runtime import clock
 
@@ -198,12 +197,14 @@ class Reception:
         self._metrics.accepted_bytes.inc(envelope.size)
         return QueueId(envelope.queue_id)
 
-    def recipient(self, transaction: Transaction, recipient: Address) -> Refusal | None:
+    def recipient(self, transaction: Transaction, recipient: Destination) -> Refusal | None:
         """Decide a RCPT command; with a null sender the user's limits are looked at when the message is here."""
         account, admitted = transaction.account, transaction.admitted
         if len(transaction.recipients) >= self._most_recipients(admitted):
             return Refusal(reply.TOO_MANY_RECIPIENTS, "too many recipients in one message")
-        return guard_rails.recipient_refused(account.user, recipient) if account else None
+        if not fits(transaction.recipient_octets, recipient):
+            return Refusal(reply.TOO_MANY_RECIPIENTS, "the recipients of one message are too long together")
+        return guard_rails.recipient_refused(account.user, recipient.address) if account else None
 
     def largest(self, transaction: Transaction) -> int:
         """Return the octets a message may have, as far as its configuration is known."""

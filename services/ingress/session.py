@@ -92,7 +92,16 @@ class Transaction(smtp.Envelope):
         """Whom the message is sent for; None for the null sender until the header From is known."""
         self.admitted: Admitted | None = None
         self.recipients: list[Destination] = []
+        self.recipient_octets = 0
+        """What the recipients take in the envelope."""
+        self._known: set[str] = set()
+
+    def add(self, destination: Destination) -> None:
+        """Take in a recipient."""
+        self.recipients.append(destination)
+        self.recipient_octets += destination.octets
+        self._known.add(destination.address.written)
 
     def is_known(self, address: str) -> bool:
         """Whether this very address is a recipient already."""
-        return any(each.address.written == address for each in self.recipients)
+        return address in self._known

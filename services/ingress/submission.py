@@ -164,10 +164,10 @@ class Submission(SaslExchange):
             self._refuse(self._owned(Refusal(destination, "RCPT is not valid")))
         elif self.envelope.is_known(destination.address.written):
             self._say(reply.RECIPIENT_OK)  # named twice, sent once
-        elif refusal := self.desk.reception.recipient(self.envelope, destination.address):
+        elif refusal := self.desk.reception.recipient(self.envelope, destination):
             self._refuse(self._owned(refusal))
         else:
-            self.envelope.recipients.append(destination)
+            self.envelope.add(destination)
             self._say(reply.RECIPIENT_OK)
 
     def _in_transaction(self, verb: str) -> bool:

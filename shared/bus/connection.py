@@ -98,6 +98,11 @@ class Connection:
         return bool(self.nc.is_connected)
 
     @property
+    def most_octets(self) -> int:
+        """How large a payload the server takes."""
+        return int(self.nc.max_payload)
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended for good: trying again is of no use."""
         return self._closing or bool(self.nc.is_closed)

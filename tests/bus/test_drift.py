@@ -8,6 +8,7 @@ import pytest
 from services.ingress.proof import Proof
 from shared.bus.drift import drift
 from shared.bus.permissions import ADMINISTRATOR
+from shared.bus.server_config import MAX_PAYLOAD_BYTES
 from tests.bus_server import BusServer
 
 KEPT = {
@@ -124,4 +125,46 @@ async def test_what_was_heard_before_a_reconnection_proves_nothing(bus_server: B
     assert not proof.holds
     assert "does not sync" in said[-1][1]
     assert (True, "") not in said
+    await ingress.close()
+
+
+async def test_relaxed_is_only_what_was_asked_for(bus_server: BusServer) -> None:
+    """Without proof of syncing mail is taken, but not before the directory is read again or by a changed stream."""
+    bus_server.kill()
+    bus_server.sync = "2m"
+    bus_server.start()
+    ingress = await bus_server.connect("ingress")
+    said: list[tuple[bool, str]] = []
+    read = False
+
+    async def read_again(_seconds: float) -> bool:
+        return read
+
+    proof = Proof(ingress, 60, True, lambda holds, why: said.append((holds, why)), 1, read_again)
+    await proof.check()
+    assert not proof.holds
+    assert "not been read again" in said[-1][1]
+    read = True
+    await proof.check()
+    assert proof.holds
+    assert said[-1] == (True, "")
+    await proof._doubt()
+    assert not proof.holds, "the connection came again"
+    await proof.check()
+    assert proof.holds
+    await ingress.store("postlane.mail.0.transactional.0.c.q", bytes(1 << 20), stream="MAIL_0")
+    await proof.check()
+    assert proof.filled > 0
+    await ingress.close()
+
+
+async def test_messages_the_bus_can_never_take(bus_server: BusServer) -> None:
+    """A server whose max_payload is smaller than the largest message is not sent mail to, and why is said."""
+    ingress = await bus_server.connect("ingress")
+    said: list[tuple[bool, str]] = []
+    for largest in (MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1):
+        await Proof(ingress, 60, False, lambda holds, why: said.append((holds, why)), largest=largest).check()
+    assert said[0] == (True, "")
+    assert not said[1][0]
+    assert "raise max_payload of nats-server or lower POSTLANE_INGRESS_MESSAGE_BYTES" in said[1][1]
     await ingress.close()

@@ -5,10 +5,12 @@ import socket
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from services.ingress.core.commands import ENVELOPE_BYTES
 from tests.bus_server import BusServer
-from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, refusals, running
+from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, refusals, running, stored
 from tests.ingress_process import client_context, password_of
 
 __all__ = ["bus"]
@@ -123,6 +125,22 @@ def test_a_list_far_too_long(bus: BusServer, tmp_path: Path) -> None:
     assert second.reference != first.reference
     assert first.recipients == ("a@client.example", "b@client.example", "c@client.example")
     assert ingress.log.read_text().count('"text":"refused"') == 2
+
+
+def test_recipients_too_long_together(bus: BusServer, tmp_path: Path) -> None:
+    """An envelope that would not fit beside the largest message is told 452 at RCPT; what came before is stored."""
+    orcpt = "ORCPT=rfc822;" + "x" * 480
+    with running(bus, tmp_path, recipients="10000") as ingress, connect(ingress) as client:
+        assert client.mail("a@shop.example")[0] == 250
+        client.send("".join(f"RCPT TO:<{number}@y.example> {orcpt}\r\n" for number in range(1_000)))
+        replies = [client.getreply() for _ in range(1_000)]
+        taken = [code for code, _ in replies].index(452)
+        assert taken > 500
+        assert replies[taken][1].startswith(b"4.5.3 Too many recipients")
+        assert client.data(MAIL)[0] == 250
+    [(envelope, _)] = stored(bus)
+    assert len(envelope.recipients) >= taken
+    assert len(msgspec.json.encode(envelope)) <= ENVELOPE_BYTES
 
 
 def test_refusals_of_one_tenant_do_not_crowd_out_those_of_others(bus: BusServer, tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §4
 ENVID_LIMIT = 100  # RFC 3461 §4.4
 ORCPT_LIMIT = 500  # RFC 3461 §4.2
 COMMANDS_KEPT = 1024
+ENVELOPE_BYTES = 1 << 20
+"""Most octets that are stored with a message besides itself."""
+_RECIPIENTS_BYTES = ENVELOPE_BYTES * 3 // 4
+"""What of it recipients may take; sender, subject and trace field are bounded by far less than the rest."""
+_RECIPIENT_BYTES = 100
+"""Of a recipient in an envelope, besides its address and ORCPT."""
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -44,6 +50,16 @@ class Destination(msgspec.Struct, frozen=True):
     address: Address
     notify: str = ""
     orcpt: str = ""
+
+    @property
+    def octets(self) -> int:
+        """Most octets it takes in an envelope, where quotes and backslashes stand for two."""
+        return _RECIPIENT_BYTES + 2 * len((self.address.written + self.orcpt).encode())
+
+
+def fits(taken: int, destination: Destination) -> bool:
+    """Whether an envelope whose recipients take so many octets has room for another one."""
+    return taken + destination.octets <= _RECIPIENTS_BYTES
 
 
 @lru_cache(maxsize=COMMANDS_KEPT)  # a session says the same MAIL again and again
