@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
-from services.ingress.core.access import IpAddress, network_of
+from services.ingress.core.access import IpAddress, network_of, source_of
 from services.ingress.core.patience import Patience, PatiencePolicy
 from services.ingress.core.refusal import Refusal
 from services.ingress.core.sasl import Attempt
@@ -94,7 +94,7 @@ class Authentication:
         return f"the password is right, but {denial}" if denial else ""
 
     def _succeeded(self, session: SubmissionSession, attempt: Attempt, verified: frozenset[str]) -> Login:
-        pair = attempt.username, session.client_address
+        pair = attempt.username, _source(session.address)
         self._familiar[pair] = None
         self._familiar.move_to_end(pair)
         if len(self._familiar) > FAMILIAR_PAIRS:
@@ -109,7 +109,7 @@ class Authentication:
 
     def _keys(self, username: str, address: IpAddress | None) -> tuple[str, ...]:
         """Return what failures are counted under; a familiar pair does not suffer from others' guesses at its user."""
-        text = str(address)
+        text = _source(address)
         keys = [f"address {text}"]
         if address is not None:
             keys.append(f"network {network_of(address)}")
@@ -127,3 +127,7 @@ class Authentication:
                 self._under_way[key] -= 1
                 if not self._under_way[key]:
                     del self._under_way[key]
+
+
+def _source(address: IpAddress | None) -> str:
+    return "" if address is None else source_of(address)

@@ -1,8 +1,8 @@
-"""How many connections there are: in all, per network, per address, and of strangers per address."""
+"""How many connections there are: in all, per network, per address (in IPv6 per /64), and of strangers per address."""
 
 from collections import Counter
 
-from services.ingress.core.access import IpAddress, network_of
+from services.ingress.core.access import IpAddress, network_of, source_of
 from services.ingress.settings import IngressSettings
 
 
@@ -19,7 +19,7 @@ class Connections:
 
     def enter(self, address: IpAddress) -> str:
         """Count a new connection, from a stranger so far; return "" or the limit it would break."""
-        text, network = str(address), network_of(address)
+        text, network = source_of(address), network_of(address)
         limits = (
             (self.total, self._settings.connections, "connections in all"),
             (self._addresses[text], self._settings.connections_per_address, f"connections from {text}"),
@@ -37,15 +37,15 @@ class Connections:
 
     def recognise(self, address: IpAddress) -> None:
         """Note that a connection has logged in."""
-        _less(self._strangers, str(address))
+        _less(self._strangers, source_of(address))
 
     def leave(self, address: IpAddress, stranger: bool) -> None:
         """Note the end of a connection that had entered."""
         self.total -= 1
-        _less(self._addresses, str(address))
+        _less(self._addresses, source_of(address))
         _less(self._networks, network_of(address))
         if stranger:
-            _less(self._strangers, str(address))
+            _less(self._strangers, source_of(address))
 
 
 def _less(counter: Counter[str], key: str) -> None:

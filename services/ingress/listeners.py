@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 from services.ingress.balancer import read_header
 from services.ingress.core.access import IpAddress, peer_address
+from services.ingress.core.refusal import Refusal
 from services.ingress.desk import Desk
+from services.ingress.refusals import Party
 from services.ingress.session import Endpoint
 from services.ingress.submission import Submission
 from shared.contract.errors import SettingsFault
+from shared.mail import reply
 
 BACKLOG = 1024
 FULL_PAUSE_SECONDS = 0.1
@@ -122,10 +125,13 @@ class Listeners:
         desk = self._desk
         client = await self._client(accepted, address)
         # Counted before the handshake; a client without TLS is counted, and told, by its session.
-        counted = client is not None and kind.implicit_tls and not desk.connections.enter(client)
-        if client is None or (kind.implicit_tls and not counted):
+        broken = desk.connections.enter(client) if client is not None and kind.implicit_tls else ""
+        if client is None or broken:
             accepted.close()
+            if client is not None:
+                self._turned_away(client, broken)
             return
+        counted = kind.implicit_tls
         session = Submission(desk, kind.endpoint, self._loop, client, counted)
         try:
             if kind.implicit_tls:  # RFC 8314 §3.3
@@ -145,6 +151,12 @@ class Listeners:
         finally:
             if counted and not session.begun:
                 desk.connections.leave(client, stranger=True)
+
+    def _turned_away(self, client: IpAddress, broken: str) -> None:
+        """Tell the operator of a client that was told nothing, for a handshake is what there is no room for."""
+        refusal = Refusal(reply.TOO_MANY_CONNECTIONS, broken)
+        self._desk.refusals.record(refusal, "connect", Party(client_address=str(client)))
+        self._desk.metrics.refused.labels("connect", str(refusal.reply.code)).inc()
 
     async def _client(self, accepted: socket.socket, address: IpAddress | None) -> IpAddress | None:
         """Return whom the connection is from, behind a balancer as its header says; None: do not talk."""

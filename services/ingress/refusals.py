@@ -5,6 +5,7 @@ import secrets
 import msgspec
 
 from services.ingress.allowance import Allowance
+from services.ingress.core.access import source_named
 from services.ingress.core.refusal import Refusal
 from services.ingress.journal import Journal, Posting
 from services.ingress.settings import IngressSettings
@@ -40,7 +41,11 @@ class Refusals:
         """Mint a reference for a refusal and publish what happened; return the reference, and whether it was told."""
         reference = new_reference(secrets.token_bytes(7))
         stranger = not refusal.instance or phase == "auth"
-        allowed = self._strangers.take(party.client_address) if stranger else self._tenants.take(refusal.instance)
+        allowed = (
+            self._strangers.take(source_named(party.client_address))
+            if stranger
+            else self._tenants.take(refusal.instance)
+        )
         if not allowed:
             return reference, False
         event = SubmissionRefused(

@@ -87,9 +87,11 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
 
     connections: Annotated[int, Meta(description="connections in all", ge=1)] = 20_000
     connections_per_network: Annotated[int, Meta(description="connections from one /24 or IPv6 /56", ge=1)] = 12_000
-    connections_per_address: Annotated[int, Meta(description="connections from one address", ge=1)] = 12_000
+    connections_per_address: Annotated[
+        int, Meta(description="connections from one address, in IPv6 from one /64", ge=1)
+    ] = 12_000
     strangers_per_address: Annotated[
-        int, Meta(description="connections from one address that have not logged in", ge=1)
+        int, Meta(description="connections from one address (IPv6: /64) that have not logged in", ge=1)
     ] = 200
     command_bytes: Annotated[int, Meta(description="octets of a command line", ge=512)] = 2_048
     auth_line_bytes: Annotated[int, Meta(description="octets of a line of the AUTH exchange", ge=512)] = 12_288
@@ -135,7 +137,11 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     failed_login_delay_cap_seconds: Annotated[float, Meta(description="longest such delay", ge=0)] = 20
     failed_login_half_life_seconds: Annotated[float, Meta(description="half-life of a counted failure", gt=0)] = 300
     refusal_events_per_minute: Annotated[
-        int, Meta(description="refusals of strangers published per address and minute; the rest is only counted", ge=1)
+        int,
+        Meta(
+            description="refusals of strangers published per address (IPv6: /64) and minute; others are only counted",
+            ge=1,
+        ),
     ] = 300
     tenant_refusal_events_per_minute: Annotated[
         int, Meta(description="refusals of an instance published and logged per minute; the rest is only counted", ge=1)

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from services.ingress.allowance import Allowance
+from services.ingress.core.access import source_named
 from services.ingress.session import SubmissionSession
 from services.ingress.settings import IngressSettings
 from shared.bus.client import Bus
@@ -31,7 +32,7 @@ class Sightings:
 
     async def left(self, session: SubmissionSession, phase: str) -> None:
         """Tell that a session has ended, if nobody ever logged in; `phase` is how far it came."""
-        if session.login is None and self._strangers.take(session.client_address):
+        if session.login is None and self._strangers.take(source_named(session.client_address)):
             await self._tell(_seen(session, "left", phase))
 
     async def _tell(self, sighting: ClientSeen) -> None:

@@ -15,6 +15,8 @@ from tests.ingress_process import client_context, password_of
 
 __all__ = ["bus"]
 
+STOPPED = "ingress is shutting down"
+
 
 def test_a_session_has_an_end(bus: BusServer, tmp_path: Path) -> None:
     """Commands without a pause do not keep a session open past its time; the limit of idle commands is far away."""
@@ -94,6 +96,19 @@ def test_connections_of_a_network(bus: BusServer, tmp_path: Path) -> None:
             if code == 220:
                 break
             assert time.monotonic() < deadline
+
+
+def test_whom_there_is_no_room_for_before_tls(bus: BusServer, tmp_path: Path) -> None:
+    """The port that begins with TLS can say nothing to one client too many; the operator hears of it all the same."""
+    with running(bus, tmp_path, strangers_per_address="1") as ingress:
+        where = ("127.0.0.1", ingress.ports["tls"])
+        with client_context().wrap_socket(socket.create_connection(where, WAIT_SECONDS)) as first:
+            assert first.recv(100).startswith(b"220 ")
+            with socket.create_connection(where, WAIT_SECONDS) as second:
+                assert second.recv(100) == b""
+            assert 'postlane_ingress_refused_total{code="421",phase="connect"} 1.0' in ingress.metrics()
+    [(phase, reason)] = [(event.phase, event.reason) for event in refusals(bus) if event.reason != STOPPED]
+    assert (phase, reason) == ("connect", "1 connections without login from 127.0.0.1, the limit is 1")
 
 
 def test_a_balancer_that_says_nothing(bus: BusServer, tmp_path: Path) -> None:

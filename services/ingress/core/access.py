@@ -37,6 +37,17 @@ def network_of(address: IpAddress) -> str:
     return str(ip_network(f"{address}/{24 if address.version == 4 else 56}", strict=False))
 
 
+def source_of(address: IpAddress) -> str:
+    """Return what stands for one client: its address, in IPv6 its /64, of which each host can take any address."""
+    return str(address) if address.version == 4 else str(ip_network(f"{address}/64", strict=False))
+
+
+def source_named(text: str) -> str:
+    """Return what stands for the client of an address written out; "" stays that."""
+    address = peer_address(text) if ":" in text else None
+    return text if address is None else source_of(address)
+
+
 class Ranges(msgspec.Struct, frozen=True):
     """A set of addresses of both IP versions: the sorted first and the sorted last addresses of its spans."""
 

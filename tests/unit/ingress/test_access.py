@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.access import compile_access, entry_span, network_of, peer_address
+from services.ingress.core.access import (
+    compile_access,
+    entry_span,
+    network_of,
+    peer_address,
+    source_named,
+    source_of,
+)
 from shared.contract.records import Rule, RuleContext, Zone, ZoneAddress
 
 AT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -147,3 +154,21 @@ def test_agrees_with_plain_reading(included: list[str], excluded: list[str], num
 def test_span_of_everything() -> None:
     """The whole of IPv6 is one span."""
     assert entry_span(entry("::/0")) == (6, 0, 2**128 - 1)
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::/64"),
+        ("2001:db8:0:2::1", "2001:db8:0:2::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+    ],
+)
+def test_one_client(address: str, source: str) -> None:
+    """Any address of an IPv6 network of one host is that host's: taking another one is free."""
+    parsed = peer_address(address)
+    assert parsed is not None
+    assert source_of(parsed) == source == source_named(address)
+    assert source_named("") == ""
