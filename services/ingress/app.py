@@ -155,11 +155,8 @@ async def serve(
         await room.stopping.wait()
         room.ready("accepting", False, "told to stop")
         listeners.close()
-        await drain(desk)
-        await siblings.leave()
-        await quotas.leave()
-        await usage.leave()
-        await spool.leave()
+        await drain(desk, spool.give_up)
+        await asyncio.gather(spool.leave(), siblings.leave(), quotas.leave(), usage.leave())
         for journal in (accepted, refused):
             if not await journal.settle(SETTLE_SECONDS):
                 room.log.error("events are left unpublished", extra={"journal": journal.name, "left": journal.waiting})
@@ -171,11 +168,15 @@ async def serve(
         await bus.close()
 
 
-async def drain(desk: Desk) -> None:
-    """Let idle sessions go with 421 and transactions finish, within the time the settings give; then the others go."""
+async def drain(desk: Desk, give_up: Callable[[], None]) -> None:
+    """Let idle sessions go with 421 and transactions finish, within the time the settings give; then the others go.
+
+    Whose message the bus has not acknowledged by then is told so: without a word of ours nobody would withdraw it.
+    """
     desk.draining.set()
     await _left(desk, desk.settings.drain_seconds)
     desk.over.set()
+    give_up()
     await _left(desk, FAREWELL_SECONDS)
     for session in list(desk.sessions):
         session.abort()

@@ -49,7 +49,7 @@ class IngressSettings(Settings, frozen=True, kw_only=True):
     storage_percent: Annotated[
         int, Meta(description="fill of a mail stream or of the whole store from which on mail waits, 452", le=100)
     ] = 80
-    drain_seconds: Annotated[float, Meta(description="time for transactions to finish when told to stop", ge=0)] = 30
+    drain_seconds: Annotated[float, Meta(description="time for transactions to finish when told to stop", ge=0)] = 20
 
     message_bytes: Annotated[int, Meta(description="largest message, in octets", ge=1024)] = 31_457_280
     in_flight_bytes: Annotated[int, Meta(description="octets of messages received at once; then 452")] = 134_217_728

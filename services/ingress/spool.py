@@ -27,6 +27,8 @@ LONGEST_PAUSE_SECONDS = 1.0
 WITHDRAWAL_SECONDS = 60.0
 STALLED_SECONDS = 60.0
 """How long a stream that did not answer counts as stalled, unless it stores again or the server is another."""
+LAST_SECONDS = 0.5
+"""Time for the bus to answer once the process has no more time."""
 UNANSWERED = "the bus did not say in time whether it was stored, and the client was told to send it again"
 
 
@@ -82,6 +84,8 @@ class Spool:
         self._interval = settings.storage_check_seconds
         self._filled: set[int] = set()
         self._withdrawn: Notes[Withdrawal] = Notes(bus, "withdrawn", Withdrawal, WITHDRAWAL_SECONDS)
+        self._under_way: set[asyncio.Task[object]] = set()
+        self._over = False
         self.shards = shards
         self.budget = Budget(settings.in_flight_bytes, settings.in_flight_bytes_per_user)
 
@@ -92,8 +96,29 @@ class Spool:
         """
         if place.shard in self._filled or self._proof.filled >= self._percent:
             return "full"
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a message is stored outside of a task")
+        self._under_way.add(task)
+        try:
+            return await self._store(place, payload, again)
+        except asyncio.CancelledError:
+            if not self._over:
+                raise
+            task.uncancel()
+            return "unknown"
+        finally:
+            self._under_way.discard(task)
+
+    def give_up(self) -> None:
+        """Wait for the bus no longer: whoever still hears of it is told that nobody knows, and sends it again."""
+        self._over = True
+        for task in self._under_way:
+            task.cancel()
+
+    async def _store(self, place: Place, payload: bytes, again: bool) -> Outcome:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._deadline
+        deadline = loop.time() + (LAST_SECONDS if self._over else self._deadline)
         pause, doubtful = FIRST_PAUSE_SECONDS, False
         while (left := deadline - loop.time()) > 0:
             if not await self._proof.awaited(left):

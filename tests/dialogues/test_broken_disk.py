@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.bus_server import BusServer
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, _until, begin, bus, connect, running, stored
+from tests.dialogues.test_server import _withdrawn as withdrawn
 from tests.ingress_process import IngressProcess
 
 __all__ = ["bus"]  # a fixture
@@ -61,3 +62,26 @@ def test_told_to_stop_while_it_waits_for_the_bus(bus: BusServer, tmp_path: Path)
     assert ingress.process.wait(WAIT_SECONDS) == 0, ingress.log.read_text()
     assert len(stored(bus)) == 1
     client.close()
+
+
+def test_no_time_left_to_wait_for_the_bus(bus: BusServer, tmp_path: Path) -> None:
+    """U01: when the time for draining is over, it is told 451, and what may lie on the bus is withdrawn."""
+    ingress = IngressProcess(bus, tmp_path, drain_seconds="1")
+    ingress.start()
+    client = connect(ingress)
+    begin(client)
+    bus.pause()
+    try:
+        answers: list[tuple[int, bytes]] = []
+        sending = threading.Thread(target=lambda: answers.append(client.data(MAIL + "text\r\n")))
+        sending.start()
+        _until(lambda: "storing again" in ingress.log.read_text())  # so the first try lies before the bus
+        assert ingress.process is not None
+        ingress.process.terminate()
+        sending.join(WAIT_SECONDS)
+        assert [(code, text[:5]) for code, text in answers] == [(451, b"4.3.0")]
+        assert ingress.process.wait(2 * WAIT_SECONDS) == 0
+    finally:
+        bus.resume()
+    _until(lambda: len(stored(bus)) == 1)
+    assert {envelope.queue_id for envelope, _ in stored(bus)} == withdrawn(bus)

@@ -20,9 +20,9 @@ def test_told_to_stop_before_the_bus_is_there(bus: BusServer, tmp_path: Path, pr
     bus.stop()
     ingress = IngressProcess(bus, tmp_path, processes=processes)
     with pytest.raises(AssertionError, match="did not become ready"):
-        ingress.start(seconds=3)
-    assert "waiting for the bus" in ingress.log.read_text()
+        ingress.start(seconds=0.1)
     try:
+        _until(lambda: ingress.log.read_text().count("waiting for the bus") == int(processes))
         assert ingress.stop() == 0, ingress.log.read_text()
     finally:
         ingress.kill()
@@ -40,9 +40,9 @@ def test_told_to_stop_before_the_directory_is_read(bus: BusServer, tmp_path: Pat
     asyncio.run(lose())
     ingress = IngressProcess(bus, tmp_path)
     with pytest.raises(AssertionError, match="did not become ready"):
-        ingress.start(seconds=3)
-    assert "bucket directory cannot be read yet" in ingress.log.read_text()
+        ingress.start(seconds=0.1)
     try:
+        _until(lambda: "bucket directory cannot be read yet" in ingress.log.read_text())
         assert ingress.stop() == 0, ingress.log.read_text()
     finally:
         ingress.kill()
