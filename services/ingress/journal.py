@@ -18,6 +18,8 @@ RETRY_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 GATHER_SECONDS = 0.01
 BATCH = 200
+QUEUE_BYTES = 128 << 20
+"""Octets of events that may wait: those of very many recipients are large."""
 PAGE_BYTES = 1 << 20
 """Octets of a page from which on the next event begins another one."""
 
@@ -40,6 +42,8 @@ class Journal:
         self.name = name
         self._writers = writers
         self._queue: asyncio.Queue[Posting] = asyncio.Queue(capacity)
+        self._octets = 0
+        """Of events that wait or are being published."""
         self.dropped = 0
 
     @property
@@ -54,15 +58,16 @@ class Journal:
 
     def post(self, posting: Posting) -> bool:
         """Queue an event; False, counted and logged, if the queue is full."""
-        try:
-            self._queue.put_nowait(posting)
-        except asyncio.QueueFull:
+        octets = self._octets + len(posting.body)
+        if self._queue.full() or octets > QUEUE_BYTES:
             self.dropped += 1
             if self.dropped.bit_count() == 1:  # at 1, 2, 4, 8 …: an alarm, not a flood
                 log.error(
                     "%s events dropped because the bus does not take them", self.name, extra={"dropped": self.dropped}
                 )
             return False
+        self._octets = octets
+        self._queue.put_nowait(posting)
         return True
 
     async def settle(self, seconds: float) -> bool:
@@ -88,7 +93,8 @@ class Journal:
                         await asyncio.sleep(RETRY_SECONDS)
                 await self._published(batch)
             finally:
-                for _ in batch:
+                for posting in batch:
+                    self._octets -= len(posting.body)
                     self._queue.task_done()
 
     def _records(self, batch: list[Posting]) -> list[Posting]:

@@ -27,6 +27,8 @@ from shared.mail.reply import Reply
 PROOF_WAIT_SECONDS = 2.0
 AUTH_PREFIX_BYTES = 32
 """Room for `AUTH PLAIN ` and CRLF around a base64 string of full length."""
+RECIPIENTS_TOLD = 100
+"""Recipients that stand in the event of a refusal; a message may have thousands, and be refused again and again."""
 COMMANDS_IN_A_ROW = 50
 """Pipelined commands after which others have their turn: twenty thousand may wait, and take a seventh of a second."""
 WEB_VERBS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
@@ -288,7 +290,7 @@ class Conversation(smtp.SMTP):
             session.client_address,
             session.client_name,
             envelope.sender.address.written if envelope.sender and envelope.sender.address else "",
-            tuple(each.address.written for each in envelope.recipients),
+            tuple(each.address.written for each in envelope.recipients[:RECIPIENTS_TOLD]),
         )
         concerned = refusal
         if session.login is not None and not refusal.instance:  # its own people see what a client is told

@@ -95,3 +95,15 @@ async def test_a_page_is_repeated_as_it_was(bus_server: BusServer, monkeypatch: 
     assert await lying(tracker) == [[0, 1, 2]]
     await ingress.close()
     await tracker.close()
+
+
+async def test_what_waits_is_of_bounded_size(bus_server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few large events are too many too; once they are stored there is room again."""
+    monkeypatch.setattr(journal, "QUEUE_BYTES", 10_000)
+    ingress = await bus_server.connect("ingress")
+    made = PagedJournal(ingress, "accepted", 100, subjects.ACCEPTANCES)
+    assert [made.post(posting(number, 4_000)) for number in range(3)] == [True, True, False]
+    assert made.dropped == 1
+    await written(made)
+    await written(made, posting(3, 4_000), posting(4, 4_000))
+    await ingress.close()

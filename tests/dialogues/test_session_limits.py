@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from services.ingress.core.commands import ENVELOPE_BYTES
+from services.ingress.smtpd import RECIPIENTS_TOLD
 from tests.bus_server import BusServer
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, begin, bus, connect, refusals, running, stored
 from tests.ingress_process import client_context, password_of
@@ -156,6 +157,8 @@ def test_recipients_too_long_together(bus: BusServer, tmp_path: Path) -> None:
     [(envelope, _)] = stored(bus)
     assert len(envelope.recipients) >= taken
     assert len(msgspec.json.encode(envelope)) <= ENVELOPE_BYTES
+    [event] = refusals(bus)
+    assert event.recipients == tuple(f"{number}@y.example" for number in range(RECIPIENTS_TOLD))
 
 
 def test_refusals_of_one_tenant_do_not_crowd_out_those_of_others(bus: BusServer, tmp_path: Path) -> None:
