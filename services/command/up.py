@@ -259,7 +259,7 @@ async def _operator_key(workspace: Workspace, plan: Plan) -> str:
 
 
 async def run(wishes: Wishes, tell: Callable[[str], None]) -> None:
-    """Bring everything up and stay until SIGINT or SIGTERM."""
+    """Bring everything up and stay until SIGINT, SIGTERM or, unless started under `nohup`, the terminal is closed."""
     stopping = asyncio.Event()
     main = asyncio.current_task()
     loop = asyncio.get_running_loop()
@@ -272,6 +272,8 @@ async def run(wishes: Wishes, tell: Callable[[str], None]) -> None:
     up = False
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop)
     try:
         async with running(wishes, tell) as state:
             up = True

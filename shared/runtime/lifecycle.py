@@ -113,7 +113,8 @@ async def _in_group(name: str, main: Callable[[Room], Awaitable[None]], health: 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, room.stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: room.on_hangup())
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else it was started under `nohup`
+            loop.add_signal_handler(signal.SIGHUP, lambda: room.on_hangup())
         server = HealthServer(name, room.conditions, room.metrics)
         if health.listen:
             await server.start(health.listen)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -209,6 +210,28 @@ def test_a_room_ends_although_a_cancellation_was_swallowed(monkeypatch: pytest.M
 
     assert lifecycle.run("room", main, HealthSettings(listen="")) == 0
     assert swallowed == 1
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_hangup_ends_a_room_in_good_order(monkeypatch: pytest.MonkeyPatch, ignored: bool) -> None:
+    """A terminal that is closed cuts nothing off; under `nohup` it is not heard of."""
+    monkeypatch.setattr("shared.runtime.logs.configure", lambda _level: None)
+    stopped: list[bool] = []
+
+    async def main(here: lifecycle.Room) -> None:
+        afterwards = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, afterwards.set)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await afterwards.wait()
+        stopped.append(here.stopping.is_set())
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert lifecycle.run("room", main, HealthSettings(listen="")) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stopped == [not ignored]
 
 
 async def test_a_future_is_given_a_limit_and_keeps_what_came_in_time() -> None:
