@@ -62,8 +62,8 @@ class Authentication:
             try:
                 # Verified also if the cache knows it: a right password from a disallowed address must not be quicker.
                 verified = await self._credentials.verify(attempt, accounts, at)
-            except Busy:
-                return self._busy("the queue of logins to verify is full")
+            except Busy as fault:
+                return self._busy(str(fault))
             denial = self._denial(session, attempt, verified)
             if verified and not denial:
                 return self._succeeded(session, attempt, verified)
@@ -85,7 +85,7 @@ class Authentication:
 
     def _denial(self, session: SubmissionSession, attempt: Attempt, verified: frozenset[str]) -> str:
         """Return "" if the rules of some instance of the verified accounts admit the address."""
-        denial = ""
+        denial = "its user was removed meanwhile" if verified else ""
         for account in self._directory.accounts(attempt.username):
             if any(password.hash in verified for password in account.user.passwords):
                 denial = self._directory.denial(account, session.address, session.endpoint)

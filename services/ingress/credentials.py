@@ -30,7 +30,7 @@ HASHES_TRIED = 20
 
 
 class Busy(Exception):
-    """Too many logins are being verified already."""
+    """A password cannot be verified at the moment; says why."""
 
 
 class Credentials:
@@ -71,10 +71,10 @@ class Credentials:
     async def verify(self, attempt: Attempt, accounts: tuple[Account, ...], at: datetime) -> frozenset[str]:
         """Return the live hashes the password matches; an unknown user costs as much as a known one.
 
-        Errors: `Busy` if too many wait already.
+        Errors: `Busy` if too many wait already, or there is no memory for it.
         """
         if self._waiting >= self._queue_limit:
-            raise Busy
+            raise Busy("the queue of logins to verify is full")
         hashes = sorted(_hashes(accounts, at))[:HASHES_TRIED] if attempt.usable else []
         if hashes:
             self._learn(hashes[0])
@@ -133,8 +133,10 @@ def _matching(hashes: list[str], password: str) -> frozenset[str]:
         try:
             if _HASHER.verify(each, password):
                 found.add(each)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        except (argon2.exceptions.VerifyMismatchError, argon2.exceptions.InvalidHashError):
             continue
+        except argon2.exceptions.VerificationError as fault:  # not a wrong password: Argon2 wants much memory
+            raise Busy(f"no password can be verified: {fault}") from fault
     return frozenset(found)
 
 

@@ -137,3 +137,33 @@ async def test_guesses_that_wait_keep_nobody_out(stage: Stage) -> None:
         assert isinstance(await login("secret", "192.0.2.77"), Login)
     assert not any(guess.done() for guess in guesses)
     await patience.ended(*guesses)
+
+
+async def test_a_user_removed_while_its_password_is_verified(stage: Stage) -> None:
+    """What was right when it came is wrong when the answer is given."""
+    session, attempt = Session("192.0.2.1"), sasl.login(b"alice", b"secret")
+    login = asyncio.create_task(stage.authentication.login(cast(Any, session), attempt))
+    await asyncio.sleep(0)  # it is being verified
+    stage.directory.changed("user.c.u", None)
+    outcome = await login
+    assert isinstance(outcome, Refusal)
+    assert outcome.reply == reply.BAD_CREDENTIALS
+    assert outcome.instance == "i"
+
+
+@pytest.mark.parametrize("username", ["alice", "nobody"])
+async def test_no_memory_is_no_wrong_password(stage: Stage, monkeypatch: pytest.MonkeyPatch, username: str) -> None:
+    """Argon2 that cannot get its memory says so: 454, which does not count as a guess, whoever asks."""
+
+    class Starved:
+        def verify(self, _hash: str, _password: str) -> bool:
+            raise argon2.exceptions.VerificationError("Memory allocation error")
+
+    monkeypatch.setattr("services.ingress.credentials._HASHER", Starved())
+    outcome = await stage.authentication.login(
+        cast(Any, Session("192.0.2.1")), sasl.login(username.encode(), b"secret")
+    )
+    assert isinstance(outcome, Refusal)
+    assert outcome.reply == reply.AUTH_BUSY
+    assert outcome.reason == "no password can be verified: Memory allocation error"
+    assert not stage.authentication.patience.worst(10, asyncio.get_running_loop().time())
