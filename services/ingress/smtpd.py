@@ -75,6 +75,8 @@ class Conversation(smtp.SMTP):
         self._errors = 0
         self._idle = 0
         self._failed_logins = 0
+        self._excuses = 0
+        """Commands that may have been sent along with a MAIL before that was refused (RFC 2920 §3.1): no errors."""
         self._said: tuple[Transaction, str, Refusal, str] | None = None
         """The last refusal: when, in which phase, and its reference."""
         self._counted = counted
@@ -265,13 +267,13 @@ class Conversation(smtp.SMTP):
         """Queue a reply; replies to pipelined commands leave in one write (RFC 2920 §3.2)."""
         self._replies += reply.wire(text)
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, *, excused: bool = False) -> None:
         """Answer with a refusal and its reference, publish why, and end a session with too many of them."""
         text, session = refusal.reply, self.session
         self._say(text.referring(self._record(refusal)))
         self.desk.metrics.refused.labels(self._phase if self._phase in _PHASES else "command", str(text.code)).inc()
         session.refused += 1
-        if text.permanent:
+        if text.permanent and not excused:
             self._errors += 1
             if self._errors >= self.settings.errors and text.code != 521:
                 self._errors = -1_000_000
@@ -304,8 +306,8 @@ class Conversation(smtp.SMTP):
     def _wrong_arguments(self, syntax: str) -> None:
         self._refuse(Refusal(reply.BAD_ARGUMENTS.with_(syntax=syntax), "wrong arguments"))
 
-    def _out_of_sequence(self, advice: str) -> None:
-        self._refuse(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice))
+    def _out_of_sequence(self, advice: str, *, excused: bool = False) -> None:
+        self._refuse(Refusal(reply.BAD_SEQUENCE.with_(advice=advice), advice), excused=excused)
 
     def _end(self, refusal: Refusal) -> NoReturn:
         """Refuse and end the session."""

@@ -128,6 +128,7 @@ class Submission(SaslExchange):
         if self.envelope.sender is not None:
             self._out_of_sequence("a transaction is open, finish it or send RSET")
             return
+        self._excuses = self.settings.recipients + 1
         self.session.transactions += 1
         if self.session.transactions > self.settings.transactions:
             self._end(Refusal(reply.TOO_MANY_ERRORS, "too many transactions in one session"))
@@ -152,6 +153,7 @@ class Submission(SaslExchange):
         self.envelope.sender = sender
         if decision is not None:
             self.envelope.account, self.envelope.admitted = decision
+        self._excuses = 0
         self._say(reply.SENDER_OK)
 
     async def smtp_RCPT(self, argument: str) -> None:
@@ -176,7 +178,8 @@ class Submission(SaslExchange):
         elif self.session.login is None:
             self._refuse(Refusal(reply.AUTH_REQUIRED, f"{verb} without AUTH"))
         elif self.envelope.sender is None:
-            self._out_of_sequence("send MAIL first")
+            self._excuses -= 1
+            self._out_of_sequence("send MAIL first", excused=self._excuses >= 0)
         else:
             return True
         return False

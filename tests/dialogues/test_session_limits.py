@@ -77,6 +77,19 @@ def test_transactions_of_a_session(bus: BusServer, tmp_path: Path) -> None:
             client.noop()
 
 
+def test_what_was_pipelined_behind_a_refused_mail(bus: BusServer, tmp_path: Path) -> None:
+    """Recipients sent before the client could know are no errors that end its session; without end they are."""
+    with running(bus, tmp_path, recipients="30") as ingress, connect(ingress, "sam") as client:
+        recipients = "".join(f"RCPT TO:<{number}@y.example>\r\n" for number in range(30))
+        for _ in range(3):
+            client.send(f"MAIL FROM:<a@stopped.example>\r\n{recipients}DATA\r\n")
+            assert [client.getreply()[0] for _ in range(32)] == [550] + [503] * 31
+        assert client.noop()[0] == 250
+        client.send("RCPT TO:<one@y.example>\r\n" * 30)
+        codes = [client.getreply()[0] for _ in range(18)]
+        assert codes == [503] * 17 + [421]
+
+
 def test_connections_of_a_network(bus: BusServer, tmp_path: Path) -> None:
     """Addresses of one /24 count together, those of another one do not; a place that is left is free again."""
     with running(bus, tmp_path, connections_per_network="2") as ingress:

@@ -83,7 +83,7 @@ def parse(message: bytes, limits: ContentLimits, host: str) -> Parsed | Refusal:
     for field in fields:
         if named.setdefault(field.name, field) is not field and field.name in ONCE:
             if field.name == "from":
-                return Refusal(reply.HEADER_FROM_MISSING, "the message has two From headers")
+                return _no_author("the message has two From headers")
             return _bad(f"the header {field.name} appears twice")
     if "received" in named:
         hops = [field.raw for field in fields if field.name == "received"]
@@ -93,10 +93,10 @@ def parse(message: bytes, limits: ContentLimits, host: str) -> Parsed | Refusal:
     if isinstance(expire_after, Fault):
         return _bad(expire_after.reason)
     if "from" not in named:
-        return Refusal(reply.HEADER_FROM_MISSING, "the message has no From header")
+        return _no_author("the message has no From header")
     author = parse_mailbox(named["from"].text)
     if isinstance(author, Fault):
-        return Refusal(reply.HEADER_FROM_MISSING, f"the From header cannot be used: {author.reason}")
+        return _no_author(author.reason)
     return Parsed(fields, named, message[start:], author)
 
 
@@ -174,6 +174,10 @@ def _speaks_as(host: str, results: bytes) -> bool:
 
 def _bad(fault: str) -> Refusal:
     return Refusal(reply.BAD_CONTENT.with_(fault=fault), fault)
+
+
+def _no_author(fault: str) -> Refusal:
+    return Refusal(reply.HEADER_FROM_MISSING.with_(fault=fault), fault)
 
 
 def _foreign(text: Reply, found: str, header: str, domain: str) -> Refusal:
