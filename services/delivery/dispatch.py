@@ -175,7 +175,7 @@ class Dispatch:
         paused = self._destinations.paused(path.group)
         if paused:
             name = path.hosts[0]
-            said = f"{name} does not answer, its breaker is open ({paused}); its mail waits without being tried"
+            said = f"{name} is left alone now, its breaker is open ({paused}); its mail waits without being tried"
             waiting = outcome.lost(said, "policy", "4.4.1", host=name)
             return Visits(outcomes=dict.fromkeys((r.number for r in members), waiting), tried=[])
         results: list[Outcome] = []

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from services.delivery.core import wording
 from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
 
 _UNREACHED = frozenset({"connect", "greeting", "ehlo"})
@@ -29,7 +30,7 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     pause: float = 0.0
     probing: bool = False
     reason: str = ""
-    """What the last failure said."""
+    """What the last failure was; it is told to all tenants, so that it quotes nothing a server said of one's mail."""
 
 
 CLOSED = Breaker()
@@ -54,7 +55,7 @@ def after(breaker: Breaker, outcomes: Iterable[Outcome], now: float, limits: Lim
             return CLOSED  # it speaks: what it says to single recipients is no matter of the connection
         return msgspec.structs.replace(breaker, probing=False)
     failures = breaker.failures + 1
-    reason = unreached[0].diagnosis.text
+    reason = _reason(unreached[0])
     if failures < limits.failures and not breaker.pause:
         return msgspec.structs.replace(breaker, failures=failures, reason=reason)
     if breaker.pause and not breaker.probing:
@@ -64,6 +65,21 @@ def after(breaker: Breaker, outcomes: Iterable[Outcome], now: float, limits: Lim
 
 
 def _turned_away(result: Deferred) -> bool:
-    """Return whether a deferral is the destination's word about us or itself, not about one recipient or message."""
+    """Return whether a deferral is the destination's word about us or itself, not about one sender, recipient or mail.
+
+    What one tenant's domain or content has earned must not keep the mail of others waiting.
+    """
     said = result.diagnosis
-    return said.phase in _UNREACHED or said.code == 421 or (result.kind == "reputation" and said.phase != "policy")
+    if said.phase in _UNREACHED:
+        return True
+    turned_away = said.code == 421 or (result.kind == "reputation" and said.phase != "policy")
+    return turned_away and not wording.of_one_sender(said.text)
+
+
+def _reason(result: Deferred) -> str:
+    """Return what to say of a failure: the server's words only if they came before it knew whose mail it is."""
+    said = result.diagnosis
+    if said.phase in _UNREACHED:
+        return said.text
+    what = "words about our reputation" if result.kind == "reputation" else "that it is closing"
+    return f"it answered {said.code} {said.enhanced} at {said.phase}, {what}"

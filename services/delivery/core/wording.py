@@ -48,6 +48,12 @@ _REPUTATION = re.compile(
     r"|banned\s+(?:sending\s+)?ip|\bipcheck\.",
     re.I,
 )
+_OF_ONE_SENDER = re.compile(
+    r"\b(?:sender'?s?|sending|spf|dkim|dmarc|from|envelope|header)\s+domains?\b"
+    r"|\burls?\b|\blinks?\b|\bdbl\b|\bsurbl\b|\bsender\s+address|\bmessage\s+content",
+    re.I,
+)
+"""Of the domain in a mail's addresses and signatures, or of what stands in it; other tenants have others."""
 _GREYLISTED = re.compile(r"gr[ea]y[\s_-]*list|postgrey", re.I)
 _CONTENT = re.compile(r"\bspam\b|virus|malware|content\s+rejected|message\s+content", re.I)
 _GONE = frozenset({"5.1.1", "5.1.6", "5.2.1"})
@@ -97,6 +103,11 @@ def greylisted(text: str) -> bool:
 def of_reputation(text: str) -> bool:
     """Return whether a text speaks of the sending address."""
     return _REPUTATION.search(text) is not None
+
+
+def of_one_sender(text: str) -> bool:
+    """Return whether a text speaks of a sender's domain or of a mail's content, not of the sending address."""
+    return _OF_ONE_SENDER.search(text) is not None
 
 
 def gone(status: str, text: str) -> bool:

@@ -64,3 +64,36 @@ def test_late_failures_do_not_lengthen_the_pause() -> None:
     """Attempts that began before it opened fail without counting again."""
     breaker = opened()
     assert after(breaker, [DEAD], 5, LIMITS).open_until == breaker.open_until
+
+
+CLOSING = from_reply(421, "4.7.0 too many messages, for <secret@customer.example>", "rcpt")
+
+
+def test_the_reason_quotes_no_mail() -> None:
+    """All tenants are told why: what a server said after it knew whose mail it has stays with that mail."""
+    said = [CLOSING, from_reply(450, "4.7.1 <secret@customer.example>: rate limited", "rcpt")]
+    for reply in said:
+        breaker = CLOSED
+        for _ in range(3):
+            breaker = attempt(breaker, 0, reply)
+        assert not may_try(breaker, 0)
+        assert "secret" not in breaker.reason
+        assert f"{reply.diagnosis.code} {reply.diagnosis.enhanced}" in breaker.reason
+    busy = from_reply(421, "4.3.2 too many connections from 192.0.2.1", "greeting")
+    assert after(CLOSED, [busy], 0, LIMITS).reason == "too many connections from 192.0.2.1"
+
+
+def test_what_one_sender_has_earned_pauses_nobody_else() -> None:
+    """A server that limits one tenant's domain, or lists what stands in its mail, takes that of others."""
+    for text in (
+        "4.7.28 an unusual rate of unsolicited mail originating from your DKIM domain [customer.example]",
+        "4.7.1 throttled: too many messages from domain customer.example",
+        "4.7.1 contains a URL listed by spamhaus",
+    ):
+        for code in (421, 451):
+            breaker = CLOSED
+            for _ in range(4):
+                breaker = attempt(breaker, 0, from_reply(code, text, "final"))
+            assert breaker == CLOSED
+    general = from_reply(421, "4.7.28 an unusual rate of mail originating from your IP address", "final")
+    assert after(CLOSED, [general], 0, LIMITS).failures == 1
