@@ -1,6 +1,7 @@
 """One visit to one door: connection, encryption, one transaction; its end is a value for each recipient."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Sequence
 from typing import Protocol
@@ -17,6 +18,8 @@ from services.delivery.pool import Pool, Spot
 from services.delivery.session import MayFinish, Reply, Session, Stopped
 from shared.contract.envelope import Envelope, Recipient
 from shared.contract.events import ExchangerTried
+
+log = logging.getLogger("delivery")
 
 ACCEPTED = range(250, 260)
 """Of a server that does what was asked, with whatever third digit (RFC 5321 §4.2.1)."""
@@ -118,6 +121,11 @@ class Visit:
             result = self._judged(Reply(fault.code, str(fault.message)))
         except (aiosmtplib.SMTPException, OSError) as fault:
             result = self._lost(_said(fault))
+        except Exception:
+            # A fault of ours: what is decided, here and by visits before this one, must not be forgotten and sent again.
+            log.exception("a visit failed", extra={"queue_id": self._parcel.envelope.queue_id, "host": self._door.host})
+            fault_of_ours = outcome.ours("4.3.0", "the attempt failed by a fault of this mail system")
+            result = msgspec.structs.replace(fault_of_ours, ambiguous=bool(self.dots))
         finally:
             self._tools.visits.discard(self)
             if session is not None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.delivery import courier, visit
 from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
 from services.delivery.courier import Courier
 from services.delivery.dispatch import Attempted, Dispatch
@@ -656,3 +657,33 @@ async def test_a_fault_of_ours_stays_with_its_destination(tmp_path: Path, caplog
     assert isinstance(attempted.outcomes[2], Deferred)
     assert attempted.outcomes[2].diagnosis.enhanced == "4.3.0"
     assert [message.recipients for message in exchanger.received] == [["x@rcpt.test"]]
+
+
+async def test_a_fault_of_ours_forgets_no_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the transaction it is in; who got the mail by one before it is not sent a second copy."""
+    monkeypatch.setattr(courier, "RECIPIENTS_LIMIT", 1)
+    exchanger = await Exchanger(extensions=("DSN",)).start()
+    async with field(tmp_path, exchanger) as made:
+        odd = Recipient(number=2, address="y@rcpt.test", notify="NEVER\r\nDATA")
+        last = Recipient(number=3, address="z@rcpt.test")
+        attempted = await made.send(Recipient(number=1, address="x@rcpt.test"), odd, last)
+    assert [type(attempted.outcomes[n]) for n in (1, 2, 3)] == [Delivered, Deferred, Delivered]
+    assert attempted.outcomes[2].diagnosis.enhanced == "4.3.0"
+    assert attempted.dots == 2
+    assert [message.recipients for message in exchanger.received] == [["x@rcpt.test"], ["z@rcpt.test"]]
+
+
+async def test_a_fault_of_ours_after_the_dot_is_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may have the message: that is recorded, and at most once is kept to."""
+
+    def broken(*_: object, **__: object) -> Outcome:
+        raise ValueError("a reply nobody can judge")
+
+    exchanger = await Exchanger().start()
+    exchanger.on_final = lambda _: monkeypatch.setattr(visit.outcome, "from_reply", broken)
+    async with field(tmp_path, exchanger) as made:
+        attempted = await made.send("x@rcpt.test")
+    result = only(attempted)
+    assert isinstance(result, Deferred)
+    assert result.ambiguous
+    assert attempted.dots == 1
