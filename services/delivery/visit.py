@@ -122,7 +122,7 @@ class Visit:
         except (aiosmtplib.SMTPException, OSError) as fault:
             result = self._lost(_said(fault))
         except Exception:
-            # A fault of ours: what is decided, here and by visits before this one, must not be forgotten and sent again.
+            # A fault of ours: what is decided, here and by visits before, must not be forgotten and sent again.
             log.exception("a visit failed", extra={"queue_id": self._parcel.envelope.queue_id, "host": self._door.host})
             fault_of_ours = outcome.ours("4.3.0", "the attempt failed by a fault of this mail system")
             result = msgspec.structs.replace(fault_of_ours, ambiguous=bool(self.dots))
@@ -233,6 +233,10 @@ class Visit:
             encryption.unverifiable(host, why)
             return False
         except (aiosmtplib.SMTPException, OSError) as fault:
+            if session.tls and isinstance(fault, aiosmtplib.SMTPResponseException | aiosmtplib.SMTPTimeoutError):
+                self._phase, self._tls, self._verified = "ehlo", session.tls, verifies
+                self._problem = encryption.problem(host)
+                raise  # the handshake came to its end: what became of EHLO says nothing of TLS
             if isinstance(fault, aiosmtplib.SMTPResponseException) and fault.code == 421:
                 raise  # RFC 5321 §3.8: the server is closing, which says nothing of its TLS
             why = f"STARTTLS failed: {outcome.clean(_said(fault))}"

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.delivery import courier, visit
+from services.delivery import courier
+from services.delivery.core import outcome
 from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
 from services.delivery.courier import Courier
 from services.delivery.dispatch import Attempted, Dispatch
@@ -680,10 +681,27 @@ async def test_a_fault_of_ours_after_the_dot_is_ambiguous(tmp_path: Path, monkey
         raise ValueError("a reply nobody can judge")
 
     exchanger = await Exchanger().start()
-    exchanger.on_final = lambda _: monkeypatch.setattr(visit.outcome, "from_reply", broken)
+    exchanger.on_final = lambda _: monkeypatch.setattr(outcome, "from_reply", broken)
     async with field(tmp_path, exchanger) as made:
         attempted = await made.send("x@rcpt.test")
     result = only(attempted)
     assert isinstance(result, Deferred)
     assert result.ambiguous
     assert attempted.dots == 1
+
+
+@pytest.mark.parametrize("reply", [b"451 4.3.0 not now\r\n", b"550 5.7.1 go away\r\n", b"what\r\n"])
+async def test_a_refusal_over_tls_says_nothing_of_tls(reply: bytes, tmp_path: Path) -> None:
+    """A server that answers over TLS, whatever it answers, can do TLS: its mail does not go in clear for that."""
+    exchanger = await Exchanger(tls=server_context(tmp_path)).start()
+    offer = (b"250-mx\r\n250 STARTTLS\r\n",)
+    exchanger.script["EHLO"] = [offer, (reply,), (b"250 mx\r\n",)]
+    exchanger.script["HELO"] = [(b"550 5.7.1 no\r\n",)]
+    async with field(tmp_path, exchanger) as made:
+        made.courier.encryption.unverifiable("mx.rcpt.test", "a test says so")
+        result = only(await made.send("x@rcpt.test"))
+        exchanger.script["EHLO"] = [offer, (b"250 mx\r\n",)]
+        assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+    assert isinstance(result, Deferred)
+    assert result.diagnosis.phase == "ehlo"
+    assert [message.tls for message in exchanger.received] == [True]
