@@ -35,6 +35,16 @@ SHORTEST_SECONDS = 10
 """A policy that ends sooner is not fetched again before that."""
 
 
+class _Fetch:
+    """The fetches of one domain, one after the other, while somebody wants one."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.wanted = 0
+        self.ended_at = 0.0
+        """When the last one came to an end, good or bad."""
+
+
 class Policies:
     """What the domains demand. Shared by all messages in delivery; one fetch per domain at a time."""
 
@@ -50,7 +60,7 @@ class Policies:
         self._bucket: Bucket[TransportPolicy] = Bucket(bus, "policies", TransportPolicy)
         self.replica: Replica[TransportPolicy] = Replica(bus, "policies", TransportPolicy)
         self._context = verifying()
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._fetching: dict[str, _Fetch] = {}
         self._failed: dict[tuple[str, str], float] = {}
 
     async def of(self, domain: str) -> Demand:
@@ -73,27 +83,39 @@ class Policies:
         return kept is None or kept.id != record or clock.now() - kept.fetched_at > self._refresh
 
     async def _renewed(self, domain: str, record: str) -> None:
-        """Fetch the policy and keep it, unless that failed a moment ago or somebody else is at it."""
-        lock = self._fetching.setdefault(domain, asyncio.Lock())
+        """Fetch the policy and keep it, unless that failed a moment ago or somebody else did it while we waited.
+
+        Whoever waited takes what came of it, whatever the record says by now: a domain whose record is another one each
+        time would have them fetch one after the other.
+        """
+        now = asyncio.get_running_loop().time
+        fetch, asked_at = self._fetching.setdefault(domain, _Fetch()), now()
+        fetch.wanted += 1
         try:
-            async with lock:
-                now = asyncio.get_running_loop().time()
-                if not self._stale(self._kept(domain), record) or self._failed.get((domain, record), now) > now:
+            async with fetch.turn:
+                if fetch.ended_at > asked_at or self._failed.get((domain, record), 0.0) > now():
                     return
-                found = await self._fetched(domain)
-                if isinstance(found, Fault):
-                    log.warning("the MTA-STS policy of %s was not fetched: %s", domain, found.reason)
-                    self._forgive()
-                    # RFC 8461 §3.3: a fetch that failed is not repeated at once.
-                    self._failed[domain, record] = now + self._retry_seconds
-                    return
-                if found.max_age_seconds < SHORTEST_SECONDS:
-                    self._forgive()
-                    self._failed[domain, record] = now + SHORTEST_SECONDS
-                await self._keep(sts.policy(domain, record, found, clock.now()))
+                if self._stale(self._kept(domain), record):  # else a sibling was first
+                    await self._fetch(domain, record)
+                    fetch.ended_at = now()
         finally:
-            if not lock.locked():
+            fetch.wanted -= 1
+            if not fetch.wanted:
                 self._fetching.pop(domain, None)
+
+    async def _fetch(self, domain: str, record: str) -> None:
+        now = asyncio.get_running_loop().time()
+        found = await self._fetched(domain)
+        if isinstance(found, Fault):
+            log.warning("the MTA-STS policy of %s was not fetched: %s", domain, found.reason)
+            self._forgive()
+            # RFC 8461 §3.3: a fetch that failed is not repeated at once.
+            self._failed[domain, record] = now + self._retry_seconds
+            return
+        if found.max_age_seconds < SHORTEST_SECONDS:
+            self._forgive()
+            self._failed[domain, record] = now + SHORTEST_SECONDS
+        await self._keep(sts.policy(domain, record, found, clock.now()))
 
     async def _keep(self, policy: TransportPolicy) -> None:
         key = token(policy.domain)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import itertools
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -293,3 +294,35 @@ async def test_a_policy_that_ends_at_once_is_not_fetched_for_each_message(world:
         for _ in range(5):
             assert not (await made.of("rcpt.test")).policy
     assert host.connections == 1
+
+
+async def test_a_record_that_changes_with_each_question_holds_up_nobody(
+    world: World, host: PolicyHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that wait for a fetch go on with what it came to; they do not fetch one after the other."""
+    ids = itertools.count()
+
+    async def texts(_: Exchangers, _name: str) -> tuple[str, ...]:
+        return (f"v=STSv1; id={next(ids)};",)
+
+    monkeypatch.setattr(Exchangers, "texts", texts)
+    for status in ("503 Gone", "200 OK"):
+        host.status, host.connections, host.pause_seconds = status, 0, 0.5
+        async with policies(world, host) as made:
+            demands = await asyncio.gather(*(made.of("rcpt.test") for _ in range(20)))
+        assert host.connections == 1
+        assert {demand.enforced for demand in demands} == {status == "200 OK"}
+
+
+async def test_a_fetch_that_is_broken_off_is_taken_over(world: World, host: PolicyHost) -> None:
+    """Whoever waited for it fetches itself: no mail goes as if there were no policy."""
+    host.pause_seconds = 0.3
+    async with policies(world, host) as made:
+        first, second = (asyncio.create_task(made.of("rcpt.test")) for _ in range(2))
+        async with asyncio.timeout(20):
+            while not host.requests:
+                await asyncio.sleep(0.01)
+        first.cancel()
+        assert (await second).enforced
+        assert made._fetching == {}
+    assert host.connections == 2
