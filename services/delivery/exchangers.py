@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple, TypeVar, cast
 
 import dns.asyncresolver
@@ -23,6 +24,10 @@ DNS_PORT = 53
 LONGEST_SECONDS = 86_400.0
 """How long an answer is kept at most, whatever its TTL."""
 EDNS_PAYLOAD = 1232
+RECORDS_KEPT = 30
+"""Of one answer; several times what an attempt tries. A stranger's zone may have thousands under each of many names."""
+TEXT_KEPT = 512
+"""Octets kept of one TXT value."""
 
 T = TypeVar("T")
 
@@ -127,17 +132,20 @@ class _Kept(NamedTuple):
 
 
 def _exchangers(answer: dns.resolver.Answer) -> MxFound:
-    records = [(int(r.preference), r.exchange.to_text(omit_final_dot=True)) for r in answer]
+    best = sorted(answer, key=lambda r: int(r.preference))[:RECORDS_KEPT]
+    records = [(int(r.preference), r.exchange.to_text(omit_final_dot=True)) for r in best]
     # The root, "." in the zone, is the null MX.
     return MxFound(tuple((preference, "" if host in (".", "@") else host) for preference, host in records))
 
 
 def _addresses(answer: dns.resolver.Answer) -> Found:
-    return Found(tuple(r.address for r in answer))
+    return Found(tuple(r.address for r in islice(answer, RECORDS_KEPT)))
 
 
 def _strings(answer: dns.resolver.Answer) -> tuple[str, ...]:
-    return tuple(b"".join(record.strings).decode("utf-8", "replace") for record in answer)
+    return tuple(
+        b"".join(record.strings)[:TEXT_KEPT].decode("utf-8", "replace") for record in islice(answer, RECORDS_KEPT)
+    )
 
 
 def _reason(fault: dns.resolver.NoNameservers) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.delivery.core.route import Found, MxFound, NoAnswer, NoData, NoName
-from services.delivery.exchangers import Exchangers
+from services.delivery.exchangers import RECORDS_KEPT, TEXT_KEPT, Exchangers
 from tests.delivery.house import delivery_settings
 from tests.dns_server import DnsServer, Fault
 
@@ -108,3 +108,21 @@ async def test_no_more_answers_are_kept_than_set(dns: DnsServer, tmp_path: Path)
     assert len(dns.asked) == asked
     await exchangers.mx("d0.test")
     assert len(dns.asked) == asked + 1
+
+
+async def test_little_is_kept_of_a_large_answer(dns: DnsServer, tmp_path: Path) -> None:
+    """Thousands of records under each name must not fill the memory; the best exchangers are among what is kept."""
+    dns.set("big.test", "MX", *(f"{1000 - n} mx{n}.big.test." for n in range(1000)))
+    dns.set("big.test", "A", *(f"192.0.2.{n}" for n in range(250)))
+    dns.set("big.test", "TXT", *(" ".join(['"' + f"{n:03}" + "y" * 200 + '"'] * 5) for n in range(50)))
+    exchangers = made(dns, tmp_path)
+    found = await exchangers.mx("big.test")
+    assert isinstance(found, MxFound)
+    assert len(found.values) == RECORDS_KEPT
+    assert found.values[0] == (1, "mx999.big.test")
+    four = (await exchangers.addresses("big.test"))[1]
+    assert isinstance(four, Found)
+    assert len(four.values) == RECORDS_KEPT
+    texts = await exchangers.texts("big.test")
+    assert len(texts) == RECORDS_KEPT
+    assert {len(text) for text in texts} == {TEXT_KEPT}
