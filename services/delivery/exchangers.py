@@ -70,7 +70,7 @@ class Exchangers:
 
     def _kept_of(self, name: str, kind: dns.rdatatype.RdataType) -> "_Kept | None":
         kept = self._kept.get((name, kind))
-        return kept if kept is not None and kept.until > time.time() else None
+        return kept if kept is not None and kept.since <= time.time() < kept.until else None
 
     async def _known(
         self, name: str, kind: dns.rdatatype.RdataType, read: Callable[[dns.resolver.Answer], T]
@@ -85,7 +85,8 @@ class Exchangers:
         value = read(answer) if isinstance(answer, dns.resolver.Answer) else answer
         while len(self._kept) >= self._entries:
             self._kept.pop(next(iter(self._kept)))
-        self._kept[name, kind] = _Kept(min(until, time.time() + LONGEST_SECONDS), value)
+        now = time.time()
+        self._kept[name, kind] = _Kept(now, min(until, now + LONGEST_SECONDS), value)
         return value
 
     async def _ask(
@@ -125,8 +126,9 @@ def _without_data(reply: dns.message.Message) -> NoData | NoAnswer:
 
 
 class _Kept(NamedTuple):
-    """An answer as it was read, and until when it holds."""
+    """An answer as it was read, and from when until when it holds: a clock that was put back ends it too."""
 
+    since: float
     until: float
     value: object
 

@@ -74,6 +74,19 @@ async def test_no_answer_is_kept_for_more_than_a_day(
         assert await exchangers.mx(name) == MxFound(((10, "other.test"),))
 
 
+async def test_answers_end_with_a_clock_that_is_put_back(
+    dns: DnsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for while the clock was a year ahead would else hold for that year, also that there is nothing."""
+    exchangers = made(dns, tmp_path)
+    now = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: now() + 365 * 86_400)
+        await look(exchangers)
+    dns.set("none.test", "MX", "10 other.test.")
+    assert await exchangers.mx("none.test") == MxFound(((10, "other.test"),))
+
+
 async def test_an_alias_that_is_not_followed(dns: DnsServer, tmp_path: Path) -> None:
     """Half an answer is none; and once the alias leads to a name without such records, that is one."""
     exchangers = made(dns, tmp_path)
