@@ -45,16 +45,21 @@ class Suppressions:
             log.warning("a suppression could not be entered: %s", fault, extra={"queue_id": queue_id})
 
     async def enter(self, wish: AddSuppression) -> SuppressionAdded:
-        """Put an address on a list by hand, for control.
+        """Put an address on a list by hand, for control; that takes the place of an entry that delivery made.
 
-        Errors: `BusUnavailable`.
+        Errors: `BusUnavailable`, `StoreFull`.
         """
         reason = f"entered by {wish.by}: {wish.reason or 'no reason given'}"
         entry = Suppression(
             configuration=wish.configuration, address=wish.address, reason=reason, queue_id="", at=clock.now()
         )
+        name = key(wish.configuration, wish.address)
         try:
-            await self._bucket.create(key(wish.configuration, wish.address), entry)
+            present = await self._bucket.get(name)
+            if present is not None and present.record.queue_id:  # else it would count only as long as the setting is on
+                await self._bucket.update(name, entry, present.revision)
+            else:
+                await self._bucket.create(name, entry)
         except WrongSequence:
             return SuppressionAdded(added=False)
         log.info("put on the suppression list", extra={"configuration": wish.configuration, "by": wish.by})

@@ -107,3 +107,21 @@ async def test_an_entry_made_by_hand_counts_without_the_setting(world: World) ->
         event = await world.watcher.until(envelope, "suppressed", "delivered")
         assert event.status == "suppressed"
     assert len(world.exchanger.uses(b"MAIL")) == 1
+
+
+async def test_an_entry_made_by_hand_takes_the_place_of_a_bounce(world: World) -> None:
+    """Whoever enters an address that is on the list for a bounce wants it there, also without the setting."""
+    assert world.tenant.control is not None
+    world.exchanger.by_recipient["x@rcpt.test"] = [(b"550 5.1.1 no such user\r\n",)]
+    async with delivering(world.server, world.settings()):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        await world.watcher.until(envelope, "bounced")
+        await world.watcher.until_empty()
+    async with delivering(world.server, world.settings(suppress_bounces=False)):
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        await world.watcher.until(envelope, "bounced")  # the control: the entry of delivery counts no more
+        wish = AddSuppression(configuration=world.tenant.configuration, address="x@RCPT.test", by="op", reason="")
+        assert (await service.ask(world.tenant.control, SUPPRESSION_ADD, wish, SuppressionAdded)).added
+        assert not (await service.ask(world.tenant.control, SUPPRESSION_ADD, wish, SuppressionAdded)).added
+        envelope = await world.tenant.accept("x@rcpt.test", sender="")
+        assert (await world.watcher.until(envelope, "suppressed", "bounced")).status == "suppressed"
