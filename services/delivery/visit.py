@@ -11,7 +11,7 @@ import msgspec
 
 from services.delivery.core import offer, outcome
 from services.delivery.core.lines import command
-from services.delivery.core.outcome import Deferred, Delivered, Outcome, Phase
+from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome, Phase
 from services.delivery.core.route import Door
 from services.delivery.encryption import Encryption
 from services.delivery.pool import Pool, Spot
@@ -178,8 +178,8 @@ class Visit:
             if self._phase != "mail" or not (isinstance(ended.result, Deferred) and ended.result.elsewhere):
                 raise
         else:
-            # Many servers say so, without 421, when they have had enough messages in one session.
-            if self._phase != "mail" or not any(isinstance(result, Deferred) for result in decided.values()):
+            # Many servers say so, without 421, when they have had enough messages in one session; and some for good.
+            if self._phase != "mail" or not any(map(_said_to_mail, decided.values())):
                 return True
             session.leave()
         decided.clear()  # at most who does not suit this server: the new session says it again
@@ -332,6 +332,11 @@ class Visit:
             address=self._door.address,
             ambiguous=self._phase == "final",
         )
+
+
+def _said_to_mail(result: Outcome) -> bool:
+    """Return whether a server has refused MAIL with this; what does not suit its offer is our own word."""
+    return isinstance(result, Deferred) or (isinstance(result, Bounced) and result.diagnosis.code != 0)
 
 
 def _said(fault: Exception) -> str:

@@ -103,3 +103,18 @@ async def test_patience_is_not_tried(tmp_path: Path) -> None:
             assert isinstance(only(await made.send("x@rcpt.test")), Bounced)
         await exchanger.until(lambda: exchanger.uses(b"QUIT") != [])
     assert exchanger.connections == 2
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("reply", [b"503 5.5.1 EHLO first\r\n", b"550 5.7.0 enough messages in this session\r\n"])
+async def test_a_kept_session_gives_nobody_up(reply: bytes, pipelining: bool, tmp_path: Path) -> None:
+    """MAIL refused for good may be said of what was before in this session: a new one is asked, and its word counts."""
+    exchanger = Exchanger(extensions=("PIPELINING",) if pipelining else ())
+    async with field(tmp_path, await exchanger.start()) as made:
+        exchanger.script["MAIL"] = [(OK,), (reply,), (OK,), (b"550 5.7.1 not you\r\n",)]
+        assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+        exchanger.script["DATA"] = [FIRST, GO, FIRST] if pipelining else []
+        assert isinstance(only(await made.send("y@rcpt.test")), Delivered)
+        assert exchanger.connections == 2
+        assert isinstance(only(await made.send("z@rcpt.test")), Bounced)
+    assert [message.recipients for message in exchanger.received] == [["x@rcpt.test"], ["y@rcpt.test"]]
