@@ -12,7 +12,7 @@ import msgspec
 from services.delivery import own_address
 from services.delivery.core import outcome, reach, route
 from services.delivery.core.lines import stray_line_end
-from services.delivery.core.outcome import Outcome
+from services.delivery.core.outcome import Deferred, Outcome
 from services.delivery.core.route import Door
 from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from services.delivery.courier import Courier, Visits
@@ -191,8 +191,11 @@ class Dispatch:
         visits = await self._courier.attempt(parcel, members, self._doors(path, problems), may_finish)
         undecided = [r.number for r in members if r.number not in visits.outcomes]
         if undecided:
-            if visits.tried:
-                reason: Outcome = outcome.ours("4.4.5", "there was no time left for this recipient in this attempt")
+            failed = [each for each in visits.outcomes.values() if isinstance(each, Deferred) and each.elsewhere]
+            if failed:
+                reason: Outcome = failed[-1]  # what kept the others keeps those whose transaction was not begun
+            elif visits.tried:
+                reason = outcome.ours("4.4.5", "there was no time left for this recipient in this attempt")
             else:
                 reason = route.no_way(problems, path.hosts[0])
             visits.outcomes.update(dict.fromkeys(undecided, reason))

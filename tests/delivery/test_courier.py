@@ -705,3 +705,16 @@ async def test_a_refusal_over_tls_says_nothing_of_tls(reply: bytes, tmp_path: Pa
     assert isinstance(result, Deferred)
     assert result.diagnosis.phase == "ehlo"
     assert [message.tls for message in exchanger.received] == [True]
+
+
+async def test_those_behind_a_failed_connection_wait_for_the_same_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipients of a second transaction that was not begun have failed like the first, also for the breaker."""
+    monkeypatch.setattr(courier, "RECIPIENTS_LIMIT", 1)
+    exchanger = await Exchanger().start()
+    exchanger.script["GREETING"] = [(b"421 4.3.2 busy\r\n", None)]
+    async with field(tmp_path, exchanger, breaker_failures=1, breaker_pause_seconds=60.0) as made:
+        attempted = await made.send("x@rcpt.test", "y@rcpt.test")
+        assert [attempted.outcomes[n].diagnosis.text for n in (1, 2)] == ["busy", "busy"]
+        assert "its breaker is open" in only(await made.send("x@rcpt.test")).diagnosis.text
