@@ -5,6 +5,7 @@ the checked address, never to the name again (a second look-up could answer othe
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 IpAddress = IPv4Address | IPv6Address
@@ -38,6 +39,15 @@ def plain(address: IpAddress) -> IpAddress:
         if address in _SIX_TO_FOUR and address.sixtofour is not None:
             return address.sixtofour
     return address
+
+
+def unmapped(text: str) -> str:
+    """Return an address as it is connected to: packets to a mapped one are IPv4, and leave from our IPv4 addresses."""
+    with suppress(ValueError):
+        address = ip_address(text)
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+    return text
 
 
 def refusal(text: str, allowed: tuple[IpNetwork, ...], refused: tuple[IpNetwork, ...] = ()) -> str:

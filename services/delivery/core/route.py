@@ -117,7 +117,7 @@ def doors(
     mixed = [family[n] for n in range(max(map(len, families), default=0)) for family in families if n < len(family)]
     open_doors: list[Door] = []
     closed: list[str] = []
-    for address in dict.fromkeys(mixed):
+    for address in dict.fromkeys(map(reach.unmapped, mixed)):
         why = reach.refusal(address, allowed, refused_networks)
         if why:
             closed.append(f"{address}: {why}")

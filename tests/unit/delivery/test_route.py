@@ -105,3 +105,10 @@ def test_domain(address: str, domain: str) -> None:
 def test_unroutable(address: str) -> None:
     """Literals and malformed addresses bounce without a look-up."""
     assert isinstance(domain_of(address), Bounced)
+
+
+def test_a_mapped_address_is_an_ipv4_address() -> None:
+    """Else it would leave from an address that the configuration's pool does not have."""
+    found = doors("h", Found(("::ffff:8.8.8.8",)), Found(("8.8.8.8",)), allowed=())
+    assert [door.address for door in found.doors] == ["8.8.8.8"]
+    assert "127.0.0.1: it is a loopback" in str(doors("h", Found(("::ffff:127.0.0.1",)), NoData(), allowed=()).problem)
