@@ -243,9 +243,12 @@ class Carrier:
                 self._announcements.settle(envelope)
                 break
             except Overtaken as fault:
-                # Another worker had a copy of it. What we did is done: add it to the record, marked.
-                log.warning("two workers had this message", extra={"queue_id": envelope.queue_id})
-                self._metrics.alarms.labels("two-workers").inc()
+                # Somebody else did something to it. What we did is done: add it to the record, marked.
+                if record.by_operator(fault.last):
+                    log.info("an operator acted on it meanwhile", extra={"queue_id": envelope.queue_id})
+                else:
+                    log.warning("two workers had this message", extra={"queue_id": envelope.queue_id})
+                    self._metrics.alarms.labels("two-workers").inc()
                 if isinstance(fault.last, MessageHeld):
                     held_meanwhile = Hold(fault.last.reason, fault.last.explanation)
                 now, state = clock.now(), step.known(message.carriage, fault.last, fault.sequence)

@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from services.delivery.core import step
-from services.delivery.core.gate import Hold
+from services.delivery.core.gate import BY_OPERATOR, Hold
 from shared.contract.envelope import Diagnosis, Envelope, RecipientState
 from shared.contract.events import (
+    AnyStatus,
     ExchangerTried,
     MessageAttempted,
     MessageDropped,
@@ -148,3 +149,9 @@ def _common(
         "attempt": attempt,
         "recipients": recipients,
     }
+
+
+def by_operator(event: AnyStatus | None) -> bool:
+    """Return whether a record is of an operator's act on a message, not of a worker that had it."""
+    held = isinstance(event, MessageHeld) and event.reason == BY_OPERATOR
+    return held or isinstance(event, MessageDropped | MessageReleased)
