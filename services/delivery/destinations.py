@@ -139,9 +139,12 @@ class Destinations:
         if not here.used:
             here.served.clear()
 
-    def paused(self, group: str) -> str:
-        """Return why a destination is left alone now, "" if a message may go; then `tried` must follow."""
-        now = asyncio.get_running_loop().time()
+    def paused(self, group: str, pool: str = "") -> str:
+        """Return why a destination is left alone now, "" if a message may go; then `tried` must follow.
+
+        Each pool of outgoing addresses has breakers of its own: what one has earned does not stop the others.
+        """
+        now, group = asyncio.get_running_loop().time(), _seen_from(group, pool)
         state = self._breakers.get(group, breaker.CLOSED)
         if not breaker.may_try(state, now):
             return state.reason
@@ -152,13 +155,13 @@ class Destinations:
         self._remember(group, breaker.trying(state))
         return ""
 
-    def tried(self, group: str, results: Iterable[Outcome]) -> None:
+    def tried(self, group: str, results: Iterable[Outcome], pool: str = "") -> None:
         """Take in what an attempt at a destination came to; no results: it was broken off."""
+        here, group = self._groups.get(group), _seen_from(group, pool)
         now = asyncio.get_running_loop().time()
         before = self._breakers.get(group, breaker.CLOSED)
         after = breaker.after(before, results, now, self._breaker_limits)
         self._remember(group, after)
-        here = self._groups.get(group)
         if after == breaker.CLOSED and before.pause:
             self._good[group] = now
             if here is not None:
@@ -218,3 +221,8 @@ class Destinations:
             open_breakers=dict(list(closed.items())[:TOLD]),
         )
         self._notes.note(self._worker, record)
+
+
+def _seen_from(group: str, pool: str) -> str:
+    """Return the name of a destination's breaker for a pool of our addresses; "" are those of everybody else."""
+    return f"{group}; from {pool}" if pool else group

@@ -172,7 +172,7 @@ class Dispatch:
         self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: MayFinish
     ) -> Visits:
         """Serve the members unless the breaker of their destination is open."""
-        paused = self._destinations.paused(path.group)
+        paused = self._destinations.paused(path.group, parcel.pool)
         if paused:
             name = path.hosts[0]
             said = f"{name} is left alone now, its breaker is open ({paused}); its mail waits without being tried"
@@ -184,7 +184,7 @@ class Dispatch:
             results = list(visits.outcomes.values())
             return visits
         finally:
-            self._destinations.tried(path.group, results)
+            self._destinations.tried(path.group, results, parcel.pool)
 
     async def _serve(self, path: Path, members: list[Recipient], parcel: Parcel, may_finish: MayFinish) -> Visits:
         problems: list[Outcome] = []

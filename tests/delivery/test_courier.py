@@ -50,6 +50,7 @@ class Field:
         mail: bytes = MAIL,
         may_finish: bool = True,
         before_dot: Callable[[], Awaitable[object]] | None = None,
+        pool: str = "",
         **envelope: Any,
     ) -> Attempted:
         """Attempt all recipients."""
@@ -61,7 +62,7 @@ class Field:
             "lane": "transactional", "sender": "a@d.example", "recipients": tuple(recipients),
             "received_at": datetime.datetime.now(datetime.UTC), "expires_at": None, "size": len(mail), "sha256": "",
         }  # fmt: skip
-        parcel = Parcel(envelope=Envelope(**(values | envelope)), mail=mail)
+        parcel = Parcel(envelope=Envelope(**(values | envelope)), mail=mail, pool=pool)
 
         async def asked() -> bool:
             if before_dot is not None:
@@ -718,3 +719,15 @@ async def test_those_behind_a_failed_connection_wait_for_the_same_reason(
         attempted = await made.send("x@rcpt.test", "y@rcpt.test")
         assert [attempted.outcomes[n].diagnosis.text for n in (1, 2)] == ["busy", "busy"]
         assert "its breaker is open" in only(await made.send("x@rcpt.test")).diagnosis.text
+
+
+async def test_what_one_pool_has_earned_does_not_stop_another(tmp_path: Path) -> None:
+    """A server that turns away one of our addresses may take mail from another; the pool's own mail waits."""
+    exchanger = await Exchanger().start()
+    exchanger.script["GREETING"] = [(b"421 4.7.0 192.0.2.2 is on a blocklist\r\n", None), (b"220 mx\r\n",)]
+    async with field(tmp_path, exchanger, breaker_failures=1, breaker_pause_seconds=60.0) as made:
+        assert isinstance(only(await made.send("x@rcpt.test", pool="bulk")), Deferred)
+        assert "its breaker is open" in only(await made.send("x@rcpt.test", pool="bulk")).diagnosis.text
+        assert isinstance(only(await made.send("x@rcpt.test")), Delivered)
+        assert "its breaker is open" in only(await made.send("x@rcpt.test", pool="bulk")).diagnosis.text
+    assert exchanger.connections == 2
