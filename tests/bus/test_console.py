@@ -81,10 +81,14 @@ def test_over_tls_the_cookie_stays_on_tls(tmp_path: Path, world: World) -> None:
     control.start()
     try:
         form = {"key": world.key}
-        answer = httpx.post(
-            f"{control.url}/console/sign-in", data=form, headers={"Origin": control.url}, trust_env=False
-        )
-        assert "; secure" in answer.headers["set-cookie"].lower()
+
+        def sign_in(origin: str, **headers: str) -> httpx.Response:
+            given = {"Origin": origin} | headers
+            return httpx.post(f"{control.url}/console/sign-in", data=form, headers=given, trust_env=False)
+
+        assert "; secure" in sign_in("https://relay.example").headers["set-cookie"].lower()  # a proxy told another Host
+        assert sign_in("https://other.example", Host="other.example").status_code == 303
+        assert sign_in("http://relay.example", Host="relay.example").status_code == 403  # in clear, so not ours
     finally:
         assert control.stop() == 0
 

@@ -1,7 +1,6 @@
 """Who visits: a cookie holds a short-lived token, never the key; acts must come from our own pages."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar import Request, Response
 from litestar.datastructures import Cookie
@@ -81,7 +80,7 @@ async def visit_of(request: Http) -> Visit:
     if request.method != "GET":
         check_origin(request)
     token = request.cookies.get(COOKIE, "")
-    if not token:
+    if not token or not token.isascii():
         raise SignedOut
     calls = calls_of(request, token)
     try:
@@ -106,13 +105,20 @@ def check_origin(request: Http) -> None:
         if site != "same-origin":
             raise Foreign
         return
-    if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host", ""):
+    origin = request.headers.get("origin", "")
+    scheme, _, host = origin.partition("://")
+    if host and origin == request.app.state.public_url.rstrip("/"):
+        return  # also where a proxy in front tells another Host
+    if not host or host != request.headers.get("host", "") or (scheme == "http" and _is_secure(request)):
         raise Foreign
+
+
+def _is_secure(request: Http) -> bool:
+    return request.url.scheme == "https" or request.app.state.public_url.startswith("https:")
 
 
 def cookie(request: Http, token: str, seconds: int) -> Cookie:
     """Return the cookie of a session: not for scripts, not for other sites' forms, over TLS if it was made so."""
-    secure = request.url.scheme == "https" or request.app.state.public_url.startswith("https:")
     return Cookie(
-        COOKIE, value=token, path=ROOT, max_age=seconds, httponly=True, samesite="lax", secure=secure
+        COOKIE, value=token, path=ROOT, max_age=seconds, httponly=True, samesite="lax", secure=_is_secure(request)
     )  # fmt: skip
