@@ -21,7 +21,12 @@ class Declined(PostlaneError):
 
 
 def path(*segments: str) -> str:
-    """Return a path of segments, each of which stays one whatever it holds."""
+    """Return a path of segments, each of which stays one whatever it holds.
+
+    Errors: `Declined` (404) for dots alone: they would lead up, to something else than the page is about.
+    """
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise Declined(404, ("there is nothing of that name",))
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
@@ -30,7 +35,9 @@ class Calls:
 
     def __init__(self, application: Any, address: str, agent: str, token: str = "") -> None:
         transport = httpx.ASGITransport(app=application, client=(address, 0))
-        headers = {"User-Agent": agent} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"User-Agent": agent.encode("latin-1")}  # as it came: a name need not be ASCII
+        if token:
+            headers["Authorization"] = f"Bearer {token}".encode()
         self._client = httpx.AsyncClient(transport=transport, base_url="http://console", headers=headers)
 
     async def get(self, where: str, **query: str) -> Any:

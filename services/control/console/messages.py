@@ -6,7 +6,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Declined, path
-from services.control.console.pages import ROOT, elsewhere
+from services.control.console.pages import ROOT, elsewhere, whole
 from services.control.console.visit import TheVisit
 from shared.contract.envelope import FINAL, RecipientStatus
 
@@ -37,7 +37,7 @@ async def search(
         "recipient": recipient.strip(), "sender": sender.strip(), "message_id": message_id.strip(), "status": status,
         "since": _instant(since), "until": _instant(until),
     }  # fmt: skip
-    skip = int(offset) if offset.isdigit() else 0
+    skip = whole(offset) or 0
     found = await visit.calls.get(
         "/v1/postlane/messages", instance=instance, limit=str(ENTRIES), offset=str(skip), **wish
     )

@@ -21,12 +21,24 @@ HEADERS = {
 }
 GOOD = frozenset({"delivered", "verified", "approved", "fine", "ok", "usable", "captured", "enabled"})
 BAD = frozenset({"bounced", "expired", "suspended", "rejected", "missing", "wrong", "bad", "revoked", "dropped"})
+DIGITS = 18
+"""Of a number in a form: what 64 bits hold."""
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
 
 
 def plain(text: object) -> str:
     """Return a stranger's text without characters that control a terminal or turn the direction of writing."""
     return "".join(each if unicodedata.category(each) not in ("Cc", "Cf") else "\ufffd" for each in str(text))
+
+
+def prose(text: object) -> str:
+    """Return a stranger's text as `plain` does, in the lines it was written in."""
+    return "\n".join(plain(line) for line in re.split(r"\r\n|\r|\n", str(text)))
+
+
+def whole(text: str) -> int | None:
+    """Return the whole number that a form or an address names, None if it is none or has no use."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS else None
 
 
 def moment(text: str) -> Markup:
@@ -50,12 +62,12 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(plain=plain, moment=moment, state=state)
+_environment.filters.update(plain=plain, prose=prose, moment=moment, state=state)
 
 
 def page(name: str, status: int = 200, **values: Any) -> Response[str]:
     """Return the page made by a template."""
-    text = _environment.get_template(f"{name}.html").render(root=ROOT, **values)
+    text = _environment.get_template(f"{name}.html").render(root=ROOT, status=status, **values)
     return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
 

@@ -6,7 +6,7 @@ from litestar import Response, get, post
 from litestar.params import FromQuery
 
 from services.control.console.domains import PAGE, Form, Identity, own
-from services.control.console.pages import ROOT, elsewhere
+from services.control.console.pages import ROOT, elsewhere, whole
 from services.control.console.visit import TheVisit
 
 ENTRIES = 100
@@ -21,11 +21,10 @@ async def show_suppressions(
     offset: FromQuery[str] = "0",
 ) -> Response[str]:
     """List them, newest first."""
-    skip = offset if offset.isdigit() else "0"
     where = own(instance, configuration, "suppressions")
     return visit.page(
         "suppressions",
-        found=await visit.calls.get(where, limit=str(ENTRIES), offset=skip, search=search),
+        found=await visit.calls.get(where, limit=str(ENTRIES), offset=str(whole(offset) or 0), search=search),
         overview=(await visit.calls.get(own(instance, configuration)))["overview"],
         search=search,
     )

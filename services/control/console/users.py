@@ -6,7 +6,7 @@ from litestar import Response, post
 
 from services.control.console.calls import Declined
 from services.control.console.domains import PAGE, Form, Identity, own, users
-from services.control.console.pages import ROOT, elsewhere
+from services.control.console.pages import ROOT, elsewhere, whole
 from services.control.console.visit import TheVisit
 
 DAY_SECONDS = 86_400
@@ -24,10 +24,10 @@ async def rotate(
     visit: TheVisit, instance: Identity, configuration: Identity, user: Identity, data: Form
 ) -> Response[str]:
     """Make a second password and show it; the present one goes on for some days."""
-    days = data.get("days", "")
-    if not days.isdigit():
+    days = whole(data.get("days", "").strip())
+    if days is None:
         raise Declined(400, ("say for how many days the present password goes on working; 0 ends it at once",))
-    wish = {"keep_seconds": int(days) * DAY_SECONDS}
+    wish = {"keep_seconds": days * DAY_SECONDS}
     made = await visit.calls.act("POST", own(instance, configuration, "users", user, "rotate"), wish)
     return await _shown(visit, instance, configuration, made)
 
