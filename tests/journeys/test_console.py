@@ -1,5 +1,6 @@
 """The web console, used as a browser uses it: a tenant from nothing to a message that is followed."""
 
+import re
 import smtplib
 from pathlib import Path
 
@@ -52,7 +53,6 @@ def test_from_nothing_to_a_followed_message(system: System) -> None:
     assert "DNS was looked at just now" in manager.page
     manager.submit("/authorization", {**ANSWERS, "website": "nonsense"}, status=400)
     assert "website" in manager.page
-    manager.open(domain)
     manager.submit("/authorization", ANSWERS)
     assert "an operator decides" in manager.page
 
@@ -99,6 +99,12 @@ def test_from_nothing_to_a_followed_message(system: System) -> None:
     manager.open("/console/tenants/" + instance + "/messages")
     assert queue_id in manager.page
     assert "&lt;i&gt;order&lt;/i&gt; \ufffd" in manager.page
+    manager.open(domain)
+    (of_domain,) = re.findall(r'href="(/console/tenants/[^"]*/messages\?configuration=[^"]*)"', manager.page)
+    assert queue_id in manager.open(of_domain)
+    manager.submit("/messages", status=200, nth=0, sender=f"app@{DOMAIN}")
+    assert queue_id in manager.page
+    assert "No message matches" in manager.open(of_domain.partition("configuration=")[0] + "configuration=another")
     manager.submit("/find", what=queue_id)
     assert manager.where.endswith(queue_id)
     eventually("it was tried", lambda: "451 4.7.1" in manager.open(manager.where))

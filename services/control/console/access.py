@@ -26,10 +26,12 @@ async def show_access(
         explained = await visit.calls.get(where, address=address.strip(), endpoint=endpoint)
     zones = (await visit.calls.get("/v1/zones", account_id=instance))["zones"]
     rules = await _rules(visit, instance)
-    enabled = {each for rule in rules if rule["enforcement_mode"] == "enabled" for each in rule["zones"]}
+    enforced = [rule for rule in rules if rule["enforcement_mode"] == "enabled"]
+    enabled = {each for rule in enforced for way in rule["ways"] for each in way["zones"]}
     return visit.page(
         "access",
         allowing=[each for each in zones if each["id"] in enabled],
+        enforced=enforced,
         zones=[each | {"entries": await _addresses(visit, each)} for each in zones],
         names={each["id"]: each["name"] for each in zones},
         rules=rules,
@@ -50,11 +52,12 @@ async def _rules(visit: TheVisit, instance: str) -> list[dict[str, Any]]:
 
 
 def _shown(rule: dict[str, Any]) -> dict[str, Any]:
-    said: dict[str, list[str]] = {"networkZoneId": [], "endpointType": []}
-    for context in rule.get("contexts", ()):
-        for each in context["attributes"]:
-            said.setdefault(each["name"], []).extend(each["value"].split(","))
-    return rule | {"zones": said["networkZoneId"], "endpoints": said["endpointType"]}
+    """Return a rule with the ways in that it lists: each is zones at endpoints, and one is enough."""
+    ways = []
+    for context in rule["contexts"]:
+        said = {each["name"]: [part.strip() for part in each["value"].split(",")] for each in context["attributes"]}
+        ways.append({"zones": said.get("networkZoneId", []), "endpoints": said.get("endpointType", [])})
+    return rule | {"ways": ways}
 
 
 @post(PAGE)
@@ -69,6 +72,8 @@ async def let_in(visit: TheVisit, instance: FromPath[str], data: URLEncodedBody[
     if data.get("zone"):
         where = path("v1", "zones", data["zone"])
         present, etag = await visit.calls.versioned(where)
+        if present["account_id"] != instance:
+            raise Declined(404, ("there is no such zone here",))
         changed = {name: present[name] for name in KEPT if name in present}
         changed["addresses"] = [*present.get("addresses", ()), *addresses]
         await visit.calls.act("PUT", where, changed, etag=etag)

@@ -35,9 +35,9 @@ class Calls:
 
     def __init__(self, application: Any, address: str, agent: str, token: str = "") -> None:
         transport = httpx.ASGITransport(app=application, client=(address, 0))
-        headers = {"User-Agent": agent.encode("latin-1")}  # as it came: a name need not be ASCII
+        headers = {b"User-Agent": agent.encode("latin-1")}  # as it came: a name need not be ASCII
         if token:
-            headers["Authorization"] = f"Bearer {token}".encode()
+            headers[b"Authorization"] = f"Bearer {token}".encode()
         self._client = httpx.AsyncClient(transport=transport, base_url="http://console", headers=headers)
 
     async def get(self, where: str, **query: str) -> Any:
