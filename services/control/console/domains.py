@@ -8,7 +8,7 @@ from litestar.params import FromPath, FromQuery, URLEncodedBody
 from services.control.console.calls import Calls, Declined, path
 from services.control.console.pages import ROOT, elsewhere
 from services.control.console.questionnaire import QUESTIONS, answers_of
-from services.control.console.visit import TheVisit
+from services.control.console.visit import TheVisit, Visit
 
 PAGE = f"{ROOT}/tenants/{{instance:str}}/domains/{{configuration:str}}"
 QUOTAS = {
@@ -37,11 +37,27 @@ async def show_domain(
     visit: TheVisit, instance: Identity, configuration: Identity, look: FromQuery[str] = ""
 ) -> Response[str]:
     """Show a domain; DNS is looked at only if that is asked for."""
+    return await _shown(visit, instance, configuration, look="now" if look else "last")
+
+
+async def _shown(
+    visit: Visit,
+    instance: str,
+    configuration: str,
+    *,
+    look: str = "last",
+    written: dict[str, Any] | None = None,
+    problems: tuple[str, ...] = (),
+) -> Response[str]:
+    """Return the page; with the answers that were written and what is wrong with them, if they were refused."""
     calls = visit.calls
     return visit.page(
         "domain",
+        status=400 if problems else 200,
+        written=written or {},
+        problems=problems,
         detail=await calls.get(own(instance, configuration)),
-        advice=await calls.get(own(instance, configuration, "records"), look="now" if look else "last"),
+        advice=await calls.get(own(instance, configuration, "records"), look=look),
         users=await _users(calls, instance, configuration),
         use=await calls.get(own(instance, configuration, "quota")),
         quotas=QUOTAS,
@@ -50,7 +66,12 @@ async def show_domain(
 
 
 async def _users(calls: Calls, instance: str, configuration: str) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = (await calls.get(users(instance, configuration), limit="100"))["users"]
+    listed: list[dict[str, Any]] = []
+    while True:
+        page = await calls.get(users(instance, configuration), limit="100", offset=str(len(listed)))
+        listed += page["users"]
+        if not page["users"] or len(listed) >= page["total_count"]:
+            break
     for each in listed:
         each |= await calls.get(own(instance, configuration, "users", each["id"], "passwords"))
     return listed
@@ -68,7 +89,13 @@ async def check(visit: TheVisit, instance: Identity, configuration: Identity) ->
 @post(PAGE + "/authorization")
 async def hand_in(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
     """Hand in the questionnaire."""
-    await visit.calls.act("PUT", own(instance, configuration, "authorization"), answers_of(data))
+    answers = answers_of(data)
+    try:
+        await visit.calls.act("PUT", own(instance, configuration, "authorization"), answers)
+    except Declined as fault:
+        if fault.status != 400:
+            raise
+        return await _shown(visit, instance, configuration, written=answers, problems=fault.messages)
     return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=handed-in")
 
 

@@ -39,8 +39,12 @@ async def _shown(visit: TheVisit, instance: str, configuration: str, made: dict[
 
 
 @post(PAGE + "/users/{user:str}/remove")
-async def remove(visit: TheVisit, instance: Identity, configuration: Identity, user: Identity) -> Response[Any]:
+async def remove(
+    visit: TheVisit, instance: Identity, configuration: Identity, user: Identity, data: Form
+) -> Response[Any]:
     """Remove a user; its password ends within a second."""
+    if data.get("sure") != "yes":
+        raise Declined(400, ("the mail of a removed user is refused: tick that you mean it",))
     await visit.calls.act("DELETE", users(instance, configuration, user))
     return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=removed")
 
