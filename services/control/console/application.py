@@ -41,7 +41,8 @@ def make_console(api: Any, settings: ControlSettings) -> Any:
 
 
 def _on_signed_out(request: Http, _fault: Exception) -> Response[Any]:
-    wanted = quote(request.url.path, safe="/") if request.method == "GET" else ROOT
+    asked = f"{request.url.path}?{request.url.query}".rstrip("?")
+    wanted = quote(asked, safe="/") if request.method == "GET" else ROOT
     answer = elsewhere(f"{ROOT}/sign-in?next={wanted}")
     answer.delete_cookie(COOKIE, path=ROOT)
     return answer
@@ -51,7 +52,9 @@ def _on_foreign(_request: Http, _fault: Exception) -> Response[Any]:
     return page("problem", 403, messages=["This was not sent from a page of the console, so nothing was done."])
 
 
-def _on_declined(_request: Http, fault: Declined) -> Response[Any]:
+def _on_declined(request: Http, fault: Declined) -> Response[Any]:
+    if fault.status == 401:  # the key ended while the page was made
+        return _on_signed_out(request, fault)
     return page("problem", fault.status, messages=fault.messages)
 
 

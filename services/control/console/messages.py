@@ -30,12 +30,13 @@ async def search(
     status: FromQuery[str] = "",
     since: FromQuery[str] = "",
     until: FromQuery[str] = "",
+    configuration: FromQuery[str] = "",
     offset: FromQuery[str] = "0",
 ) -> Response[str]:
     """Search messages of a tenant, newest first."""
     wish = {
         "recipient": recipient.strip(), "sender": sender.strip(), "message_id": message_id.strip(), "status": status,
-        "since": _instant(since), "until": _instant(until),
+        "since": _instant(since), "until": _instant(until), "configuration": configuration,
     }  # fmt: skip
     skip = whole(offset) or 0
     found = await visit.calls.get(
@@ -43,7 +44,7 @@ async def search(
     )
     asked = {
         "recipient": recipient, "sender": sender, "message_id": message_id, "status": status,
-        "since": since, "until": until,
+        "since": since, "until": until, "configuration": configuration,
     }  # fmt: skip
     return visit.page("messages", found=found, asked=asked, skip=skip, entries=ENTRIES, statuses=STATUSES)
 

@@ -1,6 +1,7 @@
 """Signing in with an API key, and out."""
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from litestar import MediaType, Response, get, post
 from litestar.params import QueryParameter, URLEncodedBody
@@ -15,7 +16,9 @@ Wanted = Annotated[str, QueryParameter(name="next")]
 
 def _own(wanted: str) -> str:
     """Return a page of ours, whatever was asked for."""
-    return wanted if wanted.startswith(f"{ROOT}/") and "\\" not in wanted and "//" not in wanted else ROOT
+    place = unquote(wanted.partition("?")[0])
+    is_ours = place.startswith(f"{ROOT}/") and not any(each in place for each in ("\\", "//", ".", "#", "%"))
+    return wanted if is_ours and "\\" not in wanted and place.isprintable() else ROOT
 
 
 @get(ROOT)
@@ -43,6 +46,8 @@ async def sign_in(request: Http, data: URLEncodedBody[dict[str, str]]) -> Respon
         if fault.status == 429:
             why = "Too many keys were tried from your address. Wait a minute."
             return page("sign_in", 429, why=why, wanted=wanted)
+        if fault.status != 400:
+            raise
         why = "That is no key, or it has ended. An operator makes one: postlane key add."
         return page("sign_in", 403, why=why, wanted=wanted)
     answer = elsewhere(wanted)
