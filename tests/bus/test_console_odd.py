@@ -105,14 +105,14 @@ def test_refused_answers_are_still_in_the_form(world: World) -> None:
     visitor.open(domain(tenant))
     long = "\n".join(f"line {number} of <an> answer" for number in range(50))
     form = {**FORM, "list_source": long, "website": "no URL", "unsubscribe_link": ""}
-    visitor.submit("/authorization", 400, 0, **form)
+    visitor.submit("/authorization", form, 400)
     assert "website must be a URL" in visitor.page
     assert "unsubscribe_link must be true" in visitor.page
     assert "no URL" in visitor.page
     assert tenant.manager.get(f"{tenant.own}/authorization").status_code == 404
     assert visitor.page.count(" checked>") == 1
     ticked = {"only_to_requesters": "yes", "unsubscribe_link": "yes"}
-    visitor.submit("/authorization", 200, 0, **ticked, website="https://acme.example/")
+    visitor.submit("/authorization", ticked, website="https://acme.example/")
     given = tenant.manager.get(f"{tenant.own}/authorization").json()["questionnaire"]
     assert given["list_source"].replace("\r\n", "\n") == long
     assert given["contacts"] == FORM["contacts"].split()

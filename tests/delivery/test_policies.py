@@ -18,7 +18,7 @@ from tests.delivery.exchanger import Exchanger
 from tests.delivery.house import delivering
 from tests.delivery.policy_host import PolicyHost, policy
 from tests.delivery.world import World
-from tests.patience import tasks_of_a_block
+from tests.patience import ended, tasks_of_a_block
 
 
 class Authority:
@@ -322,7 +322,7 @@ async def test_a_fetch_that_is_broken_off_is_taken_over(world: World, host: Poli
         async with asyncio.timeout(20):
             while not host.requests:
                 await asyncio.sleep(0.01)
-        first.cancel()
+        await ended(first)
         assert (await second).enforced
         assert made._fetching == {}
     assert host.connections == 2
