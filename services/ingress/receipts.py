@@ -59,7 +59,9 @@ class Receipts:
                 decided = await self._decide(claim, queue_id, lane, crowded)
             except WrongSequence:
                 continue  # a sibling was faster: see what it wrote
-            except (BusUnavailable, StoreFull) as fault:
+            except StoreFull as fault:
+                return Refusal(reply.STORE_FULL, f"no receipt of a submission can be stored: {fault}")
+            except BusUnavailable as fault:
                 return Refusal(reply.LOCAL_FAULT, f"the receipts of repeated submissions cannot be used: {fault}")
             if decided is not None:
                 return decided
