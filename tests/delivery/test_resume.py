@@ -20,6 +20,7 @@ from shared.contract.envelope import Carriage, Diagnosis, Envelope, Progress, Re
 from shared.contract.events import AnyStatus, MessageAttempted
 from tests.delivery.house import delivering
 from tests.delivery.world import World
+from tests.patience import until_seen
 
 
 def attempted(envelope: Envelope, *states: RecipientState, next_at: datetime | None) -> MessageAttempted:
@@ -195,9 +196,13 @@ async def test_stored_again_under_the_same_queue_id(world: World) -> None:
         assert world.tenant.ingress is not None
         await world.tenant.ingress.store(place.ready, payload, stream=f"MAIL_{place.shard}", expected_last=0)
 
+    async def only_later() -> bool:
+        return await world.watcher.queued() == [world.tenant.place(waiting).later]
+
     async with delivering(world.server, world.settings(retry_waits_seconds=(6.0,))):
         await world.watcher.until(done, "delivered")
         await world.watcher.until(waiting, "deferred")
+        await until_seen("their first copies have gone", only_later)
         await store_again(done)
         await store_again(waiting)
         await world.watcher.until(waiting, "delivered")
