@@ -31,6 +31,7 @@ from tests.delivery.world import World
 from tests.patience import tasks_of_a_block
 
 LONG = 60.0
+HANGS_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -44,7 +45,7 @@ async def full_listener(host: str) -> AsyncIterator[int]:
             filler.setblocking(False)
             fillers.append(filler)
             try:
-                await asyncio.wait_for(loop.sock_connect(filler, listener.getsockname()), 1.0)
+                await asyncio.wait_for(loop.sock_connect(filler, listener.getsockname()), HANGS_SECONDS)
             except TimeoutError:
                 break
         else:
