@@ -55,6 +55,7 @@ def main(environ: Mapping[str, str], file: Path | None = None) -> int:
     settings = load(IngressSettings, "ingress", environ, file)
     bus_settings = load(BusSettings, "bus", environ, file)
     topology = load(Topology, "topology", environ, file)
+    _room_for_a_message(settings)
 
     _allow_many_connections()
 
@@ -205,6 +206,16 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 20, 100)
+
+
+def _room_for_a_message(settings: IngressSettings) -> None:
+    """Refuse budgets that the largest message could never get, which would be told 452 for ever: `SettingsFault`."""
+    for name in ("in_flight_bytes", "in_flight_bytes_per_user"):
+        if getattr(settings, name) < settings.message_bytes:
+            raise SettingsFault(
+                f"POSTLANE_INGRESS_{name.upper()} ({getattr(settings, name)}) is less than the largest message, "
+                f"POSTLANE_INGRESS_MESSAGE_BYTES ({settings.message_bytes}): raise the one or lower the other"
+            )
 
 
 def _balancers(networks: tuple[str, ...]) -> Callable[[IpAddress], bool]:

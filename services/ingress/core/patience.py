@@ -51,10 +51,6 @@ class Patience:
         while len(self._failures) > self._policy.keys:
             self._failures.popitem(last=False)
 
-    def forget(self, key: str) -> None:
-        """Forget a key's failures, after a success."""
-        self._failures.pop(key, None)
-
     def heard(self, sibling: str, failures: Mapping[str, float] | None, at: float) -> None:
         """Take up what a sibling has seen at a time; None: it is gone."""
         self._siblings.pop(sibling, None)

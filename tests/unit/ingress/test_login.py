@@ -77,8 +77,7 @@ def test_patience_grows_and_forgets() -> None:
     assert patience.delay(["b"], 0.0) == 0
     assert patience.delay(["a", "b"], 0.0) == 8
     assert patience.delay(["a"], 200.0) == 1  # eight failures count as two
-    patience.forget("a")
-    assert patience.delay(["a"], 0.0) == 0
+    assert patience.delay(["a"], 600.0) == 0
 
 
 def test_failures_seen_by_siblings_count() -> None:
