@@ -269,7 +269,11 @@ BUCKETS: tuple[BucketDeclaration, ...] = (
         max_age_hours=24,
     ),
     BucketDeclaration(
-        name="policies", writer="delivery", readers=("delivery",), description="MTA-STS policies of destinations"
+        name="policies",
+        writer="delivery",
+        readers=("delivery",),
+        description="MTA-STS policies of destinations",
+        max_age_hours=400 * 24,  # a policy holds for a year at most, and is fetched anew each day that it is needed
     ),
     BucketDeclaration(
         name="intents",

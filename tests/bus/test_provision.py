@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from services.delivery.core import sts
 from shared.bus.provision import provision
 from tests.bus_server import BusServer
 
@@ -37,6 +38,18 @@ async def test_refusals_forget_the_oldest(bus_server: BusServer) -> None:
     done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
     assert (done.created, done.updated) == (0, 1)
     assert (await bus.api("STREAM.INFO.REFUSALS"))["config"] == declared
+    await bus.close()
+
+
+async def test_policies_of_destinations_go_in_the_end(bus_server: BusServer) -> None:
+    """They come from strangers; one that nobody has needed for longer than it can hold takes no room for ever."""
+    bus = await bus_server.connect("provision")
+    declared = (await bus.api("STREAM.INFO.KV_policies"))["config"]
+    assert declared["max_age"] > sts.LONGEST_SECONDS * 10**9
+    assert "error" not in await bus.api("STREAM.UPDATE.KV_policies", {**declared, "max_age": 0})
+    done = await provision(bus, bus_server.settings("provision"), bus_server.topology)
+    assert (done.created, done.updated) == (0, 1)
+    assert (await bus.api("STREAM.INFO.KV_policies"))["config"] == declared
     await bus.close()
 
 
