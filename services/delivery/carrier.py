@@ -250,7 +250,7 @@ class Carrier:
                     log.warning("two workers had this message", extra={"queue_id": envelope.queue_id})
                     self._metrics.alarms.labels("two-workers").inc()
                 if isinstance(fault.last, MessageHeld):
-                    held_meanwhile = Hold(fault.last.reason, fault.last.explanation)
+                    held_meanwhile = Hold(fault.last.reason, fault.last.explanation, fault.last.by_relay)
                 now, state = clock.now(), step.known(message.carriage, fault.last, fault.sequence)
                 recipients = step.merged(recipients, state.recipients, before, now)
                 before = state.recipients

@@ -20,6 +20,7 @@ from shared.bus.client import Bus
 from shared.contract import errors, subjects
 from shared.contract.envelope import Carriage, Progress, Undecodable, unpack
 from shared.contract.errors import RequestFailed, StoreFull
+from shared.contract.events import AnyStatus, MessageHeld
 from shared.contract.requests import ListQueue, QueueActed, QueueAction, QueueEntry, QueueListing
 from shared.contract.subjects import Place, parse_place, shard_of
 from shared.mail.ids import parse_queue_id
@@ -134,14 +135,15 @@ class Queue:
 
     async def _hold(self, found: _Found, wish: QueueAction) -> QueueActed:
         envelope, queue_id, now = found.carriage.envelope, found.place.queue_id, clock.now()
-        if found.where == "held" and found.carriage.progress.hold == BY_OPERATOR:
-            return QueueActed(sentence=f"Message {queue_id} is held already.")
+        by_relay = wish.instances is None
         last, sequence = await self._commits.last(envelope)
+        if found.where == "held" and found.carriage.progress.hold == BY_OPERATOR and not (by_relay > _of_relay(last)):
+            return QueueActed(sentence=f"Message {queue_id} is held already.")
         state = step.known(found.carriage, last, sequence)
         self._must_be_open(state, queue_id)
         configuration = self._gates.configuration(envelope.configuration)
         until = retry.expiry(envelope, configuration, self._settings.lifetime_seconds)
-        hold = Hold(BY_OPERATOR, f"{wish.by} holds the message: {wish.reason or 'no reason given'}.")
+        hold = Hold(BY_OPERATOR, f"{wish.by} holds the message: {wish.reason or 'no reason given'}.", by_relay)
         event = record.held(envelope, state, hold, until, event_id=str(uuid4()), now=now)
         sequence = await self._commits.record(envelope, event, sequence)
         progress = step.progress(event.recipients, state.attempt, sequence, until, hold=BY_OPERATOR)
@@ -155,6 +157,12 @@ class Queue:
         hold = self._gates.hold(found.place.configuration)
         if hold is not None:
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"message {queue_id} cannot go: {hold.sentence}")
+        last, _ = await self._commits.last(found.carriage.envelope)
+        if wish.instances is not None and _of_relay(last):
+            raise RequestFailed(
+                errors.ACTION_NOT_POSSIBLE,
+                f"message {queue_id} is held by whoever runs the relay, and only they release it",
+            )
         if found.where != "held" or not await self._holds.release(found.place, wish.by, wish.reason):
             return QueueActed(sentence=f"Message {queue_id} is not held.")
         return QueueActed(sentence=f"Message {queue_id} goes on its way.")
@@ -185,3 +193,8 @@ class Queue:
     def _must_be_open(self, state: step.Known, queue_id: str) -> None:
         if not state.open:
             raise RequestFailed(errors.ACTION_NOT_POSSIBLE, f"every recipient of message {queue_id} is decided already")
+
+
+def _of_relay(last: AnyStatus | None) -> bool:
+    """Return whether whoever runs the relay holds a message."""
+    return isinstance(last, MessageHeld) and last.by_relay

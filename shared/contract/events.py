@@ -145,6 +145,8 @@ class MessageHeld(StatusEvent, frozen=True, kw_only=True, tag="message.held.v1")
 
     reason: str = ""
     until: datetime | None = None
+    by_relay: bool = False
+    """Whoever runs the relay holds it, and nobody else releases it."""
 
 
 class MessageReleased(StatusEvent, frozen=True, kw_only=True, tag="message.released.v1"):

@@ -85,6 +85,28 @@ async def test_hold_and_release(world: World) -> None:
     assert len(world.exchanger.received) == 1
 
 
+async def test_what_the_relay_holds_no_tenant_releases(world: World) -> None:
+    """Who runs the relay holds a message, also one its tenant held; the tenant, which may release its own, waits."""
+    async with delivering(world.server, world.settings(retry_waits_seconds=(3600,))):
+        envelope = await deferred(world)
+        tenants = {"instances": (envelope.instance,)}
+        await act(world, envelope, "hold", **tenants)
+        assert "held already" in await act(world, envelope, "hold", **tenants)
+        assert "is held until" in await act(world, envelope, "hold")
+        assert "held already" in await act(world, envelope, "hold")
+        assert "held already" in await act(world, envelope, "hold", **tenants)
+        for action in ("release", "retry"):
+            with pytest.raises(RequestFailed) as failure:
+                await act(world, envelope, action, **tenants)
+            assert failure.value.code == errors.ACTION_NOT_POSSIBLE
+        assert "on its way" in await act(world, envelope, "release")
+        await world.watcher.until(envelope, "delivered")
+        own = await deferred(world)
+        await act(world, own, "hold", **tenants)
+        assert "on its way" in await act(world, own, "release", **tenants)
+        await world.watcher.until(own, "delivered")
+
+
 async def test_after_a_release_the_old_schedule_counts_no_more(world: World) -> None:
     """Held and released, then deferred again: the next attempt is at its own time, not at that of the first copy."""
     world.exchanger.by_recipient["x@rcpt.test"] = [

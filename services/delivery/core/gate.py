@@ -24,6 +24,8 @@ class Hold(msgspec.Struct, frozen=True):
 
     reason: str
     sentence: str
+    by_relay: bool = False
+    """Whoever runs the relay holds this one message, and nobody else releases it."""
 
 
 UNREAD = Hold(

@@ -77,6 +77,7 @@ def held(
         explanation=f"{hold.sentence} {advice}".rstrip(),
         reason=hold.reason,
         until=until,
+        by_relay=hold.by_relay,
     )
 
 
