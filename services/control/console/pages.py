@@ -10,6 +10,8 @@ from litestar import MediaType, Response
 from litestar.response import Redirect
 from markupsafe import Markup
 
+from shared.mail.words import readable
+
 ROOT = "/console"
 HEADERS = {
     # No script, nothing from elsewhere, no frame: a line of a message that a stranger wrote stays text.
@@ -29,6 +31,11 @@ _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)
 def plain(text: object) -> str:
     """Return a stranger's text without characters that control a terminal or turn the direction of writing."""
     return "".join(each if unicodedata.category(each) not in ("Cc", "Cf") else "\ufffd" for each in str(text))
+
+
+def subject(text: str) -> str:
+    """Return the subject of a message as its recipients read it, and as `plain` does."""
+    return plain(readable(text))
 
 
 def prose(text: object) -> str:
@@ -62,7 +69,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(plain=plain, prose=prose, moment=moment, state=state)
+_environment.filters.update(plain=plain, prose=prose, subject=subject, moment=moment, state=state)
 
 
 def page(name: str, status: int = 200, **values: Any) -> Response[str]:

@@ -7,8 +7,6 @@ domain; never to anybody else (no backscatter), and never about a message from t
 import re
 from binascii import b2a_qp
 from datetime import datetime
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 from email.utils import format_datetime
 from hashlib import sha256
 from typing import Literal
@@ -21,6 +19,7 @@ from shared.contract.envelope import Diagnosis, Envelope, Recipient, RecipientSt
 from shared.contract.records import Configuration
 from shared.mail.address import Fault, parse_address
 from shared.mail.ids import RANDOM_BYTES, QueueId, new_queue_id, queue_id_time_ms
+from shared.mail.words import readable
 
 ORIGINAL_HEADER_LIMIT = 16_384
 """Octets of the original header that are returned; the body never is."""
@@ -182,7 +181,7 @@ def _words(envelope: Envelope, failed: tuple[RecipientState, ...], action: Actio
         "This is an automatic report of the mail system.",
         *OPENINGS[action],
         "",
-        f"  Subject:  {_decoded(envelope.subject) or '(none)'}",
+        f"  Subject:  {readable(envelope.subject) or '(none)'}",
         f"  Queue ID: {envelope.queue_id}",
         f"  Accepted: {envelope.received_at:%Y-%m-%d %H:%M:%S} UTC",
         "",
@@ -279,14 +278,6 @@ def _header_only(original: bytes, utf8: bool) -> bytes:
 def _whole(original: bytes, utf8: bool) -> bytes:
     kind = b"message/global" if utf8 and not _original_header(original).isascii() else b"message/rfc822"
     return b"Content-Type: %b\r\nContent-Transfer-Encoding: %b\r\n\r\n" % (kind, _encoding(original)) + original
-
-
-def _decoded(subject: str) -> str:
-    """Undo encoded words (RFC 2047) for whoever reads the report; what cannot be undone stays."""
-    try:
-        return str(make_header(decode_header(subject)))
-    except (HeaderParseError, LookupError, ValueError):
-        return subject
 
 
 def _encoding(content: bytes) -> bytes:

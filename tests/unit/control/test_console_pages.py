@@ -5,7 +5,7 @@ import re
 import pytest
 
 from services.control.console.calls import Declined, path
-from services.control.console.pages import STYLE, moment, page, plain, prose, whole
+from services.control.console.pages import STYLE, moment, page, plain, prose, subject, whole
 
 PAPER, NIGHT = (0xFF, 0xFF, 0xFF), (0x1E, 0x1E, 0x1E)
 """What browsers paint under text, in light and in dark."""
@@ -15,6 +15,21 @@ def test_text_stays_text() -> None:
     """Nothing that turns writing or steers a terminal; lines only where lines are kept."""
     assert plain("a\u202eb\x1bc\r\nd") == "a\ufffdb\ufffdc\ufffd\ufffdd"
     assert prose("a\u202eb\r\nc\rd\ne\x85f") == "a\ufffdb\nc\nd\ne\ufffdf"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("=?utf-8?q?gr=C3=BC=C3=9Fe?=", "gr\u00fc\u00dfe"),
+        ("=?utf-8?b?4oCuPGI+?=", "\ufffd<b>"),  # what was hidden from us is no less a stranger's
+        ("=?utf-8?q?a=0D=0Ab?=", "a\ufffd\ufffdb"),
+        ("=?utf-7?q?+2AA-?=", "=?utf-7?q?+2AA-?="),
+        ("=?no-charset?q?a?=", "=?no-charset?q?a?="),
+    ],
+)
+def test_a_subject_is_read_as_its_recipients_do(written: str, shown: str) -> None:
+    """Encoded words are undone, with the same care."""
+    assert subject(written) == shown
 
 
 @pytest.mark.parametrize(

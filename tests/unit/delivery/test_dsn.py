@@ -211,6 +211,8 @@ def test_what_the_client_wrote_in_xtext(written: str, meant: str) -> None:
         ("=?utf-8?q?gr=C3=BC=C3=9Fe?= and =?iso-8859-1?b?5A==?=", "gr\u00fc\u00dfe and \u00e4"),
         ("=?no-charset?q?a?=", "=?no-charset?q?a?="),
         ("=?utf-8?b?x?=", "=?utf-8?b?x?="),
+        ("=?utf-7?q?+2AA-?=", "=?utf-7?q?+2AA-?="),
+        ("=?unicode_escape?q?=5Cud800?=", "=?unicode_escape?q?=5Cud800?="),
         ("=?utf-8?q?=0D=0A--x?=", "--x"),
     ],
 )
