@@ -20,7 +20,8 @@ async def list_tenants(visit: TheVisit) -> Response[str]:
 async def list_waiting(visit: TheVisit) -> Response[str]:
     """List the domains of all tenants that wait for a decision of the operator."""
     found: list[dict[str, Any]] = []
-    for each in (await visit.calls.get("/v1/postlane/instances"))["instances"]:
+    listed = (await visit.calls.get("/v1/postlane/instances"))["instances"]
+    for each in (instance for instance in listed if instance["configurations"]):
         overviews = await visit.calls.get(path("v1", "postlane", "instances", each["id"], "configurations"))
         domains = [c for c in overviews["configurations"] if c["authorization"] == "submitted"]
         found += [domain | {"tenant": each["name"]} for domain in domains]
