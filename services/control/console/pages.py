@@ -10,6 +10,7 @@ from litestar import MediaType, Response
 from litestar.response import Redirect
 from markupsafe import Markup
 
+from services.control.core.masking import masked_text
 from shared.mail.words import readable
 
 ROOT = "/console"
@@ -33,9 +34,13 @@ def plain(text: object) -> str:
     return "".join(each if unicodedata.category(each) not in ("Cc", "Cf") else "\ufffd" for each in str(text))
 
 
-def subject(text: str) -> str:
-    """Return the subject of a message as its recipients read it, and as `plain` does."""
-    return plain(readable(text))
+def subject(text: str, role: str) -> str:
+    """Return the subject of a message as its recipients read it, and as `plain` does.
+
+    The API masks what readers get before encoded words are undone: an address may come out of one.
+    """
+    found = readable(text)
+    return plain(masked_text(found) if role == "reader" else found)
 
 
 def prose(text: object) -> str:

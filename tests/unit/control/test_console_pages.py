@@ -29,7 +29,14 @@ def test_text_stays_text() -> None:
 )
 def test_a_subject_is_read_as_its_recipients_do(written: str, shown: str) -> None:
     """Encoded words are undone, with the same care."""
-    assert subject(written) == shown
+    assert subject(written, "manager") == shown
+
+
+def test_no_address_comes_out_of_a_subject_for_readers() -> None:
+    """They get it masked, also where the API saw only encoded words."""
+    hidden = "=?utf-8?q?for_somebody=40there.example?="
+    assert subject(hidden, "manager") == "for somebody@there.example"
+    assert subject(hidden, "reader") == "for s*m*b*d*@there.example"
 
 
 @pytest.mark.parametrize(
