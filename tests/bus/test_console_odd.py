@@ -86,6 +86,9 @@ def test_numbers_that_are_none(world: World, number: str) -> None:
     visitor.open(domain(tenant))
     visitor.submit("/rotate", status=400, days=number)
     assert "for how many days" in visitor.page
+    visitor.open(domain(tenant))
+    visitor.submit("/rotate", status=400, days="366")
+    assert "0 to 365" in visitor.page
 
 
 def test_answers_are_read_in_the_lines_they_were_written_in(world: World) -> None:

@@ -156,4 +156,5 @@ def test_a_refusal_is_found_by_its_reference(system: System) -> None:
     eventually("it is known", lambda: system.api("GET", f"/v1/postlane/refusals/{reference}").is_success)
     browser.submit("/find", what=reference)
     assert "foreign.example" in browser.page
+    assert f'/domains/{system.tenant["configuration_id"]}"' in browser.page
     browser.submit("/find", status=404, what="R-NOTHING")

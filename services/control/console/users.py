@@ -10,6 +10,7 @@ from services.control.console.pages import ROOT, elsewhere, whole
 from services.control.console.visit import TheVisit
 
 DAY_SECONDS = 86_400
+MOST_DAYS = 365
 
 
 @post(PAGE + "/users")
@@ -25,8 +26,8 @@ async def rotate(
 ) -> Response[str]:
     """Make a second password and show it; the present one goes on for some days."""
     days = whole(data.get("days", "").strip())
-    if days is None:
-        raise Declined(400, ("say for how many days the present password goes on working; 0 ends it at once",))
+    if days is None or days > MOST_DAYS:
+        raise Declined(400, ("say for how many days the present password works, 0 to 365; 0 ends it at once",))
     wish = {"keep_seconds": days * DAY_SECONDS}
     made = await visit.calls.act("POST", own(instance, configuration, "users", user, "rotate"), wish)
     return await _shown(visit, instance, configuration, made)
