@@ -1,5 +1,6 @@
 """The console's sessions: who gets in, what the browser keeps, who may act, what another tenant sees."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def pages(tenant: Tenant) -> list[str]:
     """Return every page about a tenant."""
     own = f"/console/tenants/{tenant.id}"
     domain = f"{own}/domains/{tenant.configuration}"
-    return [own, domain, f"{domain}/suppressions", f"{own}/access", f"{own}/messages", f"{own}/audit"]
+    return [own, domain, f"{domain}/suppressions", f"{own}/access", f"{own}/messages", f"{own}/audit", f"{own}/keys"]
 
 
 def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
@@ -49,7 +50,11 @@ def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
         (f"{domain}/resume", {}),
         (f"{domain}/users", {"description": "x"}),
         (f"{user}/rotate", {"days": "0"}),
-        (f"{user}/remove", {}),
+        (f"{user}/remove", {"sure": "yes"}),
+        (f"{user}/passwords/x/revoke", {}),
+        (f"{domain}/remove", {"sure": "yes"}),
+        (f"{own}/keys", {"role": "manager"}),
+        (f"{own}/keys/{key_of(tenant.manager).split('_')[1]}/revoke", {"sure": "yes"}),
         (f"{domain}/suppressions", {"address": "a@b.example", "act": "add"}),
     ]
 
@@ -233,6 +238,50 @@ def test_a_second_rule_is_not_made_behind_the_first(world: World) -> None:
     visitor.submit("/access", nth=1, addresses="198.51.100.1, 2001:db8::/32")
     assert "192.0.2.1, 198.51.100.1, 2001:db8::/32" in visitor.page
     assert len(tenant.manager.get("/v1/rules", params={"account_id": tenant.id}).json()["rules"]) == 1
+
+
+def test_keys_are_shown_once_and_revoked(world: World) -> None:
+    """A manager makes a key for a reader, who is signed out when it is revoked; another tenant's is not found."""
+    tenant, other = world.tenant(), world.tenant()
+    visitor = browser(world, key_of(tenant.manager))
+    keys = f"/console/tenants/{tenant.id}/keys"
+    visitor.open(keys)
+    assert "yours" in visitor.page
+    visitor.submit("/keys", role="reader", description="help <desk>")
+    (made,) = re.findall(r"Copy it now: <code>(pl_.*?)<", visitor.page)
+    assert "help &lt;desk&gt;" in visitor.page
+    assert made not in visitor.open(keys)
+    reader = browser(world, made)
+    assert tenant.domain in reader.open(pages(tenant)[0])
+    where = f"{keys}/{made.split('_')[1]}/revoke"
+    own = {"Origin": world.control.url}
+    assert visitor.client.post(where, data={}, headers=own).status_code == 400
+    assert tenant.domain in reader.open(pages(tenant)[0])
+    foreign = f"{keys}/{key_of(other.manager).split('_')[1]}/revoke"
+    operator = browser(world, world.key)
+    assert operator.client.post(foreign, data={"sure": "yes"}, headers=own).status_code == 404
+    assert other.manager.get("/v1/postlane/self").is_success
+    assert "That key has ended." in visitor.client.post(where, data={"sure": "yes"}, headers=own).text
+    assert "API key" in reader.open(pages(tenant)[0])
+
+
+def test_a_password_is_ended_and_a_domain_removed(world: World) -> None:
+    """One of two passwords; then the domain with its user, if that is meant."""
+    tenant = world.tenant()
+    visitor = browser(world, key_of(tenant.manager))
+    domain = pages(tenant)[1]
+    assert "End it now" not in visitor.open(domain)
+    visitor.submit("/rotate", days="7")
+    visitor.open(domain)
+    visitor.submit("/revoke")
+    assert "That password has ended." in visitor.page
+    listed = tenant.manager.get(f"{tenant.own}/users/{tenant.user['id']}/passwords").json()["passwords"]
+    assert [each["works"] for each in listed] == [True]
+    visitor.submit(f"{tenant.configuration}/remove", status=400)
+    visitor.open(domain)
+    visitor.submit(f"{tenant.configuration}/remove", sure="yes")
+    assert "It is removed." in visitor.page
+    assert tenant.manager.get(tenant.path).status_code == 404
 
 
 def test_what_is_said_after_an_act_is_ours(world: World) -> None:

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
-from services.control.console import access, domains, health, messages, sign_in, suppressions, tenants, users
+from services.control.console import access, domains, health, keys, messages, sign_in, suppressions, tenants, users
 from services.control.console.calls import Declined
 from services.control.console.pages import ROOT, elsewhere, page
 from services.control.console.visit import COOKIE, Foreign, Http, SignedOut, visit_of
@@ -17,7 +17,8 @@ from services.control.settings import ControlSettings
 
 log = logging.getLogger("control")
 
-MODULES = (sign_in, tenants, domains, users, messages, access, suppressions, health)
+NOWHERE = {"path": f"{ROOT}/nowhere", "raw_path": f"{ROOT}/nowhere".encode()}
+MODULES = (sign_in, tenants, keys, domains, users, messages, access, suppressions, health)
 
 
 def make_console(api: Any, settings: ControlSettings) -> Any:
@@ -79,4 +80,6 @@ class Front:
         """Serve one request."""
         path = scope.get("path", "")
         here = path == ROOT or path.startswith(f"{ROOT}/")
+        if here and not {".", ".."}.isdisjoint(path.split("/")):
+            scope = scope | NOWHERE  # the router would walk up to another page; browsers never send such a path
         await (self._console if here else self._api)(scope, receive, send)

@@ -86,6 +86,15 @@ async def check(visit: TheVisit, instance: Identity, configuration: Identity) ->
     return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?look=now&done=checked")
 
 
+@post(PAGE + "/remove")
+async def remove(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
+    """Remove a domain with its users; its queued mail waits and expires."""
+    if data.get("sure") != "yes":
+        raise Declined(400, ("mail of a removed domain is refused, and what is queued is held: tick that you mean it",))
+    await visit.calls.act("DELETE", path("v1", "instances", instance, "smtp", "config", configuration))
+    return elsewhere(f"{ROOT}/tenants/{instance}?done=removed")
+
+
 @post(PAGE + "/authorization")
 async def hand_in(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
     """Hand in the questionnaire."""
@@ -143,4 +152,4 @@ def _number(text: str, what: str) -> int:
         raise Declined(400, (f"{what}: {text!r} is not a whole number; 0 or nothing is no limit",)) from None
 
 
-HANDLERS = [show_domain, check, hand_in, approve, reject, suspend, resume]
+HANDLERS = [show_domain, check, remove, hand_in, approve, reject, suspend, resume]

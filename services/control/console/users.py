@@ -50,4 +50,13 @@ async def remove(
     return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=removed")
 
 
-HANDLERS = [add_user, rotate, remove]
+@post(PAGE + "/users/{user:str}/passwords/{password:str}/revoke")
+async def revoke(
+    visit: TheVisit, instance: Identity, configuration: Identity, user: Identity, password: Identity
+) -> Response[Any]:
+    """End one of two passwords at once; the last one that works stays."""
+    await visit.calls.act("DELETE", own(instance, configuration, "users", user, "passwords", password))
+    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=revoked")
+
+
+HANDLERS = [add_user, rotate, remove, revoke]

@@ -18,6 +18,8 @@ DONE = {
     "suspended": "Sending is suspended: new mail is refused, queued mail waits.",
     "resumed": "The suspension has ended; mail that waited goes on.",
     "removed": "It is removed.",
+    "revoked": "That password has ended.",
+    "key-revoked": "That key has ended.",
     "entered": "The address is on the list: nothing is sent to it any more.",
     "retry": "The message is tried again now.",
     "hold": "The message waits until it is released.",
