@@ -17,7 +17,6 @@ from services.control.settings import ControlSettings
 
 log = logging.getLogger("control")
 
-NOWHERE = {"path": f"{ROOT}/nowhere", "raw_path": f"{ROOT}/nowhere".encode()}
 MODULES = (sign_in, tenants, keys, domains, users, messages, access, suppressions, health)
 
 
@@ -80,6 +79,4 @@ class Front:
         """Serve one request."""
         path = scope.get("path", "")
         here = path == ROOT or path.startswith(f"{ROOT}/")
-        if here and not {".", ".."}.isdisjoint(path.split("/")):
-            scope = scope | NOWHERE  # the router would walk up to another page; browsers never send such a path
         await (self._console if here else self._api)(scope, receive, send)
