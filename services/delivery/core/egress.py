@@ -17,10 +17,10 @@ class Egress(msgspec.Struct, frozen=True, kw_only=True):
     def source(self, configuration: str, pool: str, towards: str) -> str | None:
         """Return the address a configuration sends from towards an address; "" for whichever the system takes.
 
-        None: its pool has no address of that family, so nothing may go there.
+        None: its pool has no address of that family, or is none of these, so nothing may go there.
         """
         version = ip_address(towards).version
-        known = self.pools.get(pool)
+        known = self.pools.get(pool, ()) if pool else None
         own = [a for a in (self.addresses if known is None else known) if ip_address(a).version == version]
         if own:
             return own[crc32(configuration.encode()) % len(own)]

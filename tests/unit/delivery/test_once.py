@@ -54,7 +54,7 @@ def test_egress() -> None:
     assert {out.source(f"c{n}", "bulk", "198.51.100.1") for n in range(20)} == {"192.0.2.2"}
     assert out.source("c1", "bulk", "2001:db8:1::1") is None
     assert out.source("c1", "both", "2001:db8:1::1") == "2001:db8::1"
-    assert out.source("c1", "unknown", "2001:db8:1::1") == "2001:db8::1"
+    assert out.source("c1", "unknown", "2001:db8:1::1") is None  # a wrong word must not lead to others' addresses
     assert egress((), (), ()).source("c1", "", "198.51.100.1") == ""
     assert (out.name("192.0.2.2", "d"), out.name("192.0.2.1", "d")) == ("bulk.example.net", "d")
 
