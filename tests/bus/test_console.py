@@ -226,6 +226,21 @@ def test_answers_that_came_later_are_not_decided_on(world: World) -> None:
     assert tenant.reader.get(f"{tenant.own}/authorization").json()["lane"] == "marketing"
 
 
+def test_what_another_operator_decided_meanwhile_stays(world: World) -> None:
+    """The page still offers to reject what was just approved: pressed, it would withdraw that."""
+    tenant = world.tenant()
+    tenant.manager.put(f"{tenant.own}/authorization", json=ANSWERS)
+    one, other = browser(world, world.key), browser(world, world.key)
+    one.open(pages(tenant)[1])
+    other.open(pages(tenant)[1])
+    one.submit("/approve")
+    other.submit("/reject", status=409, reason="too vague")
+    assert tenant.reader.get(f"{tenant.own}/authorization").json()["status"] == "approved"
+    other.open(pages(tenant)[1])
+    other.submit("/reject", reason="too vague")
+    assert tenant.reader.get(f"{tenant.own}/authorization").json()["status"] == "rejected"
+
+
 def test_a_second_rule_is_not_made_behind_the_first(world: World) -> None:
     """Each rule must let an address in, so that a second one would shut out whom the first lets in."""
     tenant = world.tenant()

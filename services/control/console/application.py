@@ -9,7 +9,18 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
-from services.control.console import access, domains, health, keys, messages, sign_in, suppressions, tenants, users
+from services.control.console import (
+    access,
+    decisions,
+    domains,
+    health,
+    keys,
+    messages,
+    sign_in,
+    suppressions,
+    tenants,
+    users,
+)
 from services.control.console.calls import Declined
 from services.control.console.pages import ROOT, elsewhere, page
 from services.control.console.visit import COOKIE, Foreign, Http, SignedOut, visit_of
@@ -17,7 +28,7 @@ from services.control.settings import ControlSettings
 
 log = logging.getLogger("control")
 
-MODULES = (sign_in, tenants, keys, domains, users, messages, access, suppressions, health)
+MODULES = (sign_in, tenants, keys, domains, decisions, users, messages, access, suppressions, health)
 
 
 def make_console(api: Any, settings: ControlSettings) -> Any:

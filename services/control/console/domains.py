@@ -108,48 +108,4 @@ async def hand_in(visit: TheVisit, instance: Identity, configuration: Identity, 
     return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=handed-in")
 
 
-@post(PAGE + "/approve")
-async def approve(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
-    """Approve the answers that were on the page, and no others."""
-    wish: dict[str, Any] = {name: _number(data.get(name, ""), what) for name, what in QUOTAS.items()}
-    wish |= {name: data[name] for name in ("lane", "reason", "submitted_at") if data.get(name)}
-    await visit.calls.act("POST", own(instance, configuration, "authorization", "approve"), wish)
-    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=decided")
-
-
-@post(PAGE + "/reject")
-async def reject(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
-    """Reject the answers that were on the page, or withdraw an approval."""
-    wish = {name: data[name] for name in ("reason", "submitted_at") if data.get(name)} | {"reason": _reason(data)}
-    await visit.calls.act("POST", own(instance, configuration, "authorization", "reject"), wish)
-    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=decided")
-
-
-@post(PAGE + "/suspend")
-async def suspend(visit: TheVisit, instance: Identity, configuration: Identity, data: Form) -> Response[Any]:
-    """Suspend sending."""
-    await visit.calls.act("POST", own(instance, configuration, "suspend"), {"reason": _reason(data)})
-    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=suspended")
-
-
-@post(PAGE + "/resume")
-async def resume(visit: TheVisit, instance: Identity, configuration: Identity) -> Response[Any]:
-    """End an operator's suspension."""
-    await visit.calls.act("POST", own(instance, configuration, "resume"))
-    return elsewhere(f"{ROOT}/tenants/{instance}/domains/{configuration}?done=resumed")
-
-
-def _reason(data: dict[str, str]) -> str:
-    return data.get("reason", "")
-
-
-def _number(text: str, what: str) -> int:
-    if not text.strip():
-        return 0
-    try:
-        return int(text)
-    except ValueError:
-        raise Declined(400, (f"{what}: {text!r} is not a whole number; 0 or nothing is no limit",)) from None
-
-
-HANDLERS = [show_domain, check, remove, hand_in, approve, reject, suspend, resume]
+HANDLERS = [show_domain, check, remove, hand_in]
