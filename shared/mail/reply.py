@@ -117,6 +117,7 @@ RECIPIENT_NOT_OF_USER = Reply(550, "5.7.1", "This username may not send to {reci
 HEADER_FROM_MISSING = Reply(550, "5.6.0", "The message must have exactly one From header with one address: {fault}")
 ADDRESS_NOT_ALLOWED = Reply(550, "5.7.1", "Your address is no longer allowed to send for this configuration")
 NOT_VERIFIED = Reply(550, "5.7.1", "Sending for {domain} is not open yet: {missing}")
+NOT_CHECKED = Reply(451, "4.7.1", "Sending for {domain} is not open yet, try again soon: {missing}")
 SUSPENDED_DNS = Reply(550, "5.7.1", "Sending for {domain} is suspended: {missing}")
 SUSPENDED_OPERATOR = Reply(550, "5.7.1", "Sending for {domain} is suspended by the operator: {reason}")
 TOO_LARGE = Reply(552, "5.3.4", "Message is larger than the limit of {limit} octets")

@@ -725,7 +725,11 @@ async def test_what_one_pool_has_earned_does_not_stop_another(tmp_path: Path) ->
     """A server that turns away one of our addresses may take mail from another; the pool's own mail waits."""
     exchanger = await Exchanger().start()
     exchanger.script["GREETING"] = [(b"421 4.7.0 192.0.2.2 is on a blocklist\r\n", None), (b"220 mx\r\n",)]
-    async with field(tmp_path, exchanger, breaker_failures=1, breaker_pause_seconds=60.0) as made:
+    pools = {"egress_addresses": ("127.0.0.2", "127.0.0.3"), "egress_pools": ("bulk=127.0.0.3",)}
+    async with field(tmp_path, exchanger, breaker_failures=1, breaker_pause_seconds=60.0, **pools) as made:
+        unknown = only(await made.send("x@rcpt.test", pool="none"))
+        assert isinstance(unknown, Deferred)
+        assert unknown.diagnosis.text == "the pool none has no address that reaches 127.0.0.1"
         assert isinstance(only(await made.send("x@rcpt.test", pool="bulk")), Deferred)
         assert "its breaker is open" in only(await made.send("x@rcpt.test", pool="bulk")).diagnosis.text
         assert isinstance(only(await made.send("x@rcpt.test")), Delivered)

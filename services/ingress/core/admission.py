@@ -100,6 +100,8 @@ def gate(configuration: Configuration, gates: Gates) -> Admitted | Refusal:
     lacking = missing(gates)
     state = gates.standing.state if gates.standing else "pending"
     approved = gates.authorization is not None and gates.authorization.status == "approved"
+    if approved and gates.standing is None:  # nothing is wrong with it as far as we know: we have not looked yet
+        return refused(reply.NOT_CHECKED.with_(domain=domain, missing=lacking[:DETAIL_LIMIT]), lacking)
     if gates.authorization is None or not approved or state == "pending":
         return refused(reply.NOT_VERIFIED.with_(domain=domain, missing=lacking[:DETAIL_LIMIT]), lacking)
     if state == "suspended" and configuration.when_suspended == "refuse":
