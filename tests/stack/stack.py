@@ -1,14 +1,18 @@
 """The compose project under a name, networks and ports of its own."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import smtplib
 import ssl
 import subprocess
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from services.command.ports import free_port
 from tests.system import System, eventually
@@ -37,6 +41,27 @@ def why_not() -> str:
 
 class Stack(System):
     """A running stack, spoken to as a client on the host."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, scale: Sequence[str], *more_files: str) -> Iterator["Stack"]:
+        """Give tests a stack of their own; they are skipped, with the reason, where there can be none."""
+        if reason := why_not():
+            pytest.skip(reason)
+        stack = cls(*more_files)
+        stack.down()
+        try:
+            stack.up(scale)
+            yield stack
+        finally:
+            stack.down()
+
+    def send_and_follow(self) -> None:
+        """Send a message as the guide says, and follow it until it is delivered."""
+        reply = self.guide("postlane", "send-test")
+        found = re.search(r"queued as (\S+)", reply)
+        assert found, reply
+        assert "delivered" in self.guide("postlane", "track", found[1], "--follow")
 
     def __init__(self, *more_files: str) -> None:
         self._files = [part for file in ("compose.yaml", *more_files) for part in ("--file", file)]

@@ -2,13 +2,12 @@
 
 import ast
 import ipaddress
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.ledger import Submitters
-from tests.stack.stack import PROJECT, Stack, why_not
+from tests.stack.stack import PROJECT, Stack
 from tests.system import eventually
 
 pytestmark = pytest.mark.stack
@@ -35,25 +34,13 @@ print([line[:3].decode() for line in heard.splitlines()])
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Give the tests one running stack."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    running = Stack()
-    running.down()
-    try:
-        running.up(SCALE)
+    with Stack.running(SCALE) as running:
         yield running
-    finally:
-        running.down()
 
 
 def test_three_commands_lead_to_a_tracked_message(stack: Stack) -> None:
     """Up, send-test, track --follow: delivered."""
-    reply = stack.guide("postlane", "send-test")
-    found = re.search(r"queued as (\S+)", reply)
-    assert found, reply
-
-    assert "delivered" in stack.guide("postlane", "track", found[1], "--follow")
+    stack.send_and_follow()
 
 
 def test_a_client_on_the_host_is_seen_with_its_own_address(stack: Stack) -> None:

@@ -1,12 +1,11 @@
 """The stack with three nats-servers: one of them goes, one loses its disk, and mail is taken and delivered."""
 
-import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.stack.stack import PROJECT, Stack, why_not
+from tests.stack.stack import PROJECT, Stack
 
 pytestmark = pytest.mark.stack
 
@@ -16,33 +15,17 @@ SERVERS = ("nats", "nats-2", "nats-3")
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Give the tests one running stack."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    running = Stack("deploy/three-servers.yaml")
-    running.down()
-    try:
-        running.up(())
+    with Stack.running((), "deploy/three-servers.yaml") as running:
         yield running
-    finally:
-        running.down()
-
-
-def delivered(stack: Stack) -> None:
-    """Send a message and follow it to its end."""
-    reply = stack.guide("postlane", "send-test")
-    found = re.search(r"queued as (\S+)", reply)
-    assert found, reply
-    assert "delivered" in stack.guide("postlane", "track", found[1], "--follow")
 
 
 def test_each_server_may_be_away(stack: Stack) -> None:
     """While one is stopped the other two take mail and deliver it."""
-    delivered(stack)
+    stack.send_and_follow()
     for server in SERVERS:
         assert stack.compose("stop", server).returncode == 0
         assert server not in stack.compose("ps", "--services", "--status", "running").stdout.split()
-        delivered(stack)
+        stack.send_and_follow()
         assert stack.compose("start", server).returncode == 0
         stack.until_healthy(server)
 
@@ -51,7 +34,7 @@ def test_a_server_may_lose_its_disk(stack: Stack) -> None:
     """It comes back with an empty one and is filled; then it keeps what the others lose."""
     assert stack.compose("rm", "--stop", "--force", SERVERS[1]).returncode == 0
     subprocess.run(["docker", "volume", "rm", f"{PROJECT}_store-2"], capture_output=True, check=True, timeout=60)
-    delivered(stack)
+    stack.send_and_follow()
     assert stack.compose("up", "-d", "--no-deps", "--wait", SERVERS[1]).returncode == 0
     assert stack.compose("stop", SERVERS[2]).returncode == 0
-    delivered(stack)
+    stack.send_and_follow()

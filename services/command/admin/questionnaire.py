@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from services.command.admin.exits import INVALID, failure
+from shared.contract.questions import AFFIRMATIONS, HTML_QUESTION, QUESTIONS
 
 EVIDENCE_CHARACTERS = 4000
 """Of one text, as the API takes them."""
@@ -29,19 +30,6 @@ unsubscribe_link = false      # true: the mail has an unsubscribe link
 html_validation = ""          # if you send HTML: how do you validate it?
 evidence = []                 # links, if you have any
 """
-QUESTIONS: dict[str, str] = {
-    "website": "URL of your website",
-    "list_source": "How do you obtain your list of recipients?",
-    "bounces_and_complaints": "How do you manage bounced mail and complaints?",
-    "unsubscribe": "How can recipients unsubscribe?",
-    "quota_rationale": "How did you determine the sending rate you ask for?",
-    "list_cleaning": "How and how often do you clean the list?",
-    "reply_to": "Which mailbox receives information on rejected or bounced mail?",
-}
-AFFIRMATIONS: dict[str, str] = {
-    "only_to_requesters": "Mail goes only to people who asked for it, and bounces and complaints are dealt with",
-    "unsubscribe_link": "You put an unsubscribe link into the mail, whatever its nature",
-}
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -68,7 +56,7 @@ def asked(ask: Callable[..., str] = typer.prompt, agree: Callable[..., bool] = t
     contacts = ask("Up to four addresses for account-related communications, separated by commas")
     answers["contacts"] = [part.strip() for part in contacts.split(",") if part.strip()]
     answers |= {name: agree(f"{wording}. Do you agree?") for name, wording in AFFIRMATIONS.items()}
-    answers["html_validation"] = ask("If you send HTML, how do you validate it? (may be empty)", default="")
+    answers["html_validation"] = ask(f"{HTML_QUESTION} (may be empty)", default="")
     links = ask("Links to evidence, separated by spaces (may be empty)", default="")
     answers["evidence"] = links.split()
     return answers

@@ -8,11 +8,11 @@ from litestar.params import FromPath, FromQuery, URLEncodedBody
 from services.control.console.calls import Declined, path
 from services.control.console.pages import ROOT, elsewhere
 from services.control.console.visit import TheVisit
+from services.control.core.access_rules import SMTP_API_TYPE
 
 PAGE = f"{ROOT}/tenants/{{instance:str}}/access"
 KEPT = ("name", "account_id", "description", "excluded")
 """What of a zone stays as it is when addresses are added."""
-SMTP = "crn:v1:bluemix:public:event-notifications::::api-type:smtp-configuration"
 
 
 @get(PAGE)
@@ -86,7 +86,7 @@ async def let_in(visit: TheVisit, instance: FromPath[str], data: URLEncodedBody[
     rule = {
         "contexts": [{"attributes": [{"name": "networkZoneId", "value": made["id"]}]}],
         "resources": [{"attributes": [{"name": name, "value": value} for name, value in resource.items()]}],
-        "operations": {"api_types": [{"api_type_id": SMTP}]},
+        "operations": {"api_types": [{"api_type_id": SMTP_API_TYPE}]},
         "enforcement_mode": "enabled",
     }
     await visit.calls.act("POST", "/v1/rules", rule)

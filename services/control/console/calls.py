@@ -6,6 +6,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from services.control.api.tokens import GRANT
 from shared.contract.errors import PostlaneError
 
 
@@ -70,7 +71,7 @@ class Calls:
 
         Errors: `Declined`.
         """
-        form = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": key}
+        form = {"grant_type": GRANT, "apikey": key}
         answer: dict[str, Any] = _answer(await self._client.post("/identity/token", data=form))
         return answer
 

@@ -7,8 +7,9 @@ from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Calls, Declined, path
 from services.control.console.pages import ROOT, elsewhere
-from services.control.console.questionnaire import QUESTIONS, answers_of
+from services.control.console.questionnaire import ASKED, answers_of
 from services.control.console.visit import TheVisit, Visit
+from shared.contract.questions import AFFIRMATIONS
 
 PAGE = f"{ROOT}/tenants/{{instance:str}}/domains/{{configuration:str}}"
 QUOTAS = {
@@ -61,7 +62,8 @@ async def _shown(
         users=await _users(calls, instance, configuration),
         use=await calls.get(own(instance, configuration, "quota")),
         quotas=QUOTAS,
-        questions=QUESTIONS,
+        questions=ASKED,
+        affirmations=AFFIRMATIONS,
     )
 
 
