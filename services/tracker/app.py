@@ -9,12 +9,13 @@ from prometheus_client import Gauge
 
 from services.tracker.auditor import Auditor
 from services.tracker.core.fact import SOURCES
+from services.tracker.database import DatabaseAway
 from services.tracker.examination import examination
 from services.tracker.projector import Projector, condition
 from services.tracker.queries import Queries
 from services.tracker.reading import Reading
 from services.tracker.settings import TrackerSettings
-from services.tracker.store import DatabaseAway, Store
+from services.tracker.store import Store
 from shared.bus.client import connect
 from shared.bus.replica import Replica
 from shared.bus.roll_call import answer_roll_call

@@ -9,11 +9,12 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from services.tracker.core import audit
 from services.tracker.core.audit import Alarm, OpenMessage, Path
+from services.tracker.database import DatabaseAway
 from services.tracker.mail_path import MailPath
 from services.tracker.reading import OPEN, Reading
 from services.tracker.reconciler import Reconciler
 from services.tracker.settings import TrackerSettings
-from services.tracker.store import DatabaseAway, Store
+from services.tracker.store import Store
 from shared.bus.client import Bus
 from shared.contract import errors, subjects
 from shared.contract.envelope import FINAL

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.tracker.core.fact import SOURCES, Fact, Source, facts, read
+from services.tracker.database import DatabaseAway
 from services.tracker.settings import TrackerSettings
-from services.tracker.store import DatabaseAway, Position, Store
+from services.tracker.store import Position, Store
 from shared.bus.client import Bus
 from shared.bus.stored import StreamState
 from shared.bus.streams import PullConsumer, Taken

@@ -10,9 +10,10 @@ from services.tracker.core import explain, rollup
 from services.tracker.core.explain import Situation
 from services.tracker.core.rows import recipient_state
 from services.tracker.core.timeline import timeline
+from services.tracker.database import DatabaseAway
 from services.tracker.reading import Known, Reading
 from services.tracker.shape import shape
-from services.tracker.store import DatabaseAway, Store
+from services.tracker.store import Store
 from shared.contract import errors, requests
 from shared.contract.errors import RequestFailed
 from shared.contract.events import SubmissionRefused

@@ -5,14 +5,14 @@ from typing import Any, cast
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.tracker.core import rollup
 from services.tracker.core.audit import OpenMessage
 from services.tracker.core.fact import Source
 from services.tracker.core.rollup import Measure, Tally
 from services.tracker.core.rows import EventRow, RecipientRow, address_key, clean
-from services.tracker.store import DatabaseAway, Store, _short
+from services.tracker.database import snapshot
+from services.tracker.store import Store
 from services.tracker.tables import events, messages, recipients, refusals
 from shared.contract.envelope import Diagnosis
 from shared.contract.requests import Bounce, CountMessages, ListBounces, MessageSummary, SearchMessages
@@ -45,19 +45,14 @@ class Reading:
         Errors: `DatabaseAway`, as for every query.
         """
         wanted = [messages.c.queue_id == queue_id, *_of(messages, instances)]
-        try:
-            with self._engine.connect() as connection:
-                row = connection.execute(sa.select(messages).where(*wanted)).one_or_none()
-                if row is None:
-                    return None
-                of_it = recipients.c.queue_id == queue_id
-                found = connection.execute(sa.select(recipients).where(of_it).order_by(recipients.c.number))
-                told = connection.execute(sa.select(events).where(events.c.queue_id == queue_id))
-                return Known(
-                    row=row, recipients=tuple(_recipient(r) for r in found), events=tuple(_event(e) for e in told)
-                )
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            row = connection.execute(sa.select(messages).where(*wanted)).one_or_none()
+            if row is None:
+                return None
+            of_it = recipients.c.queue_id == queue_id
+            found = connection.execute(sa.select(recipients).where(of_it).order_by(recipients.c.number))
+            told = connection.execute(sa.select(events).where(events.c.queue_id == queue_id))
+            return Known(row=row, recipients=tuple(_recipient(r) for r in found), events=tuple(_event(e) for e in told))
 
     def search(self, wish: SearchMessages) -> tuple[list[MessageSummary], int]:
         """Return one page of the messages that match, newest first, and how many match in all."""
@@ -69,19 +64,16 @@ class Reading:
             .limit(wish.limit)
             .offset(wish.offset)
         )
-        try:
-            with self._engine.connect() as connection:
-                total = connection.execute(sa.select(sa.func.count()).select_from(messages).where(*where)).scalar_one()
-                rows = connection.execute(page).all()
-                addresses: dict[str, list[str]] = {row.queue_id: [] for row in rows}
-                for found in connection.execute(
-                    sa.select(recipients.c.queue_id, recipients.c.address)
-                    .where(recipients.c.queue_id.in_(addresses))
-                    .order_by(recipients.c.queue_id, recipients.c.number)
-                ):
-                    addresses[found.queue_id].append(found.address)
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            total = connection.execute(sa.select(sa.func.count()).select_from(messages).where(*where)).scalar_one()
+            rows = connection.execute(page).all()
+            addresses: dict[str, list[str]] = {row.queue_id: [] for row in rows}
+            for found in connection.execute(
+                sa.select(recipients.c.queue_id, recipients.c.address)
+                .where(recipients.c.queue_id.in_(addresses))
+                .order_by(recipients.c.queue_id, recipients.c.number)
+            ):
+                addresses[found.queue_id].append(found.address)
         return [
             MessageSummary(
                 queue_id=row.queue_id,
@@ -100,41 +92,35 @@ class Reading:
     def refusal(self, reference: str, instances: Sequence[str] | None) -> bytes | None:
         """Return the event of a refusal as it was published, or None."""
         wanted = [refusals.c.reference == reference, *_of(refusals, instances)]
-        try:
-            with self._engine.connect() as connection:
-                found = connection.execute(sa.select(refusals.c.body).where(*wanted)).scalar_one_or_none()
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            found = connection.execute(sa.select(refusals.c.body).where(*wanted)).scalar_one_or_none()
         return None if found is None else bytes(found)
 
     def tallies(self, wish: CountMessages) -> list[Tally]:
         """Count the recipients of a configuration by what became of them and when."""
         found: list[Tally] = []
-        try:
-            with self._engine.connect() as connection:
-                for measure, moment, condition in (
-                    ("submitted", recipients.c.accepted_at, sa.true()),
-                    ("success", recipients.c.at, recipients.c.status.in_(sorted(rollup.SUCCESS))),
-                    ("bounced", recipients.c.at, recipients.c.status.in_(sorted(rollup.BOUNCED))),
-                    ("deferred", recipients.c.deferred_at, recipients.c.deferred_at.is_not(None)),
-                ):
-                    bucket = sa.type_coerce(moment, sa.BigInteger) // (1_000_000 * wish.bucket_seconds)
-                    counted = (
-                        sa.select(bucket.label("bucket"), sa.func.count().label("count"))
-                        .where(
-                            recipients.c.configuration == wish.configuration,
-                            recipients.c.instance == wish.instance,
-                            moment >= wish.since,
-                            moment < wish.until,
-                            condition,
-                        )
-                        .group_by(sa.text("bucket"))
+        with snapshot(self._engine) as connection:
+            for measure, moment, condition in (
+                ("submitted", recipients.c.accepted_at, sa.true()),
+                ("success", recipients.c.at, recipients.c.status.in_(sorted(rollup.SUCCESS))),
+                ("bounced", recipients.c.at, recipients.c.status.in_(sorted(rollup.BOUNCED))),
+                ("deferred", recipients.c.deferred_at, recipients.c.deferred_at.is_not(None)),
+            ):
+                bucket = sa.type_coerce(moment, sa.BigInteger) // (1_000_000 * wish.bucket_seconds)
+                counted = (
+                    sa.select(bucket.label("bucket"), sa.func.count().label("count"))
+                    .where(
+                        recipients.c.configuration == wish.configuration,
+                        recipients.c.instance == wish.instance,
+                        moment >= wish.since,
+                        moment < wish.until,
+                        condition,
                     )
-                    for row in connection.execute(counted):
-                        start = int(row.bucket) * wish.bucket_seconds
-                        found.append(Tally(cast(Measure, measure), start, int(row.count)))  # type: ignore[call-overload]
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+                    .group_by(sa.text("bucket"))
+                )
+                for row in connection.execute(counted):
+                    start = int(row.bucket) * wish.bucket_seconds
+                    found.append(Tally(cast(Measure, measure), start, int(row.count)))  # type: ignore[call-overload]
         return found
 
     def bounces(self, wish: ListBounces) -> tuple[list[Bounce], int]:
@@ -159,13 +145,10 @@ class Reading:
             .limit(wish.limit)
             .offset(wish.offset)
         )
-        try:
-            with self._engine.connect() as connection:
-                counted = sa.select(sa.func.count()).select_from(joined).where(*where)
-                total = connection.execute(counted).scalar_one()
-                rows = connection.execute(page).all()
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            counted = sa.select(sa.func.count()).select_from(joined).where(*where)
+            total = connection.execute(counted).scalar_one()
+            rows = connection.execute(page).all()
         return [
             Bounce(
                 queue_id=row.queue_id,
@@ -180,16 +163,13 @@ class Reading:
 
     def open_messages(self) -> dict[str, int]:
         """Count the messages that are not finished, by status: those are few, whatever the database remembers."""
-        try:
-            with self._engine.connect() as connection:
-                counted = (
-                    sa.select(messages.c.status, sa.func.count())
-                    .where(messages.c.status.in_(OPEN))
-                    .group_by(messages.c.status)
-                )
-                return dict.fromkeys(OPEN, 0) | {row[0]: row[1] for row in connection.execute(counted)}
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            counted = (
+                sa.select(messages.c.status, sa.func.count())
+                .where(messages.c.status.in_(OPEN))
+                .group_by(messages.c.status)
+            )
+            return dict.fromkeys(OPEN, 0) | {row[0]: row[1] for row in connection.execute(counted)}
 
     def open_page(self, status: str, after: OpenMessage | None = None) -> list[OpenMessage]:
         """Return the next messages of an open status, oldest first, after the last one of the page before."""
@@ -201,36 +181,27 @@ class Reading:
                 messages.c.accepted_at >= after.accepted_at,  # what the index can begin with
                 sa.or_(messages.c.accepted_at > after.accepted_at, messages.c.queue_id > after.queue_id),
             )
-        try:
-            with self._engine.connect() as connection:
-                return [OpenMessage(**row._mapping) for row in connection.execute(page)]
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            return [OpenMessage(**row._mapping) for row in connection.execute(page)]
 
     def known(self, queue_ids: Iterable[str]) -> dict[str, str]:
         """Return the status of those of the messages whose acceptance is known."""
         ordered = sorted(queue_ids)
         found: dict[str, str] = {}
-        try:
-            with self._engine.connect() as connection:
-                for start in range(0, len(ordered), CHUNK):
-                    wanted = messages.c.queue_id.in_(ordered[start : start + CHUNK])
-                    columns = sa.select(messages.c.queue_id, messages.c.status)
-                    found |= {
-                        row[0]: row[1] for row in connection.execute(columns.where(wanted, messages.c.accepted_known))
-                    }
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            for start in range(0, len(ordered), CHUNK):
+                wanted = messages.c.queue_id.in_(ordered[start : start + CHUNK])
+                columns = sa.select(messages.c.queue_id, messages.c.status)
+                found |= {
+                    row[0]: row[1] for row in connection.execute(columns.where(wanted, messages.c.accepted_known))
+                }
         return found
 
     def totals(self) -> dict[str, int]:
         """Count all messages by status."""
-        try:
-            with self._engine.connect() as connection:
-                counted = sa.select(messages.c.status, sa.func.count()).group_by(messages.c.status)
-                return {row[0]: row[1] for row in connection.execute(counted)}
-        except SQLAlchemyError as fault:
-            raise _away(fault) from fault
+        with snapshot(self._engine) as connection:
+            counted = sa.select(messages.c.status, sa.func.count()).group_by(messages.c.status)
+            return {row[0]: row[1] for row in connection.execute(counted)}
 
 
 def _last_word(status: str, last: bytes) -> str:
@@ -294,7 +265,3 @@ def _event(row: Any) -> EventRow:
         type=row.type,
         body=bytes(row.body),
     )
-
-
-def _away(fault: SQLAlchemyError) -> DatabaseAway:
-    return DatabaseAway(f"the database cannot be read: {_short(fault)}")

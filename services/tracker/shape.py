@@ -3,10 +3,9 @@
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
+from services.tracker.database import snapshot
 from services.tracker.reading import OPEN
-from services.tracker.store import DatabaseAway
 from services.tracker.tables import recipients
 from shared.contract.requests import QueueShape, ShapeQueue, ShapeRow
 
@@ -31,16 +30,11 @@ def shape(engine: sa.Engine, wish: ShapeQueue, now: datetime) -> QueueShape:
     ]
     total = sa.func.count().label("total")
     counted = sa.select(recipients.c.address_domain, total, *ages).where(*where).group_by(recipients.c.address_domain)
-    try:
-        with engine.connect() as connection:
-            all_of_it = connection.execute(
-                sa.select(sa.func.count(sa.distinct(recipients.c.address_domain)), sa.func.count()).where(*where)
-            ).one()
-            rows = connection.execute(
-                counted.order_by(total.desc(), recipients.c.address_domain).limit(wish.limit)
-            ).all()
-    except SQLAlchemyError as fault:
-        raise DatabaseAway(f"the database cannot be read: {type(fault).__name__}") from fault
+    with snapshot(engine) as connection:
+        all_of_it = connection.execute(
+            sa.select(sa.func.count(sa.distinct(recipients.c.address_domain)), sa.func.count()).where(*where)
+        ).one()
+        rows = connection.execute(counted.order_by(total.desc(), recipients.c.address_domain).limit(wish.limit)).all()
     return QueueShape(
         minutes=MINUTES,
         rows=tuple(

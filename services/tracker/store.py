@@ -1,4 +1,4 @@
-"""The tracker's database: SQLite for one process, PostgreSQL for replicas.
+"""Writing the tracker's database.
 
 Every method but `run` blocks: call it by `run`, in one of the store's threads.
 
@@ -10,26 +10,25 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from services.tracker import tables
 from services.tracker.core.fact import SOURCES, Fact, Source
 from services.tracker.core.projection import project
 from services.tracker.core.rows import EventRow, Rows, clean
+from services.tracker.database import DatabaseAway, engine_for
 from services.tracker.tables import events, messages, positions, recipients, refusals
-from shared.contract.errors import PostlaneError, SettingsFault
+from shared.contract.errors import SettingsFault
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BUSY_SECONDS = 10
 THREADS = 8
 SCHEMA_LOCK = 0x506F73746C616E65
 """Key of the lock under which PostgreSQL's schema is made by one replica at a time."""
@@ -40,44 +39,11 @@ UNPROJECTABLE = "unprojectable"
 """Prefix of the type of an event whose rows the database refuses."""
 
 
-class DatabaseAway(PostlaneError, OSError):
-    """The database does not answer or cannot write at present; the same can be tried again."""
-
-
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far the database has come in a stream."""
 
     base: int
     last_sequence: int
-
-
-def engine_for(url: str) -> Engine:
-    """Return the engine of a database URL; the directory of an SQLite file is made.
-
-    Errors: `SettingsFault` for a URL that cannot be used (it is not repeated: it may hold a password).
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise SettingsFault("POSTLANE_TRACKER_DATABASE_URL is not a database URL") from None
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database in {None, "", ":memory:"}:
-            raise SettingsFault("POSTLANE_TRACKER_DATABASE_URL must name a file: sqlite:///<file>")
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        return engine
-    if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    raise SettingsFault("POSTLANE_TRACKER_DATABASE_URL must begin with sqlite:/// or postgresql://")
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # A commit lost with the machine is read again from the streams, since the position is lost with it.
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
 
 
 class Store:
@@ -102,7 +68,7 @@ class Store:
                 if found is None:
                     connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be prepared: {_short(fault)}") from fault
+            raise DatabaseAway.on("prepared", fault) from fault
         if found not in {None, tables.SCHEMA_VERSION}:
             raise SettingsFault(
                 f"the tracker's database has schema {found}, this version knows {tables.SCHEMA_VERSION}:"
@@ -138,7 +104,7 @@ class Store:
                 row = connection.execute(sa.select(positions).where(positions.c.source == source)).one()
                 return Position(base=row.base, last_sequence=row.last_sequence)
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be read: {_short(fault)}") from fault
+            raise DatabaseAway.on("read", fault) from fault
 
     def go_back(self, source: Source, position: Position, last_sequence: int) -> Position:
         """Go on with a stream that ends before a position: what it hands out now is newer than all that is known.
@@ -158,7 +124,7 @@ class Store:
                     .values(base=base, last_sequence=last_sequence)
                 )
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+            raise DatabaseAway.on("written", fault) from fault
         return Position(base=base, last_sequence=last_sequence)
 
     def apply(self, facts: Sequence[Fact]) -> list[Fact]:
@@ -171,7 +137,7 @@ class Store:
         except REFUSED:
             return self._apply_singly(facts)
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+            raise DatabaseAway.on("written", fault) from fault
         return []
 
     def _apply_singly(self, facts: Sequence[Fact]) -> list[Fact]:
@@ -183,7 +149,7 @@ class Store:
                 refused.append(fact)
                 self._keep_aside(fact)
             except SQLAlchemyError as fault:
-                raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+                raise DatabaseAway.on("written", fault) from fault
         return refused
 
     def _keep_aside(self, fact: Fact) -> None:
@@ -202,7 +168,7 @@ class Store:
                 self._put_events(connection, [row])
                 self._advance(connection, [fact])
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+            raise DatabaseAway.on("written", fault) from fault
 
     def _apply(self, facts: Sequence[Fact]) -> None:
         with self.engine.begin() as connection:
@@ -234,7 +200,7 @@ class Store:
         except REFUSED:
             return False
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+            raise DatabaseAway.on("written", fault) from fault
         return True
 
     def _bases(self, connection: Connection) -> dict[Source, int]:
@@ -334,7 +300,7 @@ class Store:
                     connection.execute(sa.delete(table).where(table.c.queue_id.in_(gone)))
                 connection.execute(sa.delete(refusals).where(refusals.c.at < before))
         except SQLAlchemyError as fault:
-            raise DatabaseAway(f"the database cannot be written: {_short(fault)}") from fault
+            raise DatabaseAway.on("written", fault) from fault
         return len(gone)
 
 
@@ -344,10 +310,3 @@ def _accepted_values(rows: Rows) -> list[dict[str, Any]]:
 
 def _dicts(rows: Sequence[msgspec.Struct]) -> list[dict[str, Any]]:
     return [msgspec.structs.asdict(row) for row in rows]
-
-
-def _short(fault: SQLAlchemyError) -> str:
-    """Say what a database said, without the statement and its values."""
-    original = getattr(fault, "orig", None)
-    text = str(original) if isinstance(fault, OperationalError) or original is not None else type(fault).__name__
-    return " ".join(text.split())[:200]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from services.tracker import tables
 from services.tracker.core.fact import SOURCES, Fact, Source
-from services.tracker.reading import Reading
-from services.tracker.store import DatabaseAway, Position, Store
+from services.tracker.database import DatabaseAway
+from services.tracker.reading import Known, Reading
+from services.tracker.store import Position, Store
 from shared.contract import subjects
 from shared.contract.envelope import RecipientState
 from shared.contract.errors import SettingsFault
@@ -123,6 +124,39 @@ def test_a_new_life_of_a_stream_goes_on_where_the_old_one_ended(store: Store) ->
     known = Reading(store).message(QUEUE_IDS[0], None)
     assert known is not None
     assert (known.row.status, len(known.events)) == ("delivered", 2)
+
+
+def read_during_a_write(reader: Store, writer: Store) -> tuple[Known, Known]:
+    """Return a message as it is read while its next record comes between two queries, and as it is read afterwards."""
+    writer.apply([fact("STATUS", 70, attempted(0, 1, "deferred"))])
+    late = [fact("STATUS", 71, attempted(0, 2, "delivered"))]
+
+    def come_between(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if late and "FROM messages" in statement:
+            writer.apply([late.pop()])
+
+    sa.event.listen(reader.engine, "after_cursor_execute", come_between)
+    during, after = (Reading(reader).message(QUEUE_IDS[0], None) for _ in range(2))
+    assert not late
+    assert during is not None
+    assert after is not None
+    return during, after
+
+
+def is_of_one_moment(reader: Store, writer: Store) -> None:
+    """Judge that what comes while a message is read is in none of its parts, and a moment later in all of them."""
+    during, after = read_during_a_write(reader, writer)
+    assert [(known.row.status, known.recipients[0].status, len(known.events)) for known in (during, after)] == [
+        ("deferred", "deferred", 1),
+        ("delivered", "delivered", 2),
+    ]
+
+
+def test_a_message_is_told_as_of_one_moment(store: Store, tmp_path: Path) -> None:
+    """A page never shows the last record without the state it led to, or the other way round."""
+    writer = Store(f"sqlite:///{tmp_path / 't.sqlite'}")
+    is_of_one_moment(store, writer)
+    writer.close()
 
 
 def test_finished_messages_are_forgotten_and_open_ones_are_not(store: Store) -> None:

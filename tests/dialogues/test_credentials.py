@@ -32,10 +32,13 @@ def pair(bus: BusServer, directory: Path, **settings: str) -> Iterator[tuple[Ing
 
 
 def passwords(bus: BusServer, *wanted: Password) -> None:
-    """Give alice these passwords, in `shop.example` and in her clone's configuration."""
+    """Give alice these passwords, in `shop.example` and in her clone's configuration.
+
+    That of `shop.example`, which the tests send from, comes last: what holds there holds everywhere.
+    """
 
     async def put(tenants: Tenants) -> None:
-        for configuration in ("shop", "second"):
+        for configuration in ("second", "shop"):
             key = f"user.{configuration}.u-alice"
             entry = await tenants.directory.get(key)
             assert entry is not None

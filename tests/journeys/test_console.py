@@ -114,7 +114,7 @@ def test_from_nothing_to_a_followed_message(system: System) -> None:
     manager.open(f"/console/messages/{queue_id}")
     manager.submit(queue_id, nth=1, act="drop", sure="yes", reason="never mind")
     eventually("it is dropped", lambda: "never mind" in manager.open(f"/console/messages/{queue_id}"))
-    assert "Act on it" not in manager.page
+    assert "Act on it" not in manager.page  # the timeline and the state are of one moment
     manager.open("/console/tenants/" + instance + "/audit")
     assert "suppression" not in manager.page
     assert "queue drop" in manager.page

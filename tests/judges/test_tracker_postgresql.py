@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.command.ports import free_port
 from services.tracker.auditor import Auditor
+from services.tracker.core.fact import SOURCES
 from services.tracker.settings import TrackerSettings
 from services.tracker.store import Store
 from shared.bus.service import ask
@@ -28,6 +29,7 @@ from shared.contract.errors import RequestFailed
 from shared.contract.requests import CountMessages, MessageCounts
 from tests.bus.test_tracker import CONFIGURATION, INSTANCE, NOON, System, accepted, attempted, queue_id
 from tests.bus.test_tracker_audit import put_ready
+from tests.bus.test_tracker_store import is_of_one_moment
 from tests.bus_server import BusServer
 
 pytestmark = pytest.mark.judge
@@ -169,6 +171,17 @@ async def test_a_text_the_database_cannot_keep_stops_nothing(relay: System) -> N
         assert (await relay.until(2, lambda m: m.sender != "")).subject == "a\ufffdb"
         told = await relay.until(3, lambda m: len(m.timeline) == 2)
     assert [entry.what for entry in told.timeline] == ["accepted", "unprojectable"]
+
+
+def test_a_message_is_told_as_of_one_moment(database: Database) -> None:
+    """Here another replica writes while one reads."""
+    reader, writer = Store(database.url), Store(database.url)
+    reader.prepare()
+    for source in SOURCES:
+        reader.position(source, "made today")
+    is_of_one_moment(reader, writer)
+    reader.close()
+    writer.close()
 
 
 async def test_replicas_audit_and_reconcile_one_database(relay: System) -> None:
