@@ -9,5 +9,6 @@ Never: decides who may send, accepts mail, sends unsigned mail, or loses a messa
 
 The way of a message: `worker` pulls it and holds a lease on it (`leases`), `core.fair_queue` says when its turn is,
 `carrier` reads its last STATUS and asks `core.step` what is next, `attempts` makes an attempt through `dispatch` and
-`courier`, `commit` records it in STATUS and only then moves or releases the message.
+`courier`, which visits exchangers (`visit`: an `opening`, a `transaction`), `commit` records it in STATUS and only then
+moves or releases the message.
 """

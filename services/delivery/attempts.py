@@ -12,9 +12,9 @@ from services.delivery.gates import Gates
 from services.delivery.intents import Intents
 from services.delivery.interim import Interim
 from services.delivery.message import Message
+from services.delivery.parcel import Parcel
 from services.delivery.signer import NoKey, Signer
 from services.delivery.suppressions import Suppressions
-from services.delivery.visit import Parcel
 from shared.contract.envelope import Recipient
 from shared.runtime import clock
 

@@ -11,10 +11,11 @@ import msgspec
 from services.delivery.core.outcome import Deferred, Delivered, Outcome
 from services.delivery.core.route import TRIES_LIMIT, Door
 from services.delivery.encryption import Encryption
+from services.delivery.parcel import Parcel
 from services.delivery.pool import Pool
 from services.delivery.session import Limits, MayFinish, Session
 from services.delivery.settings import DeliverySettings
-from services.delivery.visit import Parcel, Visit
+from services.delivery.visit import Visit
 from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
 

@@ -18,9 +18,9 @@ from services.delivery.core.sts import OPPORTUNISTIC, Demand
 from services.delivery.courier import Courier, Visits
 from services.delivery.destinations import Destinations
 from services.delivery.exchangers import Exchangers
+from services.delivery.parcel import Parcel
 from services.delivery.session import MayFinish
 from services.delivery.settings import DeliverySettings
-from services.delivery.visit import Parcel
 from shared.contract.envelope import Recipient
 from shared.contract.events import ExchangerTried
 

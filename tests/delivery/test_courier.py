@@ -21,7 +21,7 @@ from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
 from services.delivery.courier import Courier
 from services.delivery.dispatch import Attempted, Dispatch
 from services.delivery.exchangers import Exchangers
-from services.delivery.visit import Parcel
+from services.delivery.parcel import Parcel
 from shared.contract.envelope import Envelope, Recipient
 from tests.delivery.exchanger import Action, Exchanger
 from tests.delivery.house import delivery_settings
