@@ -25,16 +25,16 @@ class Encryption:
         self._unverifiable: dict[str, _Memory] = {}
         self._broken: dict[str, _Memory] = {}
 
-    def context(self, host: str, *, strict: bool = False) -> ssl.SSLContext | None:
+    def context(self, host: str, *, strict: bool = False, tolerant: bool = False) -> ssl.SSLContext | None:
         """Return how to encrypt towards a host: verifying if that may work, else tolerant; None if TLS is broken.
 
-        `strict`: verifying, whatever is remembered.
+        `strict`: verifying, whatever is remembered. `tolerant`: verifying has just failed.
         """
         if strict:
             return self._verifying
         if _remembered(self._broken, host):
             return None
-        return self._tolerant if _remembered(self._unverifiable, host) else self._verifying
+        return self._tolerant if tolerant or _remembered(self._unverifiable, host) else self._verifying
 
     def problem(self, host: str) -> str:
         """Return what is remembered of a host's TLS, as a clause, "" if nothing is."""
@@ -47,6 +47,10 @@ class Encryption:
     def unverifiable(self, host: str, why: str) -> None:
         """Remember that a host cannot be verified."""
         _remember(self._unverifiable, host, UNVERIFIED_SECONDS, why)
+
+    def interrupted(self, host: str, why: str) -> None:
+        """Remember for a short while that a connection was lost in a handshake: by chance, or for what was proposed."""
+        _remember(self._unverifiable, host, BROKEN_SECONDS, why)
 
     def broken(self, host: str, why: str) -> None:
         """Remember that a host's STARTTLS does not work."""

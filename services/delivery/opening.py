@@ -12,7 +12,7 @@ from services.delivery.trace import Ended, Trace, said
 
 
 class Opening:
-    """Opens a session at one door, by a second connection if the TLS of the first one fails."""
+    """Opens a session at one door, by a second and third connection if its TLS fails: tolerantly, then in clear."""
 
     def __init__(self, trace: Trace, encryption: Encryption, new: Callable[[], Session]) -> None:
         """Open sessions made by `new`; what is learnt of the host's TLS goes to `encryption` and `trace`."""
@@ -20,6 +20,9 @@ class Opening:
         self._door = trace.door
         self._encryption = encryption
         self._new = new
+        # What is remembered of a host may be forgotten again before a slow one has greeted: not within one opening.
+        self._tolerant = False
+        self._clear = False
 
     async def session(self, port: int, source: str) -> Session:
         """Return a session that a transaction can begin on, in clear only if TLS cannot be had (RFC 7435).
@@ -36,12 +39,12 @@ class Opening:
                 await session.greeting()
                 self._trace.phase = "ehlo"
                 await session.hello()
-                context = self._encryption.context(self._door.host, strict=self._door.demand.enforced)
                 if not session.supports_extension("starttls"):
                     self._insecure(session, f"{self._door.host} does not offer STARTTLS")
                     return session
+                context = self._context()
                 if context is None:
-                    self._insecure(session, self._encryption.problem(self._door.host))
+                    self._insecure(session, self._encryption.problem(self._door.host) or self._trace.problem)
                     return session
                 self._trace.phase = "starttls"
                 if await self._encrypted(session, context):
@@ -50,6 +53,12 @@ class Opening:
                 session.close()
                 raise
             session.close()  # one thing less is expected of this host now: connect again
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._clear:
+            return None
+        strict = self._door.demand.enforced
+        return self._encryption.context(self._door.host, strict=strict, tolerant=self._tolerant)
 
     def _insecure(self, session: Session, why: str) -> None:
         """Note why a session is not verified; where a policy enforces that, the visit is over (RFC 8461 §5)."""
@@ -70,6 +79,7 @@ class Opening:
             why = f"its certificate does not verify: {outcome.clean(fault.verify_message)}"
             self._insecure(session, why)
             encryption.unverifiable(host, why)
+            self._tolerant = True
             return False
         except (aiosmtplib.SMTPException, OSError) as fault:
             if session.tls and isinstance(fault, aiosmtplib.SMTPResponseException | aiosmtplib.SMTPTimeoutError):
@@ -81,8 +91,11 @@ class Opening:
             why = f"STARTTLS failed: {outcome.clean(said(fault))}"
             self._insecure(session, why)
             if verifies and not isinstance(fault, aiosmtplib.SMTPResponseException):
-                encryption.unverifiable(host, why)  # perhaps only too old: try tolerantly
+                self._tolerant = True  # perhaps it is only too old
+                lost = not isinstance(fault, ssl.SSLError) or isinstance(fault, ssl.SSLEOFError)
+                (encryption.interrupted if lost else encryption.unverifiable)(host, why)
             else:
+                self._clear = True
                 encryption.broken(host, why)
             return False
         self._established(session, verifies)

@@ -152,7 +152,8 @@ class Conversation(smtp.SMTP):
             self._refuse(Refusal(reply.TIMED_OUT, f"nothing came in time in phase {self._phase}"))
         except Exception:  # one session's fault must not end the others
             desk.log.exception("a session failed", extra={"client": self.session.client_address})
-            self._refuse(Refusal(reply.INTERNAL_FAULT, "an internal fault ended the session"))
+            # RFC 5321 §3.8: a server that closes by itself says 421
+            self._refuse(Refusal(reply.SESSION_FAILED, "an internal fault ended the session"))
         finally:
             desk.sessions.discard(self)
             desk.metrics.sessions.dec()

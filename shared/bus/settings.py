@@ -18,7 +18,7 @@ class BusSettings(Settings, frozen=True, kw_only=True):
     ca_file: Annotated[Path | None, Meta(description="CA certificate that signed the server's; needs a tls:// URL")] = (
         None
     )
-    ping_seconds: Annotated[int, Meta(description="interval of pings; two unanswered ones end a connection", ge=1)] = 5
+    ping_seconds: Annotated[int, Meta(description="interval of pings; two unanswered ones end a connection", ge=1)] = 3
     replicas: Annotated[int, Meta(description="copies of every stream: 1, or 3 in a cluster", ge=1, le=5)] = 1
 
 

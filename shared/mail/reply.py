@@ -70,6 +70,7 @@ SEND_DATA = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 # Ours or temporary: the client tries again later. Never 5xx for a fault of ours.
 SHUTTING_DOWN = Reply(421, "4.3.2", "{host} is shutting down, try again in a moment")
 NOT_READY = Reply(421, "4.3.2", "{host} cannot store mail safely at the moment, try again later")
+SESSION_FAILED = Reply(421, "4.3.0", "Something went wrong on our side, reconnect and try again")
 TIMED_OUT = Reply(421, "4.4.2", "Timed out waiting for the client")
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections from your address, close some and try again")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, reconnect and correct the commands")

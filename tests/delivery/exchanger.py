@@ -11,7 +11,7 @@ from services.command.ports import free_port
 from tests.patience import ended
 
 Action = bytes | float | None | str
-"""What to do: send these octets, wait so many seconds, cut the connection (None), or `"tls"`: start TLS."""
+"""What to do: send these octets, wait so many seconds, cut the connection (None), or wait for octets (`"hear"`)."""
 Script = dict[str, list[tuple[Action, ...]]]
 
 
@@ -112,7 +112,7 @@ class Exchanger:
         uses: dict[str, int] = {}
         secure = False
         sender, recipients = "", list[str]()
-        if not await self._play(writer, self._next("GREETING", b"220 mx.test ESMTP\r\n")):
+        if not await self._play(reader, writer, self._next("GREETING", b"220 mx.test ESMTP\r\n")):
             return
         while line := await reader.readline():
             command = line.rstrip(b"\r\n")
@@ -142,7 +142,7 @@ class Exchanger:
                 address = command.decode("utf-8", "replace").partition("<")[2].rpartition(">")[0]
                 if address in self.by_recipient:
                     actions = _pop(self.by_recipient[address])
-            if not await self._play(writer, actions):
+            if not await self._play(reader, writer, actions):
                 return
             first = next((a for a in actions if isinstance(a, bytes)), b"")
             if verb == "MAIL":
@@ -163,7 +163,7 @@ class Exchanger:
                 if self.on_final is not None:
                     self.on_final(message)
                 self.changed.set()
-                if not await self._play(writer, final):
+                if not await self._play(reader, writer, final):
                     return
             elif verb == "QUIT":
                 return
@@ -171,12 +171,16 @@ class Exchanger:
     def _next(self, verb: str, default: bytes) -> tuple[Action, ...]:
         return _pop(self.script[verb]) if self.script.get(verb) else (default,)
 
-    async def _play(self, writer: asyncio.StreamWriter, actions: tuple[Action, ...]) -> bool:
+    async def _play(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, actions: tuple[Action, ...]
+    ) -> bool:
         for action in actions:
             if action is None:
                 writer.transport.abort()
                 return False
-            if isinstance(action, float):
+            if action == "hear":
+                await reader.read(1)
+            elif isinstance(action, float):
                 await asyncio.sleep(action)
             elif isinstance(action, bytes):
                 writer.write(action)

@@ -6,6 +6,7 @@ import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.delivery import courier
+from services.delivery import courier, encryption
 from services.delivery.core import outcome
 from services.delivery.core.outcome import Bounced, Deferred, Delivered, Outcome
 from services.delivery.courier import Courier
@@ -478,6 +479,45 @@ async def test_clear_only_if_tls_cannot_be_had(reply: bytes, tmp_path: Path) -> 
         attempted = await made.send("x@rcpt.test")
     assert isinstance(only(attempted), Delivered)
     assert attempted.tried[0].tls == ""
+
+
+async def test_a_host_whose_memory_is_gone_is_still_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server so slow to greet that what was learnt of its TLS is forgotten meanwhile is not tried in circles."""
+    monkeypatch.setattr(encryption, "BROKEN_SECONDS", 0.0)
+    monkeypatch.setattr(encryption, "UNVERIFIED_SECONDS", 0.0)
+    exchanger = await Exchanger(tls=server_context(tmp_path)).start()
+    exchanger.script["STARTTLS"] = [(b"220 go\r\nnot tls at all\r\n", None)]
+    async with field(tmp_path, exchanger, attempt_timeout_seconds=60.0) as made:
+        attempted = await made.send("x@rcpt.test")
+    assert isinstance(only(attempted), Delivered)
+    assert (exchanger.connections, exchanger.received[0].tls) == (3, False)
+    assert "STARTTLS failed" in attempted.tried[0].tls_problem
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x15\x03\x01\x00\x02\x02\x46"])
+async def test_a_handshake_that_is_cut_says_little(
+    answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next connection is spoken to tolerantly, but after a minute all is as before; an alert counts for an hour."""
+    monkeypatch.setattr(encryption, "BROKEN_SECONDS", 0.0)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    exchanger = await Exchanger(tls=server_context(tmp_path)).start()
+    exchanger.script["STARTTLS"] = [(b"220 go\r\n", "hear", answer, None)]
+    async with field(tmp_path, exchanger) as made:
+        learnt = made.courier.encryption
+
+        def well_again(host: str, why: str, remember: Callable[[str, str], None]) -> None:
+            exchanger.script.clear()
+            remember(host, why)
+
+        for name in ("interrupted", "unverifiable"):
+            monkeypatch.setattr(learnt, name, partial(well_again, remember=getattr(learnt, name)))
+        tried = []
+        for _ in range(2):
+            tried += (await made.send("x@rcpt.test")).tried
+            made.courier.pool.close()
+    assert [message.tls for message in exchanger.received] == [True, True]
+    assert [visit.tls_verified for visit in tried] == [False, not answer]
 
 
 async def test_421_to_starttls_says_nothing_of_tls(tmp_path: Path) -> None:
