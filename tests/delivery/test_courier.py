@@ -24,6 +24,7 @@ from services.delivery.dispatch import Attempted, Dispatch
 from services.delivery.exchangers import Exchangers
 from services.delivery.parcel import Parcel
 from shared.contract.envelope import Envelope, Recipient
+from shared.contract.events import ExchangerTried
 from tests.delivery.exchanger import Action, Exchanger
 from tests.delivery.house import delivery_settings
 from tests.dns_server import DnsServer
@@ -512,7 +513,7 @@ async def test_a_handshake_that_is_cut_says_little(
 
         for name in ("interrupted", "unverifiable"):
             monkeypatch.setattr(learnt, name, partial(well_again, remember=getattr(learnt, name)))
-        tried = []
+        tried: list[ExchangerTried] = []
         for _ in range(2):
             tried += (await made.send("x@rcpt.test")).tried
             made.courier.pool.close()

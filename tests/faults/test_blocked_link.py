@@ -17,7 +17,7 @@ from tests.patience import until
 from tests.submitters import Log, Submitters, admitted
 
 NOTICED_SECONDS = 40.0
-"""Three pings of five seconds, and what a busy machine adds."""
+"""Three pings of three seconds, and what a busy machine adds."""
 SECONDS = 40.0
 
 
