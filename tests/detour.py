@@ -18,6 +18,7 @@ class Detour:
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.connections = 0
         self._target = target
         self._open = asyncio.Event()
         self._open.set()
@@ -52,6 +53,7 @@ class Detour:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.connections += 1
         self._tasks.add(task)
         try:
             with contextlib.suppress(asyncio.CancelledError):

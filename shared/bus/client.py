@@ -15,6 +15,8 @@ from shared.contract.errors import BusUnavailable
 
 SCAN_BATCH = 500
 SCAN_BYTES = 16 << 20
+SCAN_SECONDS = (1.0, 2.0, 3.0)
+"""How long a scan waits for the next message before it asks again: a server that hangs may have been asked."""
 _NO_MESSAGE = 10037
 
 
@@ -101,6 +103,7 @@ class Bus(Connection):
 
         Errors: `BusUnavailable` if the server stops answering midway.
         """
+        unanswered = 0
         while True:
             inbox = self.nc.new_inbox()
             try:
@@ -112,7 +115,8 @@ class Bus(Connection):
                 await self.nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
                 pending, found = 0, False
                 while True:
-                    message = await subscription.next_msg(timeout=5)
+                    message = await subscription.next_msg(timeout=SCAN_SECONDS[unanswered])
+                    unanswered = 0
                     status = (message.headers or {}).get("Status")
                     if status == "204":  # end of this batch
                         pending = int((message.headers or {}).get("Nats-Num-Pending", "0"))
@@ -125,7 +129,10 @@ class Bus(Connection):
                     start, found = item.sequence + 1, True
                     yield item
             except (nats.errors.Error, OSError) as fault:
-                raise BusUnavailable(f"the scan of {stream} stopped: {fault}") from fault
+                unanswered += 1
+                if not isinstance(fault, nats.errors.TimeoutError) or unanswered == len(SCAN_SECONDS):
+                    raise BusUnavailable(f"the scan of {stream} stopped: {fault}") from fault
+                continue
             finally:
                 await unsubscribe(subscription)
             if pending == 0 or not found:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -58,10 +59,13 @@ class Connection:
                 self._tried(settings.url, user, fault)
 
         delay = 0.2
+        servers = settings.url.split(",")
+        random.shuffle(servers)  # so that rooms spread over them
         while True:
             try:
                 await self.nc.connect(
-                    settings.url.split(","),
+                    servers,
+                    dont_randomize=True,  # from a server that hangs to the next, not perhaps to the same again
                     name=self.room,
                     user=user,
                     password=settings.password.reveal(),
