@@ -71,6 +71,17 @@ class Browser:
         self.page = ""
         self.where = ""
 
+    @classmethod
+    def of(cls, client: httpx.Client) -> "Browser":
+        """Return one that is signed in with the key that a client of the API shows."""
+        made = cls(str(client.base_url).rstrip("/"))
+        made.sign_in(client.headers["Authorization"].removeprefix("Bearer "))
+        return made
+
+    def post(self, where: str, status: int, **form: str) -> str:
+        """Send a form that the page does not have; return the page that follows."""
+        return self._shown(self.client.post(where, data=form, headers={"Origin": self.origin}), status)
+
     def open(self, where: str, status: int = 200) -> str:
         """Open a page; return its text."""
         return self._shown(self.client.get(where), status)

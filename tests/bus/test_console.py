@@ -31,7 +31,13 @@ def pages(tenant: Tenant) -> list[str]:
     """Return every page about a tenant."""
     own = f"/console/tenants/{tenant.id}"
     domain = f"{own}/domains/{tenant.configuration}"
-    return [own, domain, f"{domain}/suppressions", f"{own}/access", f"{own}/messages", f"{own}/audit", f"{own}/keys"]
+    of_domain = [f"{domain}/{each}" for each in ("suppressions",)]
+    return [
+        own,
+        domain,
+        *of_domain,
+        *(f"{own}/{each}" for each in ("access", "messages", "audit", "keys", "takeovers")),
+    ]
 
 
 def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
@@ -56,6 +62,9 @@ def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
         (f"{own}/keys", {"role": "manager"}),
         (f"{own}/keys/{key_of(tenant.manager).split('_')[1]}/revoke", {"sure": "yes"}),
         (f"{domain}/suppressions", {"address": "a@b.example", "act": "add"}),
+        (f"{own}/takeovers", {"domain": "wanted.example"}),
+        (f"{own}/takeovers/x/complete", {"sure": "yes"}),
+        (f"{own}/takeovers/x/drop", {"sure": "yes"}),
     ]
 
 
@@ -165,6 +174,17 @@ def test_no_other_site_may_act(world: World, headers: dict[str, str]) -> None:
     answer = visitor.client.post(users, data={"description": "ours"}, headers={"Sec-Fetch-Site": "same-origin"})
     assert answer.status_code == 200
     assert tenant.manager.get(f"{tenant.path}/users").json()["total_count"] == 2
+
+
+def test_no_act_at_all_is_taken_from_another_site(world: World) -> None:
+    """Whatever it is about, and whoever is signed in."""
+    tenant = world.tenant()
+    visitor = browser(world, world.key)
+    before = world.records()
+    for where, form in acts(tenant):
+        answer = visitor.client.post(where, data=form, headers={"Origin": "https://evil.example"})
+        assert (answer.status_code, "nothing was done" in answer.text) == (403, True), where
+    assert world.records() == before
 
 
 def test_another_tenant_sees_and_changes_nothing(world: World) -> None:

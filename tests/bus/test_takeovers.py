@@ -1,17 +1,13 @@
 """A domain changes hands by proof: two tenants, control, the verifier and real DNS."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pytest
+from typing import Any
 
 from services.control.caller import Caller
 from services.control.configurations import Configurations
 from services.control.decisions import Decisions
 from services.control.directory import Directory
-from services.control.keys import add_operator_key
 from services.control.notices import Notices
 from services.control.settings import ControlSettings
 from services.control.signing_keys import SigningKeys
@@ -22,43 +18,9 @@ from shared.contract.standing import Observation
 from shared.contract.subjects import token
 from shared.runtime.clock import now
 from tests.bus_server import BusServer
-from tests.control_process import Api, Control
 from tests.patience import tasks_of_a_block
-from tests.verifier_world import SPF, World, configuration, world_of
-
-DOMAIN = "wanted.example"
-PROOF_AT = "_postlane-challenge.wanted.example"
-
-
-class Town(NamedTuple):
-    """A verifier, a control, and two instances, the first of which has the domain."""
-
-    world: World
-    api: Api
-    old: str
-    new: str
-    configuration: str
-
-    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Call the API beside the event loop, where DNS is served."""
-        answer = await asyncio.to_thread(self.api.request, method, path, json=body)
-        return answer.status_code, answer.json() if answer.content else None
-
-
-@pytest.fixture
-async def town(bus_server: BusServer, tmp_path: Path) -> AsyncIterator[Town]:
-    """Give a test two tenants that want the same domain."""
-    control = Control(tmp_path, bus_server)
-    await asyncio.to_thread(control.start)
-    async with world_of(bus_server, tmp_path) as world:
-        key = await add_operator_key(control.environment, None, "tests")
-        await world.verifier()
-        with control.client(key) as api:
-            old, new = api.instance("old"), api.instance("new")
-            configuration = api.configuration(old, DOMAIN)
-            await world.checked_again(configuration, times=1)  # the verifier is at work
-            yield Town(world, api, old, new, configuration)
-        assert await asyncio.to_thread(control.stop) == 0
+from tests.town import DOMAIN, PROOF_AT, Town
+from tests.verifier_world import SPF, configuration
 
 
 async def test_a_proven_domain_changes_hands_and_the_old_configuration_is_suspended(town: Town) -> None:

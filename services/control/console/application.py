@@ -18,6 +18,7 @@ from services.control.console import (
     messages,
     sign_in,
     suppressions,
+    takeovers,
     tenants,
     users,
 )
@@ -28,7 +29,10 @@ from services.control.settings import ControlSettings
 
 log = logging.getLogger("control")
 
-MODULES = (sign_in, tenants, keys, domains, decisions, users, messages, access, suppressions, health)
+MODULES = (
+    sign_in, tenants, takeovers, keys, domains, decisions, users, messages, access,
+    suppressions, health,
+)  # fmt: skip
 
 
 def make_console(api: Any, settings: ControlSettings) -> Any:
