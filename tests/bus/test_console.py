@@ -31,7 +31,7 @@ def pages(tenant: Tenant) -> list[str]:
     """Return every page about a tenant."""
     own = f"/console/tenants/{tenant.id}"
     domain = f"{own}/domains/{tenant.configuration}"
-    of_domain = [f"{domain}/{each}" for each in ("suppressions",)]
+    of_domain = [f"{domain}/{each}" for each in ("suppressions", "preferences")]
     return [
         own,
         domain,
@@ -62,6 +62,8 @@ def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
         (f"{own}/keys", {"role": "manager"}),
         (f"{own}/keys/{key_of(tenant.manager).split('_')[1]}/revoke", {"sure": "yes"}),
         (f"{domain}/suppressions", {"address": "a@b.example", "act": "add"}),
+        (f"{domain}/preferences", {"hold_cap": "1"}),
+        (f"{domain}/preferences/confirmation", {}),
         (f"{own}/takeovers", {"domain": "wanted.example"}),
         (f"{own}/takeovers/x/complete", {"sure": "yes"}),
         (f"{own}/takeovers/x/drop", {"sure": "yes"}),

@@ -16,6 +16,7 @@ from services.control.console import (
     health,
     keys,
     messages,
+    preferences,
     sign_in,
     suppressions,
     takeovers,
@@ -30,7 +31,7 @@ from services.control.settings import ControlSettings
 log = logging.getLogger("control")
 
 MODULES = (
-    sign_in, tenants, takeovers, keys, domains, decisions, users, messages, access,
+    sign_in, tenants, takeovers, keys, domains, preferences, decisions, users, messages, access,
     suppressions, health,
 )  # fmt: skip
 

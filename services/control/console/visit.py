@@ -21,6 +21,8 @@ DONE = {
     "revoked": "That password has ended.",
     "key-revoked": "That key has ended.",
     "entered": "The address is on the list: nothing is sent to it any more.",
+    "changed": "It is changed; ingress takes it up within a second.",
+    "link-mailed": "The link is mailed.",
     "takeover-begun": "Publish the record of that domain, then have it looked up.",
     "taken-over": "The domain is yours, and the one who had it is suspended: publish these records.",
     "given-up": "The takeover is given up.",
