@@ -31,7 +31,7 @@ def pages(tenant: Tenant) -> list[str]:
     """Return every page about a tenant."""
     own = f"/console/tenants/{tenant.id}"
     domain = f"{own}/domains/{tenant.configuration}"
-    of_domain = [f"{domain}/{each}" for each in ("suppressions", "preferences")]
+    of_domain = [f"{domain}/{each}" for each in ("suppressions", "preferences", "signing-keys")]
     return [
         own,
         domain,
@@ -64,6 +64,11 @@ def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
         (f"{domain}/suppressions", {"address": "a@b.example", "act": "add"}),
         (f"{domain}/preferences", {"hold_cap": "1"}),
         (f"{domain}/preferences/confirmation", {}),
+        (f"{domain}/signing-keys/rotate", {}),
+        (f"{domain}/signing-keys/finish", {"sure": "yes"}),
+        (f"{domain}/signing-keys/cancel", {"sure": "yes"}),
+        (f"{domain}/signing-keys/ed25519", {}),
+        (f"{domain}/signing-keys/ed25519/remove", {"sure": "yes"}),
         (f"{own}/takeovers", {"domain": "wanted.example"}),
         (f"{own}/takeovers/x/complete", {"sure": "yes"}),
         (f"{own}/takeovers/x/drop", {"sure": "yes"}),

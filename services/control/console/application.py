@@ -18,6 +18,7 @@ from services.control.console import (
     messages,
     preferences,
     sign_in,
+    signing_keys,
     suppressions,
     takeovers,
     tenants,
@@ -31,7 +32,7 @@ from services.control.settings import ControlSettings
 log = logging.getLogger("control")
 
 MODULES = (
-    sign_in, tenants, takeovers, keys, domains, preferences, decisions, users, messages, access,
+    sign_in, tenants, takeovers, keys, domains, preferences, signing_keys, decisions, users, messages, access,
     suppressions, health,
 )  # fmt: skip
 
