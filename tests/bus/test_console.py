@@ -69,6 +69,8 @@ def acts(tenant: Tenant) -> list[tuple[str, dict[str, str]]]:
         (f"{domain}/signing-keys/cancel", {"sure": "yes"}),
         (f"{domain}/signing-keys/ed25519", {}),
         (f"{domain}/signing-keys/ed25519/remove", {"sure": "yes"}),
+        (f"{own}/access/rules/{tenant.rule['id']}/remove", {"sure": "yes", "enforced": "1"}),
+        (f"{own}/access/zones/{tenant.zone['id']}/remove", {"sure": "yes"}),
         (f"{own}/takeovers", {"domain": "wanted.example"}),
         (f"{own}/takeovers/x/complete", {"sure": "yes"}),
         (f"{own}/takeovers/x/drop", {"sure": "yes"}),

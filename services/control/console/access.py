@@ -7,6 +7,7 @@ from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Declined, path
 from services.control.console.pages import ROOT, elsewhere
+from services.control.console.rules import enforced, rules_of, zones_named
 from services.control.console.visit import TheVisit
 from services.control.core.access_rules import SMTP_API_TYPE
 
@@ -25,16 +26,16 @@ async def show_access(
         where = path("v1", "postlane", "instances", instance, "access")
         explained = await visit.calls.get(where, address=address.strip(), endpoint=endpoint)
     zones = (await visit.calls.get("/v1/zones", account_id=instance))["zones"]
-    rules = await _rules(visit, instance)
-    enforced = [rule for rule in rules if rule["enforcement_mode"] == "enabled"]
-    enabled = {each for rule in enforced for way in rule["ways"] for each in way["zones"]}
+    rules = await rules_of(visit, instance)
+    enabled = zones_named(enforced(rules))
     return visit.page(
         "access",
         allowing=[each for each in zones if each["id"] in enabled],
-        enforced=enforced,
+        enforced=enforced(rules),
         zones=[each | {"entries": await _addresses(visit, each)} for each in zones],
         names={each["id"]: each["name"] for each in zones},
         rules=rules,
+        named=zones_named(rules),
         address=address,
         endpoint=endpoint,
         explained=explained,
@@ -45,19 +46,6 @@ async def _addresses(visit: TheVisit, zone: dict[str, Any]) -> list[str]:
     whole = await visit.calls.get(path("v1", "zones", zone["id"]))
     listed = [each.get("value", each["type"]) for each in whole.get("addresses", ())]
     return listed + [f"not {each.get('value', each['type'])}" for each in whole.get("excluded", ())]
-
-
-async def _rules(visit: TheVisit, instance: str) -> list[dict[str, Any]]:
-    return [_shown(each) for each in (await visit.calls.get("/v1/rules", account_id=instance))["rules"]]
-
-
-def _shown(rule: dict[str, Any]) -> dict[str, Any]:
-    """Return a rule with the ways in that it lists: each is zones at endpoints, and one is enough."""
-    ways = []
-    for context in rule["contexts"]:
-        said = {each["name"]: [part.strip() for part in each["value"].split(",")] for each in context["attributes"]}
-        ways.append({"zones": said.get("networkZoneId", []), "endpoints": said.get("endpointType", [])})
-    return rule | {"ways": ways}
 
 
 @post(PAGE)
@@ -78,7 +66,7 @@ async def let_in(visit: TheVisit, instance: FromPath[str], data: URLEncodedBody[
         changed["addresses"] = [*present.get("addresses", ()), *addresses]
         await visit.calls.act("PUT", where, changed, etag=etag)
         return done
-    if any(rule["enforcement_mode"] == "enabled" for rule in await _rules(visit, instance)):
+    if enforced(await rules_of(visit, instance)):
         raise Declined(409, ("there is a rule meanwhile: add the addresses to one of its zones",))
     zone = {"name": data.get("name", ""), "account_id": instance, "addresses": addresses}
     made = await visit.calls.act("POST", "/v1/zones", zone)
@@ -97,4 +85,18 @@ def _kind(address: str) -> str:
     return "subnet" if "/" in address else "ipRange" if "-" in address else "ipAddress"
 
 
-HANDLERS = [show_access, let_in]
+@post(PAGE + "/zones/{zone:str}/remove")
+async def remove_zone(
+    visit: TheVisit, instance: FromPath[str], zone: FromPath[str], data: URLEncodedBody[dict[str, str]]
+) -> Response[Any]:
+    """Remove a zone that no rule names."""
+    if data.get("sure") != "yes":
+        raise Declined(400, ("the addresses of the zone are forgotten: tick that you mean it",))
+    where = path("v1", "zones", zone)
+    if (await visit.calls.get(where))["account_id"] != instance:
+        raise Declined(404, ("there is no such zone here",))
+    await visit.calls.act("DELETE", where)
+    return elsewhere(f"{ROOT}/tenants/{instance}/access?done=removed")
+
+
+HANDLERS = [show_access, let_in, remove_zone]

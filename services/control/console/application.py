@@ -17,6 +17,7 @@ from services.control.console import (
     keys,
     messages,
     preferences,
+    rules,
     sign_in,
     signing_keys,
     suppressions,
@@ -33,7 +34,7 @@ log = logging.getLogger("control")
 
 MODULES = (
     sign_in, tenants, takeovers, keys, domains, preferences, signing_keys, decisions, users, messages, access,
-    suppressions, health,
+    rules, suppressions, health,
 )  # fmt: skip
 
 
