@@ -23,13 +23,13 @@ ANSWERS = {
 DOMAIN = "console.example"
 
 
-def published(system: System, where: str) -> None:
-    """Publish in the sandbox's DNS what the page of a domain asks for."""
+def published(system: System, where: str, kind: str = "") -> None:
+    """Publish in the sandbox's DNS what the page of a domain asks for, or its record of one kind."""
     instance, configuration = where.split("/tenants/")[1].split("/domains/")
     zones = Path(system.ready["sandbox"]["directory"])
     own = f"/v1/postlane/instances/{instance}/configurations/{configuration}/records"
     for record in system.api("GET", own).json()["records"]:
-        if record["required"]:
+        if record["kind"] == kind if kind else record["required"]:
             commands.set_record(zones, record["name"], record["type"], (record["value"],))
     commands.set_record(zones, DOMAIN, "A", ("127.0.0.1",))
 
@@ -70,6 +70,16 @@ def test_from_nothing_to_a_followed_message(system: System) -> None:
     manager.open(domain)
     assert password not in manager.page
     assert "web shop" in manager.page
+
+    manager.open(f"{domain}/preferences")
+    manager.submit("/preferences", html_policy="warn", lifetime_seconds="7200")
+    assert "It is changed" in manager.page
+    manager.open(f"{domain}/signing-keys")
+    manager.submit("/rotate")
+    published(system, domain, "dkim-next")
+    eventually("the next key is seen", lambda: "the rotation may be finished" in manager.open(f"{domain}/signing-keys"))
+    manager.submit("/finish", sure="yes")
+    assert "The old key is retired" in manager.page
 
     manager.open(domain.partition("/domains")[0] + "/access")
     assert "nobody reaches SMTP" in manager.page
@@ -118,6 +128,35 @@ def test_from_nothing_to_a_followed_message(system: System) -> None:
     manager.open("/console/tenants/" + instance + "/audit")
     assert "suppression" not in manager.page
     assert "queue drop" in manager.page
+
+    manager.open("/console/tenants/" + instance + "/access")
+    (rule,) = re.findall(r'action="([^"]+/rules/[^"]+/remove)"', manager.page)
+    manager.submit(rule, sure="yes")
+    assert "There is none, so nobody reaches SMTP." in manager.page
+
+    def shut_out() -> bool:
+        with smtplib.SMTP("127.0.0.1", system.ready["smtp"]["port"], timeout=30) as another:
+            another.starttls(context=system.trust())
+            try:
+                another.login(username, password)
+            except smtplib.SMTPAuthenticationError:
+                return True
+            return False
+
+    eventually("the user is shut out", shut_out)
+
+    operator.open("/console/tenants")
+    operator.submit("/tenants", name="the owner of the domain")
+    owner = operator.where.partition("?")[0]
+    operator.open(f"{owner}/takeovers")
+    operator.submit("/takeovers", domain=DOMAIN)
+    (name, value) = re.findall(r"<code>(_postlane-challenge[^<]+)</code></td><td><code>([^<]+)</code>", operator.page)[
+        0
+    ]
+    commands.set_record(Path(system.ready["sandbox"]["directory"]), name, "TXT", (value,))
+    operator.submit("/complete", sure="yes")
+    assert "The domain is yours" in operator.page
+    assert "claimed by somebody else" in manager.open(domain)
 
 
 def test_suppressions_and_suspension(system: System) -> None:
