@@ -251,6 +251,17 @@ def test_a_domain_is_known_as_it_is_written_and_as_it_is_kept(system: System) ->
     assert inside(system, "domain", "rm", "bücher.example", "--yes", *where).exit_code == 0
 
 
+def test_reports_go_where_a_domain_says(system: System) -> None:
+    """Named, shown, and taken away."""
+    inside(system, "domain", "add", "reports.example")
+    assert (
+        "bounces@" in inside(system, "domain", "set", "reports.example", "--reply-to", "bounces@reports.example").stdout
+    )
+    assert "bounces@reports.example" in inside(system, "domain", "set", "reports.example").stdout
+    assert "bounces@" not in inside(system, "domain", "set", "reports.example", "--reply-to", "").stdout
+    inside(system, "domain", "rm", "reports.example", "--yes")
+
+
 def test_a_user_of_a_domain_that_is_not_open_is_told_what_is_missing(system: System) -> None:
     """The credentials are made; that they do not work yet is said at once, with what to do."""
     inside(system, "domain", "add", "early.example")

@@ -18,6 +18,9 @@ SHOWN = (
 
 def set_(
     domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="the domain, or the ID of its configuration")],
+    reply_to: Annotated[
+        str | None, typer.Option(help="where reports on undeliverable mail go; empty: to the sender")
+    ] = None,
     repeats: Annotated[
         Repeats | None,
         typer.Option(help="repeated submissions that get the first queue ID: none, with Idempotency-Key, or all alike"),
@@ -49,6 +52,7 @@ def set_(
 ) -> None:
     """Change how mail of a domain is treated; without options, show it."""
     given = {
+        "reply_to": reply_to,
         "repeats": repeats,
         "html_policy": html_policy,
         "unsubscribe_policy": unsubscribe_policy,
