@@ -29,7 +29,9 @@ USER postlane
 WORKDIR /var/lib/postlane
 STOPSIGNAL SIGTERM
 # Sockets only and no site packages: a check costs some 20 ms, also with many containers on a small host.
-HEALTHCHECK --interval=5s --timeout=10s --start-period=90s --retries=3 \
+# `up --wait` gives up at the first container that is unhealthy: a slow host gets time to start all of them, and a room
+# time to find the bus again that an upgrade starts anew.
+HEALTHCHECK --interval=5s --timeout=10s --start-period=300s --retries=12 \
   CMD ["python", "-I", "-S", "-c", "import socket; s = socket.create_connection(('127.0.0.1', 9090), 5); s.sendall(b'GET /readyz HTTP/1.1\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"]
 ENTRYPOINT ["postlane"]
 CMD ["--help"]

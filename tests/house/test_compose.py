@@ -33,3 +33,18 @@ def test_one_service_builds_the_image_of_all() -> None:
 
     assert [name for name, each in ours.items() if "build" in each] == ["init"]
     assert {each["pull_policy"] for name, each in ours.items() if name != "init"} == {"never"}
+
+
+def test_a_slow_host_has_time_to_start_all_of_it() -> None:
+    """`up --wait` gives up at the first container that is unhealthy; until a start is over none may be."""
+    files = (COMPOSE, COMPOSE.parent / "deploy" / "three-servers.yaml")
+    checks = [
+        each["healthcheck"]
+        for file in files
+        for each in yaml.safe_load(file.read_text())["services"].values()
+        if "test" in each.get("healthcheck", {})
+    ]
+
+    assert len(checks) == 6
+    assert {check.get("start_period") for check in checks} == {"300s"}
+    assert "--start-period=300s" in (COMPOSE.parent / "Dockerfile").read_text()
