@@ -1,5 +1,6 @@
 """What a customer and an operator do to bring a domain up, over the management API: the demo's and `up`'s way in."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -8,6 +9,9 @@ import msgspec
 from shared.contract.errors import PostlaneError
 
 REQUEST_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
+NOT_YET = frozenset({401, 404, 502, 503, 504})
+"""Statuses behind a balancer, of a replica that has not heard of the last call, and of a room that is starting."""
 
 ANSWERS: dict[str, Any] = {
     "nature": "transactional",
@@ -38,9 +42,13 @@ class TxtRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Customer:
-    """Steps of an onboarding, each one call of the API; closed by `close`."""
+    """Steps of an onboarding, each one call of the API; closed by `close`.
 
-    def __init__(self, url: str, key: str) -> None:
+    With patience, what is only not there yet is asked for again for so long.
+    """
+
+    def __init__(self, url: str, key: str, patience_seconds: float = 0.0) -> None:
+        self._patience_seconds = patience_seconds
         self._client = httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=REQUEST_SECONDS, trust_env=False
         )
@@ -54,10 +62,7 @@ class Customer:
 
         Errors: `ApiRefused` with the API's own sentence.
         """
-        try:
-            answer = await self._client.request(method, path, **options)
-        except httpx.HTTPError as fault:
-            raise ApiRefused(f"{method} {path}: the API does not answer: {fault}") from fault
+        answer = await self._answered(method, path, **options)
         if answer.is_error:
             try:
                 reason = answer.json()["errors"][0]["message"]
@@ -65,6 +70,31 @@ class Customer:
                 reason = answer.text[:200]
             raise ApiRefused(f"{method} {path}: {answer.status_code} {reason}")
         return answer.json() if answer.content else None
+
+    async def _answered(self, method: str, path: str, **options: Any) -> httpx.Response:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience_seconds
+        while True:
+            try:
+                answer = await self._client.request(method, path, **options)
+                if answer.status_code not in NOT_YET or loop.time() >= until:
+                    return answer
+            except httpx.ConnectError as fault:
+                if loop.time() >= until:
+                    raise ApiRefused(f"{method} {path}: the API cannot be reached: {fault}") from fault
+            except httpx.HTTPError as fault:
+                raise ApiRefused(f"{method} {path}: the API does not answer: {fault}") from fault
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def forget(self, name: str, domain: str) -> None:
+        """Remove a domain from the tenants of a name: what a start that was broken off has left, to be made anew."""
+        for instance in (await self.call("GET", "/v1/postlane/instances"))["instances"]:
+            if instance["name"] == name and instance["configurations"]:
+                path = f"/v1/instances/{instance['id']}/smtp/config"
+                listed = await self.call("GET", path, params={"search": domain, "limit": 100})
+                for found in listed["smtp_configurations"]:
+                    if found["domain"] == domain:
+                        await self.call("DELETE", f"{path}/{found['id']}")
 
     async def instance(self, name: str) -> str:
         """Make a tenant; return its ID."""

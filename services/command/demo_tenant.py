@@ -7,6 +7,7 @@ from pathlib import Path
 from services.command.customer import ApiRefused, Customer, TxtRecord
 from services.command.workspace import Tenant, Workspace
 
+NAME = "demo"
 DOMAIN = "demo.example"
 MX_NAME = "mx.sandbox.example"
 CLIENTS = ("127.0.0.0/8", "::1/128")
@@ -79,7 +80,8 @@ async def make_tenant(customer: Customer, directory: Path, address: str, clients
 
     Errors: `ApiRefused` names the step that failed.
     """
-    instance = await customer.instance("demo")
+    await customer.forget(NAME, DOMAIN)
+    instance = await customer.instance(NAME)
     configuration, records = await customer.configuration(instance, DOMAIN)
     await publish_records(directory, DOMAIN, address, records)
     await customer.authorize(instance, configuration, DOMAIN)

@@ -18,6 +18,8 @@ from shared.runtime.health import Conditions, HealthServer, HealthSettings
 from shared.runtime.settings import Settings
 
 READY_SECONDS = 120.0
+PATIENCE_SECONDS = 120.0
+"""For a call whose replica or room is not there yet: the API may be ready long before the verifier is."""
 
 
 class GuideSettings(Settings, frozen=True, kw_only=True):
@@ -68,7 +70,7 @@ class GuideLost(PostlaneError, TimeoutError):
 async def _make(settings: GuideSettings) -> dict[str, str]:
     await _api_up(settings.url)
     key = await _operator_key()
-    customer = Customer(settings.url, key)
+    customer = Customer(settings.url, key, PATIENCE_SECONDS)
     try:
         await pretend_world(
             settings.sandbox_directory, settings.mx_address, settings.spf_include, settings.egress_address
