@@ -38,7 +38,8 @@ class Suppressions:
             return
         entry = Suppression(configuration=configuration, address=address, reason=reason, queue_id=queue_id, at=now)
         try:
-            await self._bucket.create(key(configuration, address), entry)
+            name = key(configuration, address)
+            self.replica.take(name, await self._bucket.create(name, entry), entry)
         except WrongSequence:
             pass  # it is there
         except BusUnavailable as fault:
@@ -57,9 +58,10 @@ class Suppressions:
         try:
             present = await self._bucket.get(name)
             if present is not None and present.record.queue_id:  # else it would count only as long as the setting is on
-                await self._bucket.update(name, entry, present.revision)
+                revision = await self._bucket.update(name, entry, present.revision)
             else:
-                await self._bucket.create(name, entry)
+                revision = await self._bucket.create(name, entry)
+            self.replica.take(name, revision, entry)
         except WrongSequence:
             return SuppressionAdded(added=False)
         log.info("put on the suppression list", extra={"configuration": wish.configuration, "by": wish.by})

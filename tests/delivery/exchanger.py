@@ -10,8 +10,9 @@ from typing import Self
 from services.command.ports import free_port
 from tests.patience import ended
 
-Action = bytes | float | None | str
-"""What to do: send these octets, wait so many seconds, cut the connection (None), or wait for octets (`"hear"`)."""
+Action = bytes | float | asyncio.Event | None | str
+"""What to do: send these octets, wait so many seconds, for what the test does meanwhile or for octets (`"hear"`), or cut
+the connection (None)."""
 Script = dict[str, list[tuple[Action, ...]]]
 
 
@@ -182,6 +183,8 @@ class Exchanger:
                 await reader.read(1)
             elif isinstance(action, float):
                 await asyncio.sleep(action)
+            elif isinstance(action, asyncio.Event):
+                await action.wait()
             elif isinstance(action, bytes):
                 writer.write(action)
                 await writer.drain()

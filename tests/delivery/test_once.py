@@ -43,8 +43,9 @@ async def test_a_lost_reply_is_not_repeated(world: World) -> None:
         assert last is not None
         assert "at most once" in last.text
         assert len(world.exchanger.seen) == 1
-        await configure(world, at_most_once=False)
-        world.exchanger.script["FINAL"] = [(None,), (b"250 2.0.0 stored\r\n",)]
+    await configure(world, at_most_once=False)
+    world.exchanger.script["FINAL"] = [(None,), (b"250 2.0.0 stored\r\n",)]
+    async with delivering(world.server, world.settings(final_reply_timeout_seconds=5.0)):
         envelope = await world.tenant.accept("x@rcpt.test", sender="")
         event = await world.watcher.until(envelope, "delivered")
         assert event.recipients[0].possible_duplicate
@@ -173,11 +174,13 @@ async def test_pool_and_name(world: World) -> None:
 async def test_held_while_it_is_tried(world: World) -> None:
     """An operator holds a message whose attempt ends in a refusal for now: released, it is delivered."""
     await configure(world, at_most_once=True)
-    world.exchanger.script["MAIL"] = [(1.0, b"450 4.2.1 later\r\n"), (b"250 ok\r\n",)]
+    acted = asyncio.Event()
+    world.exchanger.script["MAIL"] = [(acted, b"450 4.2.1 later\r\n"), (b"250 ok\r\n",)]
     async with delivering(world.server, world.settings()):
         envelope = await world.tenant.accept("x@rcpt.test", sender="")
         await world.exchanger.until(lambda: bool(world.exchanger.uses(b"MAIL")))
         await act(world, envelope, "hold")
+        acted.set()
         await until_listed(world, envelope, "held")
         held = await world.watcher.until(envelope, "held")
         assert held.attempt == 1

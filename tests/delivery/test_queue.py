@@ -215,13 +215,15 @@ async def test_unknown_and_foreign(world: World) -> None:
 
 async def test_a_hold_that_comes_too_late(world: World) -> None:
     """A message is delivered while an operator holds it: it is not listed as held any more."""
-    world.exchanger.script["MAIL"] = [(1.0, b"250 ok\r\n")]
+    held = asyncio.Event()
+    world.exchanger.script["MAIL"] = [(held, b"250 ok\r\n")]
     async with delivering(world.server, world.settings()) as here:
         envelope = await world.tenant.accept("x@rcpt.test", sender="")
         await world.exchanger.until(lambda: bool(world.exchanger.uses(b"MAIL")))
         await act(world, envelope, "hold")
+        held.set()
         await world.watcher.until(envelope, "delivered")
-        await world.watcher.until_empty(10)
+        await world.watcher.until_empty()
         assert await listed(world) == []
         # It is no second worker, which would be an alarm.
         assert not here.metrics.get_sample_value("postlane_delivery_alarms_total", {"kind": "two-workers"})
