@@ -48,9 +48,9 @@ class Directory:
         self._seen: Replica[DirectoryRecord] = Replica(bus, "directory", DirectoryRecord, self._on_change)
         self._grouped: dict[str, dict[str, DirectoryRecord]] = {}
         self._moved = asyncio.Event()
-        self.standings: Replica[Standing] = Replica(bus, "standing", Standing)
+        self.standings: Replica[Standing] = Replica(bus, "standing", Standing, self._on_news)
         self.api_keys: Replica[ApiKey | ApiKeyUse] = Replica(bus, "access", ApiKey | ApiKeyUse)
-        self.suppressions: Replica[Suppression] = Replica(bus, "suppressions", Suppression)
+        self.suppressions: Replica[Suppression] = Replica(bus, "suppressions", Suppression, self._on_news)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Load all replicas and keep them up in `tasks`; waits for the bus."""
@@ -65,6 +65,9 @@ class Directory:
                 members.pop(key, None)
                 if not members:
                     del self._grouped[group]
+        self._on_news(key, record)
+
+    def _on_news(self, _key: str, _record: Record | None) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -230,6 +233,25 @@ class Directory:
     async def _caught_up(self, key: str, revision: int) -> None:
         """Wait until this process sees its own write, so that a client reads what it wrote."""
         await self._until(lambda: self._seen.revision(key) >= revision)
+
+    async def stands(self, standing: Standing) -> None:
+        """Wait until this process sees what the verifier has just answered, so that a page says what it was asked for.
+
+        The answer and the news of the bucket come by two ways.
+        """
+
+        def seen() -> bool:
+            known = self.standings.get(standing.configuration)
+            known_at = known.checked_at if known is not None else None
+            return standing.checked_at is None or (known_at is not None and known_at >= standing.checked_at)
+
+        await self._until(seen)
+
+    async def suppresses(self, configuration: str, address: str, wanted: bool) -> None:
+        """Wait likewise until an address that delivery was asked to enter, or to take off, is seen to be so."""
+        await self._until(
+            lambda: any(each.address == address for _, each in self.suppressions.items(f"{configuration}.")) is wanted
+        )
 
     async def _until(self, seen: Callable[[], bool]) -> None:
         with contextlib.suppress(TimeoutError):  # the write is made; the replica compares revisions by itself

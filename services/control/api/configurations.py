@@ -255,6 +255,7 @@ async def verify_now(desk: Desk, configuration: Configuration) -> Standing:
     desk.lookups.count(configuration.instance)
     wish = requests.VerifyNow(configuration=configuration.id)
     reply = await desk.ask("verifier", requests.VERIFY, wish, requests.Verified, desk.settings.verify_seconds)
+    await desk.directory.stands(reply.standing)
     return reply.standing
 
 

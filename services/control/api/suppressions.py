@@ -105,6 +105,7 @@ async def add_suppression(
     added = await desk.ask("delivery", requests.SUPPRESSION_ADD, wish, SuppressionAdded)
     if not added.added:
         raise conflict("suppression_exists", f"{address} is on the list already")
+    await desk.directory.suppresses(configuration.id, address, wanted=True)
     entry = Suppression(configuration=configuration.id, address=address, reason=data.reason, queue_id="", at=now())
     await desk.directory.audit(caller.name, "create", f"suppression.{configuration.id}", instance_id, None, entry)
     return added
@@ -126,6 +127,7 @@ async def remove_suppression(
     removed = await desk.ask("delivery", requests.SUPPRESSION_REMOVE, wish, SuppressionRemoved)
     if not removed.removed:
         raise unknown("suppression", address)
+    await desk.directory.suppresses(configuration.id, wanted, wanted=False)
     entry = Suppression(configuration=configuration.id, address=wanted, reason="", queue_id="", at=now())
     await desk.directory.audit(caller.name, "delete", f"suppression.{configuration.id}", instance_id, entry, None)
     return removed
