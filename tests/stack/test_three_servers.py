@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stack.stack import PROJECT, Stack
+from tests.stack.stack import PROJECT, TEST_SECONDS, Stack
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(TEST_SECONDS)]
 
 SERVERS = ("nats", "nats-2", "nats-3")
 
