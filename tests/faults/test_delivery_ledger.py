@@ -4,6 +4,7 @@ What was accepted must arrive; a second copy may arrive only where the design al
 """
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -98,13 +99,17 @@ async def test_nothing_is_lost(bus_server: BusServer, tmp_path: Path) -> None:
 async def test_worker_stopped_past_its_hold(bus_server: BusServer, tmp_path: Path) -> None:
     """A worker that sleeps at the final dot until its hold is over costs one marked second copy, and nothing more."""
     async with made(bus_server, tmp_path) as world:
-        world.exchanger.script["FINAL"] = [(1.0, b"250 ok\r\n")]
+        asleep = asyncio.Event()
+        world.exchanger.script["FINAL"] = [(asleep, b"250 ok\r\n")]
         sleeper = worker(world)
         other: subprocess.Popen[bytes] | None = None
         try:
             envelope = await world.tenant.accept("a@rcpt.test")
             await world.exchanger.until(lambda: len(world.exchanger.seen) == 1, 60)
             sleeper.send_signal(signal.SIGSTOP)
+            # The signal alone is not yet the stop.
+            await asyncio.to_thread(os.waitid, os.P_PID, sleeper.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            asleep.set()
             other = worker(world)
             await world.watcher.until(envelope, "delivered", seconds=90)
             sleeper.send_signal(signal.SIGCONT)

@@ -106,7 +106,7 @@ def test_an_operator_suspends_while_no_verifier_runs(relay: System, second: subp
     os.kill(relay.pid("verifier"), signal.SIGSTOP)
     second.send_signal(signal.SIGSTOP)
     try:
-        queued = tenant.send("queued", "defer+3x@inbox.example")  # not taken before the command is done
+        queued = tenant.send("queued", "defer+8x@inbox.example")  # not taken before the command is done
         eventually("deferred", lambda: relay.status(queued) == "deferred")
         relay.postlane(
             "domain", "suspend", tenant.domain, "--reason", "too many complaints", "--instance", tenant.instance
@@ -117,7 +117,7 @@ def test_an_operator_suspends_while_no_verifier_runs(relay: System, second: subp
         assert not tenant.copies("queued")
         relay.postlane("domain", "resume", tenant.domain, "--instance", tenant.instance)
         eventually("accepted again", lambda: tenant.submit("accepted")[0] == 250)
-        eventually("released", lambda: relay.status(queued) == "delivered", 60)
+        eventually("released", lambda: relay.status(queued) == "delivered", 120)
         tenant.arrived("accepted")
         assert len(tenant.copies("queued")) == 1
         assert not tenant.copies("refused")

@@ -46,23 +46,25 @@ def test_nothing_accepted_is_lost_when_a_process_is_killed(system: System, proce
     assert ledger.ghosts(arrived()) - ledger.unknown == set()
     assert len(ledger.accepted) + len(ledger.refused) == MESSAGES
     assert all(reply[0] == "4" for reply in ledger.refused.values()), "a fault of ours is never a 5xx"
-    for marker in ledger.duplicates(arrived()):
-        # Its client was cut off before the answer and sent it again, or delivery says that it may have gone twice.
-        assert marker in ledger.unknown or system.may_be_twice(ledger.accepted[marker]), marker
     for queue_id in list(ledger.accepted.values()):
         eventually(f"{queue_id} delivered", lambda queue_id=queue_id: system.status(queue_id) == "delivered", 60)  # type: ignore[misc]
+    for marker in ledger.duplicates(arrived()).keys() - ledger.unknown:
+        # Its client was not cut off before the answer, to send it again: delivery must say that it may have gone twice.
+        queue_id = ledger.accepted[marker]
+        eventually(f"{marker} is marked", lambda queue_id=queue_id: system.may_be_twice(queue_id))  # type: ignore[misc]
 
 
 def test_the_ledger_finds_a_loss_made_on_purpose(system: System) -> None:
     """The control: a message dropped by an operator is accepted and does not arrive, and the ledger says so."""
     run = Submitters(
-        system, "control", 3, 1, lambda n: "defer+9x@inbox.example" if n == 2 else "delivered@inbox.example"
+        system, "control", 3, 1, lambda n: "defer+99x@inbox.example" if n == 2 else "delivered@inbox.example"
     )
     run.start()
     run.join(60)
     lost = run.ledger.accepted["control-2"]
     eventually("deferral", lambda: system.status(lost) == "deferred", 30)
-    system.postlane("queue", "drop", lost, "--reason", "a loss on purpose", "--yes")
+    drop = ("queue", "drop", lost, "--reason", "a loss on purpose", "--yes")
+    eventually("nobody is trying it", lambda: system.postlane(*drop, check=False).returncode == 0)
     eventually("drop", lambda: system.status(lost) == "dropped", 30)
 
     def others_arrived() -> bool:
@@ -76,7 +78,7 @@ def test_a_second_up_goes_on_where_the_first_ended(tmp_path: Path) -> None:
     """Nothing is lost over a stop, and credentials stay the same."""
     system = System(tmp_path / "again").start()
     first = system.ready
-    waiting = system.send("defer+2x@inbox.example", "over-the-stop")
+    waiting = system.send("defer+4x@inbox.example", "over-the-stop")
     eventually("deferral", lambda: system.status(waiting) == "deferred", 30)
     assert system.stop() == 0
     system.start()
@@ -85,7 +87,7 @@ def test_a_second_up_goes_on_where_the_first_ended(tmp_path: Path) -> None:
         assert system.ready["operator"] == first["operator"]
         assert system.ready["smtp"] == first["smtp"]
         assert system.ready["nats_password"] == first["nats_password"]
-        eventually("delivery after the restart", lambda: system.status(waiting) == "delivered", 60)
+        eventually("delivery after the restart", lambda: system.status(waiting) == "delivered", 90)
     finally:
         assert system.stop() == 0
     assert subjects_of(system.arrived()).count("over-the-stop") == 1
