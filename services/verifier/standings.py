@@ -10,7 +10,7 @@ import msgspec
 
 from services.verifier.core.notice import Occasions, owed
 from services.verifier.core.recheck import Intervals, next_check
-from services.verifier.core.standing import Inspection, Policy, apply, fresh
+from services.verifier.core.standing import Inspection, Policy, apply, fresh, overtaken
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket, Entry
 from shared.contract import subjects
@@ -62,7 +62,7 @@ class Standings:
             return
 
     async def note(self, configuration: Configuration, found: Inspection) -> Noted:
-        """Write what a check found and broadcast the change of state, if it is one.
+        """Write what a check found, unless a later one is written, and broadcast the change of state, if it is one.
 
         Errors: `BusUnavailable` if the bus stays away; then nothing is known and the check is to be repeated.
         """
@@ -73,6 +73,8 @@ class Standings:
             if entry is not None and tried is not None and entry.record == tried:
                 noted = Noted(tried, entry.revision, moved)  # the write that nobody confirmed had taken effect
                 break
+            if entry is not None and overtaken(entry.record, found):
+                return Noted(entry.record, entry.revision, None)
             before = entry.record if entry else fresh(configuration, found.at)
             step = apply(before, found, self._policy)
             due_at = next_check(step.standing, found.at, self._intervals, self._chance())

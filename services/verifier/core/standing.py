@@ -107,6 +107,20 @@ def fresh(configuration: Configuration, now: datetime) -> Standing:
     )
 
 
+LONGEST_CHECK = timedelta(seconds=15)
+"""What is further back in time was seen by another clock, or by one that was put back: it must not stop all checks."""
+
+
+def overtaken(standing: Standing, found: Inspection) -> bool:
+    """Whether another check, begun later, is on record already: what this one saw is older than what stands.
+
+    Whoever publishes a record and asks for a check may meet one that was under way and is written after it.
+    """
+    if standing.checked_at is None:
+        return False
+    return timedelta(0) < standing.checked_at - min(found.spf.at, found.dkim.at) <= LONGEST_CHECK
+
+
 def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:
     """Return the standing after `found`; `next_check_at` is left as it was."""
     if standing.state == "pending" and policy.domain_must_exist:

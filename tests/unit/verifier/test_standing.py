@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.verifier.core.standing import TABLE, Inspection, Policy, apply, fresh
+from services.verifier.core.standing import LONGEST_CHECK, TABLE, Inspection, Policy, apply, fresh, overtaken
 from shared.contract.records import Configuration
 from shared.contract.standing import Observation, Standing, StandingState, Verdict
 
@@ -58,6 +58,25 @@ def test_not_knowing_never_moves_a_standing(state: StandingState) -> None:
         state, before.since, before.failures, before.failing_since,
     )  # fmt: skip
     assert after.unknown_since == NOW
+
+
+@pytest.mark.parametrize(
+    ("before", "older"),
+    [
+        (timedelta(seconds=1), True),
+        (timedelta(0), False),
+        (-timedelta(seconds=1), False),
+        (LONGEST_CHECK + timedelta(seconds=1), False),  # a clock that was put back
+    ],
+)
+def test_a_check_that_was_overtaken_says_nothing(before: timedelta, older: bool) -> None:
+    """It looked before the one on record did, at either of the records; a first check is overtaken by none."""
+    present = standing("verified", checked_at=NOW)
+    seen = found("fail", NOW - before)
+    assert overtaken(present, seen) is older
+    one = msgspec.structs.replace(seen, dkim=found("pass", NOW + MINUTE).dkim)
+    assert overtaken(present, one) is older
+    assert not overtaken(standing("pending"), seen)
 
 
 @pytest.mark.parametrize("state", get_args(StandingState))
