@@ -61,6 +61,7 @@ class System:
         eventually("ready file", lambda: ready_file.exists() or process.poll() is not None, START_SECONDS)
         assert process.poll() is None, self.output.read_text()
         self.ready = json.loads(ready_file.read_text())
+        eventually("the demo tenant may send", self.may_send)
         return self
 
     def stop(self) -> int:
@@ -129,6 +130,17 @@ class System:
         session.login(self.tenant["username"], self.tenant["password"])
         return session
 
+    def may_send(self) -> bool:
+        """Whether ingress has heard of all that the demo tenant has, which is made last."""
+        try:
+            session = self.login()
+        except smtplib.SMTPAuthenticationError:
+            return False
+        try:
+            return session.mail(f"app@{self.tenant['domain']}")[0] == 250
+        finally:
+            session.close()
+
     def message(self, to: str, marker: str, body: str = "Hello.") -> bytes:
         """Return a plain message of the demo tenant whose subject is the marker."""
         return (
@@ -168,14 +180,20 @@ class System:
         return list(self._read.values())
 
     def status(self, queue_id: str) -> str:
-        """Return a message's status as the tracker knows it, "" if it does not know it yet."""
+        """Return a message's status as the tracker knows it, "" until it knows of the acceptance too.
+
+        They come by two streams: a message may be known as delivered before its subject and its sender are.
+        """
         answer = self.api("GET", f"/v1/postlane/messages/{queue_id}")
-        return str(answer.json()["status"]) if answer.status_code == httpx.codes.OK else ""
+        if answer.status_code != httpx.codes.OK:
+            return ""
+        known = answer.json()
+        return str(known["status"]) if any(entry["what"] == "accepted" for entry in known["timeline"]) else ""
 
     def may_be_twice(self, queue_id: str) -> bool:
         """Whether the timeline marks a possible duplicate."""
         described = self.api("GET", f"/v1/postlane/messages/{queue_id}").json()
-        return any(recipient.get("possible_duplicate", False) for recipient in described["recipients"])
+        return any(recipient.get("possible_duplicate", False) for recipient in described.get("recipients", ()))
 
 
 def queue_id_of(reply: str) -> str:

@@ -73,19 +73,23 @@ class Tenant:
             "operations": {"api_types": [{"api_type_id": smtp}]},
         })  # fmt: skip
         eventually("the tenant may send", lambda: bool(self.overview()["sending"]))
-        eventually("the door is open", self._may_log_in)
+        eventually("its mail is taken", self._may_send)
         return self
 
     def overview(self) -> Any:
         """Return the configuration at a glance."""
         return self.made(self.own, method="GET")["overview"]
 
-    def _may_log_in(self) -> bool:
+    def _may_send(self) -> bool:
+        """Whether ingress knows all of it: it hears of the directory and of the standing by two ways."""
         try:
-            self.login().quit()
+            session = self.login()
         except smtplib.SMTPAuthenticationError:
             return False
-        return True
+        try:
+            return session.mail(f"app@{self.domain}")[0] == 250
+        finally:
+            session.close()
 
     def login(self) -> smtplib.SMTP:
         """Return a session of the tenant's user; the caller quits."""

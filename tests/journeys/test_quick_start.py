@@ -5,9 +5,10 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from tests.system import System
+from tests.system import System, eventually
 
 README = Path(__file__).parent.parent.parent / "README.md"
 QUEUED = re.compile(r"queued as ([0-9A-Z]+)")
@@ -42,11 +43,16 @@ def test_every_line_of_the_quick_start_works(system: System, tmp_path: Path) -> 
         words = [said.get(word.removeprefix("$"), word) for word in shlex.split(command)]
         assert words[0] == "postlane", line
         extra = ["-o", "json"] if words[1:3] == ["user", "add"] else []
-        done = subprocess.run(
+        runs = partial(
+            subprocess.run,
             [sys.executable, "-m", "services", *words[1:], *extra],
             env=environment | {"PYTHONPATH": str(README.parent)},
             cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
+        done = runs()
+        if words[1] == "send-test" and "535 5.7.8" in done.stderr:
+            eventually("ingress has heard of user and rule", lambda runs=runs: runs().returncode == 0)  # type: ignore[misc]
+            done = runs()
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         if target:
             (tmp_path / target).write_text(done.stdout)

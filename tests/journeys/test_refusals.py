@@ -1,5 +1,6 @@
 """What must be refused is refused, with a code, a sentence and a reference that can be looked up; nothing is stored."""
 
+import contextlib
 import re
 import smtplib
 from collections.abc import Callable
@@ -122,8 +123,17 @@ def test_a_pending_domain_and_an_uncovered_address_are_refused(system: System) -
 
     system.postlane("zone", "add", "here", "127.0.0.0/8", "--instance", instance)
     system.postlane("rule", "add", "--zone", "here", "--instance", instance)
-    session = secure(system)
-    session.login(user["username"], user["password"])
+    session = smtplib.SMTP()
+
+    def logged_in() -> bool:
+        nonlocal session
+        session = secure(system)
+        with contextlib.suppress(smtplib.SMTPAuthenticationError):
+            return session.login(user["username"], user["password"])[0] == 235
+        session.close()
+        return False
+
+    eventually("the rule is in force", logged_in)
     code, words, _ = refused(system, lambda: session.mail("app@unready.example"))
     session.close()
     assert (code, words[:5]) == (550, "5.7.1")
