@@ -11,7 +11,7 @@ from services.command.ports import free_port
 from tests.patience import ended
 
 Action = bytes | float | asyncio.Event | None | str
-"""What to do: send these octets, wait so many seconds, for what the test does meanwhile or for octets (`"hear"`), or cut
+"""What to do: send these octets, wait so many seconds, for what the test does meanwhile, or for octets (`"hear"`), cut
 the connection (None)."""
 Script = dict[str, list[tuple[Action, ...]]]
 
