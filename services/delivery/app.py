@@ -66,6 +66,7 @@ def room(
     """Return the room's main."""
 
     async def live(here: Room) -> None:
+        here.ready("snapshot", False, "directory, standing and keys are not read yet")
         master_key = await asyncio.to_thread(_master_key, settings.master_key_file)
         bus = await here.unless_stopped(connect(bus_settings, "delivery"))
         try:
@@ -86,7 +87,6 @@ def _master_key(file: Path) -> bytes:
 
 
 async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus: Bus, master_key: bytes) -> None:
-    here.ready("snapshot", False, "directory, standing and keys are being read")
     bus.on_connection(lambda up: here.ready("bus", up, "the bus cannot be reached"))
     metrics = Metrics(here.metrics)
     gates = Gates(bus)
@@ -127,7 +127,6 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
     for replica in (gates.directory, gates.standing, gates.withdrawn, keys, suppressions.replica, policies.replica):
         await here.unless_stopped(replica.start(here.tasks))
     await here.unless_stopped(destinations.start(here.tasks))
-    here.ready("snapshot", True)
     queue = Queue(settings, topology.shards, bus, gates, commits, holds)
     answering = await service.serve(
         bus,
@@ -140,6 +139,7 @@ async def _serve(here: Room, settings: DeliverySettings, topology: Topology, bus
             SUPPRESSION_REMOVE: (RemoveSuppression, suppressions.remove),
         },
     )
+    here.ready("snapshot", True)  # whoever sees it ready may ask
     worker = Worker(settings, topology, bus, carrier, metrics, courier.break_off)
     worker.start(here.tasks)
     reviews = (

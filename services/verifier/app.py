@@ -88,14 +88,14 @@ async def _live(room: Room, settings: VerifierSettings, bus_settings: BusSetting
             chance=chance,
         )
         await rounds.start(room.tasks)
-        room.ready("directory", True)
-        room.tasks.create_task(rounds.keep_in_step(), name="directory to schedule")
         endpoints: dict[str, tuple[type, Handler]] = {
             requests.VERIFY: (VerifyNow, rounds.verify),
             requests.RECORDS: (DescribeRecords, rounds.describe),
             requests.CHALLENGE: (LookForChallenge, rounds.look_for_challenge),
         }
         service = await serve(bus, "postlane-verifier", "Checks SPF and DKIM records", endpoints, room.tasks)
+        room.ready("directory", True)  # whoever sees it ready, or a standing of its making, may ask
+        room.tasks.create_task(rounds.keep_in_step(), name="directory to schedule")
         await rounds.work(room.stopping)
         await service.close()
     finally:

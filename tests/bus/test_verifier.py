@@ -13,6 +13,7 @@ from shared.bus.service import ask
 from shared.contract import requests
 from shared.contract.errors import RequestFailed
 from shared.contract.requests import Verified, VerifyNow
+from tests import verifier_world
 from tests.bus_server import BusServer
 from tests.dns_server import DnsServer
 from tests.patience import ended, until, until_seen
@@ -77,6 +78,27 @@ async def test_verify_now_answers_with_the_standing_after_a_fresh_check(world: W
     with pytest.raises(RequestFailed) as refusal:
         await ask(world.control, requests.VERIFY, VerifyNow(configuration="nobody"), Verified, 15)
     assert refusal.value.code == 2001
+
+
+SLOW = """
+import asyncio
+from services.verifier import app
+serve = app.serve
+async def slow(*arguments):
+    await asyncio.sleep(1)
+    return await serve(*arguments)
+app.serve = slow
+"""
+
+
+async def test_whoever_sees_a_standing_may_ask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verifier changes nothing that others can see before it answers, however long it takes to get there."""
+    monkeypatch.setattr(verifier_world, "RUN", SLOW + verifier_world.RUN)
+    await world.directory.create("configuration.c-1", configuration())
+    await world.verifier(FIRST_CHECK_SPREAD_SECONDS="3600")
+    await world.until("c-1", "pending")
+    answer = await ask(world.control, requests.VERIFY, VerifyNow(configuration="c-1"), Verified, 15)
+    assert answer.standing.state == "verified"
 
 
 async def test_a_domain_that_does_not_exist_is_not_verified_until_it_does(world: World) -> None:

@@ -1,6 +1,7 @@
 """Queue operations, as control asks for them over the bus."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,19 @@ async def deferred(world: World) -> Envelope:
     await world.watcher.until(envelope, "deferred")
     await until_listed(world, envelope, "later")
     return envelope
+
+
+async def test_whoever_sees_it_ready_may_ask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes until the bus knows that it answers."""
+    serve = service.serve
+
+    async def slow(*arguments: Any) -> service.Service:
+        await asyncio.sleep(0.5)
+        return await serve(*arguments)
+
+    monkeypatch.setattr(service, "serve", slow)
+    async with delivering(world.server, world.settings()):
+        assert await listed(world) == []
 
 
 async def test_retry_now(world: World) -> None:

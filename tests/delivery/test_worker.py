@@ -7,6 +7,7 @@ from typing import Any
 import dkim
 import pytest
 
+from services.delivery.app import room
 from services.delivery.examination import quarantine
 from shared.bus import service
 from shared.bus.kv import Bucket
@@ -16,12 +17,24 @@ from shared.contract.examination import CallRoll
 from shared.contract.requests import SUPPRESSION_REMOVE, RemoveSuppression, SuppressionRemoved
 from shared.contract.siblings import Withdrawal
 from shared.runtime import clock
+from shared.runtime.lifecycle import Room
 from tests.delivery.house import Tenant, delivering, dkim_answer
 from tests.delivery.test_once import configure
 from tests.delivery.world import World
-from tests.patience import until_seen
+from tests.patience import tasks_of_a_block, until_seen
 
 judge: Any = dkim
+
+
+async def test_it_is_not_ready_before_it_has_read_anything(world: World) -> None:
+    """Nor before it is connected, however long the bus is away."""
+    async with tasks_of_a_block() as tasks:
+        here = Room("delivery", tasks)
+        here.conditions.set("start", True)
+        begun = room(world.settings(), world.server.settings("delivery"), world.server.topology)(here)
+        tasks.create_task(begun)  # type: ignore[arg-type]  # a coroutine
+        await asyncio.sleep(0)
+        assert here.conditions.failing
 
 
 async def test_delivers_signed(world: World) -> None:
