@@ -115,7 +115,8 @@ class ApiKeys:
                 "too_many_keys", f"an instance has at most {self._per_instance} usable keys: revoke one (`key rm`)"
             )
         shown, record = make(role, instance, description, expires_at, caller.name)
-        await self._directory.access.create(f"key.{record.id}", record)
+        revision = await self._directory.access.create(f"key.{record.id}", record)
+        self._directory.api_keys.take(f"key.{record.id}", revision, record)  # it may be used as soon as it is shown
         await self._directory.audit(caller.name, "create", f"key.{record.id}", record.instance or "", None, record)
         return shown.text, record
 
@@ -131,7 +132,8 @@ class ApiKeys:
         if entry.record.revoked_at is not None:
             return entry.record
         revoked = msgspec.structs.replace(entry.record, revoked_at=now())
-        await self._directory.access.update(entry.key, revoked, entry.revision)
+        revision = await self._directory.access.update(entry.key, revoked, entry.revision)
+        self._directory.api_keys.take(entry.key, revision, revoked)
         await self._directory.audit(
             caller.name, "revoke", entry.key, revoked.instance or "", entry.record, revoked
         )  # fmt: skip

@@ -6,16 +6,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 from argon2 import PasswordHasher
 
 from shared.bus.kv import Bucket
+from services.control.caller import Caller
+from services.control.directory import Directory
+from services.control.keys import ApiKeys
 from shared.contract.records import User
+from shared.bus.replica import Replica
 from shared.contract.siblings import PasswordUse, Spending
 from tests.bus.test_control import refused
 from tests.control_process import Control
+from tests.bus_server import BusServer
 from tests.control_world import ANSWERS, Tenant, World
 
+from tests.patience import tasks_of_a_block
 AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
 
@@ -127,6 +134,21 @@ def test_the_last_use_of_an_api_key_is_told(world: World, tenant: Tenant) -> Non
 
 def eventually(look: Callable[[], Any]) -> Any:
     """Wait for something to be true; return it."""
+async def test_a_key_is_known_as_soon_as_it_is_shown(bus_server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it was made and where it is revoked nobody waits for the bus to tell of it."""
+    monkeypatch.setattr(Replica, "_heard", AsyncMock())
+    bus = await bus_server.connect("control")
+    directory, operator = Directory(bus, 60), Caller("k", "operator", None)
+    keys = ApiKeys(directory, 60, 10)
+    async with tasks_of_a_block() as tasks:
+        await directory.start(tasks)
+        text, record = await keys.add(operator, "reader", "i", "", None)
+        assert keys.recognise(text) == Caller(record.id, "reader", "i")
+        await keys.revoke(operator, record.id)
+        assert keys.recognise(text) is None
+    await bus.close()
+
+
     deadline = time.monotonic() + 60.0
     while not (found := look()):
         assert time.monotonic() < deadline
