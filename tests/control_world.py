@@ -13,6 +13,7 @@ from shared.contract.records import DirectoryRecord
 from tests.bus_server import started
 from tests.conftest import SMALL
 from tests.control_process import Control
+from tests.system import eventually
 
 SMTP_API_TYPE = "crn:v1:bluemix:public:event-notifications::::api-type:smtp-configuration"
 ANSWERS = {
@@ -39,15 +40,18 @@ class World:
         self.control = Control(directory, self.bus, **settings)
         self.other = Control(directory, self.bus, **settings)
         self.directory = directory
-        self.control.start()
-        self.other.start()
         self.key = asyncio.run(add_operator_key(self.control.environment, None, "tests"))
+        self.control.start()  # only now, so that both know the key
+        self.other.start()
         self.operator = self.control.client(self.key)
+        self.elsewhere = self.other.client(self.key)
+        """The operator at the other replica, which hears of changes a moment later."""
         self._count = 0
 
     def close(self) -> None:
         """End everything; both replicas end in good order."""
         self.operator.close()
+        self.elsewhere.close()
         assert self.control.stop() == 0
         assert self.other.stop() == 0
         self.bus.stop()
@@ -58,9 +62,11 @@ class World:
         return f"d{self._count}.example"
 
     def tenant(self) -> "Tenant":
-        """Make a tenant."""
-        instance = self.operator.instance()
-        return Tenant(self, instance)
+        """Make a tenant that both replicas know."""
+        tenant = Tenant(self, self.operator.instance())
+        last = f"/v1/rules/{tenant.rule['id']}"
+        eventually("the other replica knows the tenant", lambda: self.elsewhere.get(last).status_code == 200)
+        return tenant
 
     def records(self) -> dict[str, DirectoryRecord]:
         """Return the whole directory, as it lies on the bus."""

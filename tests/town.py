@@ -66,9 +66,9 @@ class Visitor:
 async def town_of(bus_server: BusServer, directory: Path) -> AsyncIterator[Town]:
     """Start all of it, and end it in good order."""
     control = Control(directory, bus_server)
+    key = await add_operator_key(control.environment, None, "tests")  # first, so that it is known from the start
     await asyncio.to_thread(control.start)
     async with world_of(bus_server, directory) as world:
-        key = await add_operator_key(control.environment, None, "tests")
         await world.verifier()
         with control.client(key) as api:
             old, new = api.instance("old"), api.instance("new")

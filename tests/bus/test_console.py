@@ -107,7 +107,8 @@ def test_over_tls_the_cookie_stays_on_tls(tmp_path: Path, world: World) -> None:
 
         def sign_in(origin: str, **headers: str) -> httpx.Response:
             given = {"Origin": origin} | headers
-            return httpx.post(f"{control.url}/console/sign-in", data=form, headers=given, trust_env=False)
+            where = f"{control.url}/console/sign-in"
+            return httpx.post(where, data=form, headers=given, trust_env=False, timeout=60)
 
         assert "; secure" in sign_in("https://relay.example").headers["set-cookie"].lower()  # a proxy told another Host
         assert sign_in("https://other.example", Host="other.example").status_code == 303
@@ -362,7 +363,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Co
 
 def test_a_console_that_is_not_wanted_is_not_there(plain: Control) -> None:
     """The path is as unknown as any other."""
-    answer = httpx.get(f"{plain.url}/console/sign-in", trust_env=False)
+    answer = httpx.get(f"{plain.url}/console/sign-in", trust_env=False, timeout=60)
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "not_found")
 
 
@@ -374,7 +375,11 @@ def test_guessing_keys_is_slowed_down(tmp_path: Path, world: World) -> None:
     try:
         codes = [
             httpx.post(
-                f"{control.url}/console/sign-in", data={"key": "x"}, headers={"Origin": control.url}, trust_env=False
+                f"{control.url}/console/sign-in",
+                data={"key": "x"},
+                headers={"Origin": control.url},
+                trust_env=False,
+                timeout=60,
             ).status_code
             for _ in range(5)
         ]

@@ -64,7 +64,10 @@ def test_a_cookie_of_any_octets_signs_nobody_in(world: World) -> None:
     """It leads to the first page, as any forged one."""
     for value in (b"\xe9", b"a%0d%0ab", b'"'):
         answer = httpx.get(
-            f"{world.control.url}/console/tenants", headers={b"Cookie": b"postlane-console=" + value}, trust_env=False
+            f"{world.control.url}/console/tenants",
+            headers={b"Cookie": b"postlane-console=" + value},
+            trust_env=False,
+            timeout=60,
         )
         assert (answer.status_code, answer.headers["location"][:17]) == (303, "/console/sign-in?")
 
@@ -178,9 +181,9 @@ def test_more_users_than_a_page_of_the_api_holds(tmp_path: Path, world: World) -
     """All of them are shown."""
     (tmp_path / "master-key").write_bytes((world.directory / "master-key").read_bytes())
     control = Control(tmp_path, world.bus, users_per_configuration="200")
-    control.start()
+    tenant = world.tenant()
+    control.start()  # only now, so that it knows the tenant
     try:
-        tenant = world.tenant()
         key = tenant.manager.headers["Authorization"].removeprefix("Bearer ")
         with control.client(key) as client:
             for number in range(101):
@@ -208,6 +211,10 @@ def test_signing_in_does_not_lead_up(world: World, wanted: str) -> None:
     """What is not a page of the console is not led to."""
     form = {"key": world.key, "next": wanted}
     answer = httpx.post(
-        f"{world.control.url}/console/sign-in", data=form, headers={"Origin": world.control.url}, trust_env=False
+        f"{world.control.url}/console/sign-in",
+        data=form,
+        headers={"Origin": world.control.url},
+        trust_env=False,
+        timeout=60,
     )
     assert answer.headers["location"] == "/console"

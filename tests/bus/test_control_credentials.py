@@ -8,21 +8,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
 
+import pytest
 from argon2 import PasswordHasher
 
-from shared.bus.kv import Bucket
 from services.control.caller import Caller
 from services.control.directory import Directory
 from services.control.keys import ApiKeys
-from shared.contract.records import User
+from shared.bus.kv import Bucket
 from shared.bus.replica import Replica
+from shared.contract.records import User
 from shared.contract.siblings import PasswordUse, Spending
 from tests.bus.test_control import refused
-from tests.control_process import Control
 from tests.bus_server import BusServer
+from tests.control_process import Control
 from tests.control_world import ANSWERS, Tenant, World
-
 from tests.patience import tasks_of_a_block
+
 AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
 
@@ -124,7 +125,8 @@ def test_the_last_use_of_an_api_key_is_told(world: World, tenant: Tenant) -> Non
         assert (used["address"], used["client"]) == ("127.0.0.1", "first/1.0")
         client.get("/v1/postlane/instances", headers={"User-Agent": "second/2.0"})
         with world.other.client(made["api_key"]) as elsewhere:
-            elsewhere.get("/v1/postlane/instances", headers={"User-Agent": "elsewhere/1.0"})
+            agent = {"User-Agent": "elsewhere/1.0"}
+            eventually(lambda: elsewhere.get("/v1/postlane/instances", headers=agent).status_code == 200)
         eventually(lambda: tenant.manager.get(path).json()["last_use"]["client"] == "elsewhere/1.0")
     listed = tenant.manager.get("/v1/postlane/keys").json()["keys"]
     assert {each["id"]: each.get("last_use", {}).get("client") for each in listed}[made["id"]] == "elsewhere/1.0"
@@ -132,8 +134,6 @@ def test_the_last_use_of_an_api_key_is_told(world: World, tenant: Tenant) -> Non
     refused(stranger.manager.get(path), 404, "key_not_found")
 
 
-def eventually(look: Callable[[], Any]) -> Any:
-    """Wait for something to be true; return it."""
 async def test_a_key_is_known_as_soon_as_it_is_shown(bus_server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it was made and where it is revoked nobody waits for the bus to tell of it."""
     monkeypatch.setattr(Replica, "_heard", AsyncMock())
@@ -149,6 +149,8 @@ async def test_a_key_is_known_as_soon_as_it_is_shown(bus_server: BusServer, monk
     await bus.close()
 
 
+def eventually(look: Callable[[], Any]) -> Any:
+    """Wait for something to be true; return it."""
     deadline = time.monotonic() + 60.0
     while not (found := look()):
         assert time.monotonic() < deadline
@@ -190,7 +192,7 @@ def test_parallel_rotations_leave_two_passwords(world: World, tenant: Tenant) ->
     with world.other.client(world.key) as elsewhere, ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda client: client.post(path, json={}), [world.operator, elsewhere] * 10))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 19
-    assert len(tenant.reader.get(f"{user_path(tenant)}/passwords").json()["passwords"]) == 2
+    eventually(lambda: len(tenant.reader.get(f"{user_path(tenant)}/passwords").json()["passwords"]) == 2)
 
 
 def test_the_end_of_a_password_can_be_moved(world: World, tenant: Tenant) -> None:

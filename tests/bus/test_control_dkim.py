@@ -23,6 +23,7 @@ from shared.contract.records import Configuration, DirectoryRecord, DkimKey
 from shared.runtime.sealing import read_master_key, unseal
 from tests.control_world import Tenant, World
 from tests.patience import tasks_of_a_block
+from tests.system import eventually
 
 ZONE = "dkim.relay.example"
 
@@ -138,6 +139,8 @@ def test_a_key_that_a_crash_left_under_the_other_name_is_not_lost(world: World) 
         await bus.close()
 
     asyncio.run(crash())
+    finished = begun.next_key.selector
+    eventually("it is known", lambda: finished in str(tenant.reader.get(tenant.path).json()["config"]["dkim"]))
     assert keys(world)[f"dkim.{tenant.configuration}"].selector == begun.selector
     tenant.manager.made(f"{tenant.own}/dkim/rotate", {}, 200)
     after = configuration(world, tenant)

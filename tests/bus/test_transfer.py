@@ -11,6 +11,7 @@ import pytest
 from services.command.admin.exits import CONFLICT, INVALID
 from shared.runtime.sealing import new_master_key
 from tests.control_world import World
+from tests.system import eventually
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_a_directory_moves_with_all_that_belongs_to_it(world: World, elsewhere: 
     assert "0 records created, 0 replaced" in again.stdout
 
     there = elsewhere.control.client(tenant.manager.headers["authorization"].removeprefix("Bearer "))
+    eventually("the replica has heard of it", lambda: there.get(tenant.path).status_code == 200)
     assert there.get(tenant.path).json()["id"] == tenant.configuration
     made = there.post(f"{tenant.path}/users", json={})
     assert made.status_code == 201, "the roster of users came along"
@@ -80,7 +82,10 @@ def test_what_differs_stands_against_an_import(world: World, tmp_path: Path) -> 
     assert tenant.manager.get(tenant.path).json()["description"] == "changed since"
     replaced = postlane(world, "import", str(file), "--replace")
     assert "1 replaced" in replaced.stdout, replaced.stderr
-    assert tenant.manager.get(tenant.path).json()["description"] != "changed since"
+    eventually(
+        "the replica has heard of it",
+        lambda: tenant.manager.get(tenant.path).json()["description"] != "changed since",
+    )
 
 
 def test_an_altered_file_is_refused(world: World, tmp_path: Path) -> None:
