@@ -17,7 +17,7 @@ from shared.contract.records import DirectoryRecord, Instance
 from shared.contract.requests import QueueActed, QueueAction
 from shared.contract.subjects import Place
 from tests.bus_server import BusServer
-from tests.patience import tasks_of_a_block, until
+from tests.patience import tasks_of_a_block, until, until_seen
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 PLACE = Place(0, "transactional", 1, "c-1", "Q1")
@@ -38,7 +38,11 @@ async def test_a_stored_message_is_pulled_once_and_gone_after_its_ack(bus_server
     assert (taken.subject, taken.payload, taken.sequence, taken.deliveries) == (PLACE.ready, b"mail", 1, 1)
     await taken.ack()
     assert await consumer.fetch(10, 1 << 20, 0.1) == []
-    assert (await delivery.stream_state("MAIL_0")).messages == 0
+
+    async def nothing_left() -> bool:
+        return (await delivery.stream_state("MAIL_0")).messages == 0
+
+    await until_seen("the ack has come", nothing_left)  # nobody answers it
     await ingress.close()
     await delivery.close()
 
@@ -59,14 +63,18 @@ async def test_a_waiting_fetch_gets_a_message_as_it_arrives(bus_server: BusServe
 async def test_a_schedule_fires_on_its_target_and_its_repetition_is_refused(bus_server: BusServer) -> None:
     """A deferred message comes due by itself; storing it twice is one message."""
     delivery = await bus_server.connect("delivery")
-    at = datetime.now(UTC) + timedelta(seconds=3)  # both tries come before it
-    await delivery.store(
-        PLACE.later, b"m", stream="RETRY_0", schedule_at=at, schedule_target=PLACE.due, expected_last=0
-    )
-    with pytest.raises(WrongSequence):
+    near, far = (datetime.now(UTC) + after for after in (timedelta(seconds=1), timedelta(days=1)))
+
+    async def store(place: Place, at: datetime) -> None:
         await delivery.store(
-            PLACE.later, b"m", stream="RETRY_0", schedule_at=at, schedule_target=PLACE.due, expected_last=0
+            place.later, b"m", stream="RETRY_0", schedule_at=at, schedule_target=place.due, expected_last=0
         )
+
+    waiting = PLACE._replace(queue_id="Q2")
+    await store(waiting, far)
+    with pytest.raises(WrongSequence):
+        await store(waiting, far)
+    await store(PLACE, near)
 
     (taken,) = await PullConsumer(delivery, "RETRY_0", "due-transactional-1").fetch(1, 1 << 20, 60)
 
@@ -94,7 +102,11 @@ async def test_a_held_message_is_released_by_replacing_its_schedule(bus_server: 
     (taken,) = await PullConsumer(delivery, "RETRY_0", "due-transactional-1").fetch(1, 1 << 20, 60)
 
     assert taken.payload == b"m2"
-    assert [item async for item in delivery.scan("RETRY_0", "postlane.retry.0.held.>")] == []
+
+    async def none_held() -> bool:
+        return [item async for item in delivery.scan("RETRY_0", "postlane.retry.0.held.>")] == []
+
+    await until_seen("the schedule has gone", none_held)
     await delivery.close()
 
 

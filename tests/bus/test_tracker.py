@@ -41,7 +41,7 @@ from shared.contract.standing import Standing
 from shared.mail.ids import new_queue_id, new_reference
 from shared.runtime.lifecycle import Room
 from tests.bus_server import BusServer
-from tests.patience import SECONDS, tasks_of_a_block
+from tests.patience import SECONDS, tasks_of_a_block, until_seen
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 INSTANCE, CONFIGURATION = "i1", "c1"
@@ -210,7 +210,7 @@ async def test_a_wiped_database_is_made_again_from_the_streams(system: System, t
     numbers = range(1, 121)
     async with system.tracker():
         await system.publish(*(accepted(n) for n in numbers), *(attempted(n, "delivered") for n in numbers))
-        await system.until(120, lambda m: m.status == "delivered")
+        await system.until(120, lambda m: m.status == "delivered" and m.sender != "")  # each stream comes to its end
         before = await system.search(limit=500)
     wipe(tmp_path)
 
@@ -296,6 +296,11 @@ async def test_searches_find_by_every_trait(system: System) -> None:
             accepted(1), accepted(2, "bob@b.example", "cy@c.example"), accepted(3, at=later), attempted(1, "bounced")
         )
         await system.until(1, lambda m: m.status == "bounced" and m.sender != "")
+
+        async def all_known() -> bool:
+            return (await system.search()).total == 3
+
+        await until_seen("all are known", all_known)
 
         async def found(**wish: object) -> list[str]:
             result = await system.search(**wish)

@@ -64,7 +64,7 @@ async def test_verify_now_answers_with_the_standing_after_a_fresh_check(world: W
     world.dns.ttl = 3600
     world.dns.remove("tenant.example", "TXT")
     await world.directory.create("configuration.c-1", configuration())
-    await world.verifier(PENDING_SECONDS="3600", FIRST_CHECK_SPREAD_SECONDS="3600")
+    await world.verifier(PENDING_SECONDS="3600", VERIFIED_SECONDS="3600", FIRST_CHECK_SPREAD_SECONDS="3600")
     await world.until("c-1", "pending")
     request = VerifyNow(configuration="c-1")
     before = await ask(world.control, requests.VERIFY, request, Verified, 15)
