@@ -28,6 +28,8 @@ async def configure(world: World, **changes: object) -> None:
     assert entry is not None
     assert isinstance(entry.record, Configuration)
     await world.tenant.directory.put(name, msgspec.structs.replace(entry.record, **changes))
+    assert world.tenant.control is not None
+    assert await world.tenant.control.reached()  # before the mail that it is for
 
 
 async def test_a_lost_reply_is_not_repeated(world: World) -> None:

@@ -83,7 +83,7 @@ async def test_retry_now(world: World) -> None:
 
 async def test_hold_and_release(world: World) -> None:
     """An operator's hold outlives the open gate and the old schedule; release sends the message once."""
-    async with delivering(world.server, world.settings(retry_waits_seconds=(4.0,))):
+    async with delivering(world.server, world.settings(retry_waits_seconds=(8.0,))):  # time to hold it before
         envelope = await deferred(world)
         assert "is held until" in await act(world, envelope, "hold")
         await until_listed(world, envelope, "held")  # the old schedule fires, sees that it is outdated and yields

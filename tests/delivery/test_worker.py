@@ -269,11 +269,11 @@ async def test_notify_never_is_not_reported(world: World) -> None:
 async def test_what_was_stored_late_waits_for_its_withdrawal(world: World) -> None:
     """It lay in a frozen bus and its client was told 451: that is heard of in time. What nobody withdraws goes on."""
     before = datetime.now(UTC) - timedelta(seconds=10)
+    ingress = await world.server.connect("ingress")
     async with delivering(world.server, world.settings()):
         told_again = await world.tenant.accept("a@rcpt.test", received_at=before)
         kept = await world.tenant.accept("b@rcpt.test", received_at=before)
         await world.watcher.until(await world.tenant.accept("c@rcpt.test"), "delivered")
-        ingress = await world.server.connect("ingress")
         bucket: Bucket[Withdrawal] = Bucket(ingress, "withdrawn", Withdrawal)
         await bucket.put(told_again.queue_id, Withdrawal(at=clock.now(), reason="nobody said whether it was stored"))
         await ingress.close()
