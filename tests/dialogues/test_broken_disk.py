@@ -42,7 +42,7 @@ def test_a_disk_that_takes_no_more(bus: BusServer, tmp_path: Path) -> None:
 
 def test_told_to_stop_while_it_waits_for_the_bus(bus: BusServer, tmp_path: Path) -> None:
     """U01: a message whose PubAck is on its way gets its 250 before the session is closed."""
-    ingress = IngressProcess(bus, tmp_path)
+    ingress = IngressProcess(bus, tmp_path, drain_seconds="30")
     ingress.start()
     client = connect(ingress)
     begin(client)

@@ -143,7 +143,7 @@ def uses(bus: BusServer) -> dict[str, PasswordUse]:
 
 def test_the_last_use_is_noted_at_most_once_in_an_interval(bus: BusServer, tmp_path: Path) -> None:
     """The first use is written at once; later ones wait for the interval, or for the end of the process."""
-    with running(bus, tmp_path) as ingress:
+    with running(bus, tmp_path, usage_seconds="3600") as ingress:
         log_in(ingress, password_of("alice"), name="jira.shop.example").quit()
         until(lambda: set(uses(bus)) == {"shop.u-alice.p1", "second.u-alice.p1"})
         noted = uses(bus)["shop.u-alice.p1"]

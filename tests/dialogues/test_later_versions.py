@@ -38,9 +38,9 @@ def test_nobody_is_refused_for_good(bus: BusServer, tmp_path: Path) -> None:
     """A login that cannot be decided is told 454, a sender 451; both are let in once the records can be read."""
 
     async def put_back(tenants: Tenants) -> None:
-        await tenants.configuration("b", "rival", "rival.example")
-        await tenants.rule("b", "127.0.0.1/32")
         await tenants.configuration("a", "shop", "shop.example")
+        await tenants.configuration("b", "rival", "rival.example")
+        await tenants.rule("b", "127.0.0.1/32")  # last, for it is waited for
 
     written(bus, "configuration.rival", "authorization.shop")
     with running(bus, tmp_path) as ingress:

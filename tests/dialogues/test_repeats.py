@@ -191,7 +191,8 @@ def test_a_bus_that_does_not_answer(bus: BusServer, pair: tuple[IngressProcess, 
         finally:
             bus.resume()
     assert codes == [451, 451]
-    eventually("the bus is back", lambda: submit(pair[0])[0] == 250)
+    eventually("the bus is back", lambda: all(ingress.health("/readyz") == 200 for ingress in pair))
+    eventually("nobody stores it any more", lambda: submit(pair[0])[0] == 250)
     one, two = submit(pair[0]), submit(pair[1])
     assert one == two
     assert one[0] == 250

@@ -312,7 +312,7 @@ def _check_unproven(bus: BusServer, tmp_path: Path) -> None:
 
 def test_drain(bus: BusServer, tmp_path: Path) -> None:
     """Told to stop, it says 421 4.3.2 to the idle, finishes transactions, and ends with status 0."""
-    ingress = IngressProcess(bus, tmp_path)
+    ingress = IngressProcess(bus, tmp_path, drain_seconds="30")
     ingress.start()
     idle, busy = connect(ingress), connect(ingress)
     asked = smtplib.SMTP("127.0.0.1", ingress.ports["public"], timeout=WAIT_SECONDS)
@@ -355,7 +355,7 @@ def test_drain_says_farewell_to_who_does_not_go_on(bus: BusServer, tmp_path: Pat
 
 def test_drain_waits_for_the_bus(bus: BusServer, tmp_path: Path) -> None:
     """U01: what waits for its PubAck when the process is told to stop is stored, answered 250 and announced."""
-    ingress = IngressProcess(bus, tmp_path)
+    ingress = IngressProcess(bus, tmp_path, drain_seconds="30")
     ingress.start()
     clients = [connect(ingress) for _ in range(10)]
     for client in clients:

@@ -24,7 +24,7 @@ SESSIONS = 40
 
 def test_two_workers(bus: BusServer, tmp_path: Path) -> None:
     """Both take sessions of one port; readiness and metrics tell of each; told to stop, both let go in good order."""
-    with running(bus, tmp_path, processes="2") as ingress:
+    with running(bus, tmp_path, processes="2", drain_seconds="30") as ingress:
         _both_ready(ingress)
         clients = [connect(ingress) for _ in range(SESSIONS)]
         for client in clients:
