@@ -165,7 +165,8 @@ class Proof:
     async def _doubt(self) -> None:
         # It may be another server, or the same with another configuration.
         self._doubts += 1
-        self._proven.clear()
+        if self._proven.is_set():
+            self._conclude(False, "not proven yet since the bus came back")
         self._check_now.set()
 
 

@@ -150,6 +150,7 @@ async def test_relaxed_is_only_what_was_asked_for(bus_server: BusServer) -> None
     assert said[-1] == (True, "")
     await proof._doubt()
     assert not await proof.awaited(0), "the connection came again"
+    assert not said[-1][0], "and whoever asks is told"
     await proof.check()
     assert await proof.awaited(0)
     await ingress.store("postlane.mail.0.transactional.0.c.q", bytes(1 << 20), stream="MAIL_0")
