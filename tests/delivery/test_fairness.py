@@ -82,7 +82,7 @@ async def test_drain_commits_what_one_destination_took(at_most_once: bool, world
     world.dns.set("silent.test", "MX", "10 mx.silent.test.")
     world.dns.set("mx.silent.test", "A", "127.0.0.2")
     async with silent:
-        async with delivering(world.server, world.settings(drain_seconds=2.0)):
+        async with delivering(world.server, world.settings(drain_seconds=6.0)):
             envelope = await world.tenant.accept("x@rcpt.test", "y@silent.test", sender="")
             await world.exchanger.until(lambda: len(world.exchanger.received) == 1)
             await silent.until(lambda: silent.connections == 1)

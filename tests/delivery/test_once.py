@@ -89,7 +89,7 @@ async def test_a_drained_worker_calls_off(world: World) -> None:
     await configure(world, at_most_once=True)
     world.exchanger.script["DATA"] = [(30.0, b"354 go\r\n"), (b"354 go\r\n",)]
     envelope = await world.tenant.accept("x@rcpt.test")
-    async with delivering(world.server, world.settings(drain_seconds=0.2)):
+    async with delivering(world.server, world.settings(drain_seconds=4.0)):
         await world.exchanger.until(lambda: bool(world.exchanger.uses(b"DATA")))
     async with delivering(world.server, world.settings()):
         event = await world.watcher.until(envelope, "bounced", "delivered")
