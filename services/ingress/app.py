@@ -144,7 +144,6 @@ async def serve(
         await room.unless_stopped(siblings.start(room.tasks))
         await room.unless_stopped(quotas.start(room.tasks))
         usage.start(room.tasks)
-        room.tasks.create_task(proof.run(), name="proof")
         spool.start(room.tasks)
         room.tasks.create_task(certificate.follow(settings.tls_reload_seconds), name="certificate")
         accepted.start(room.tasks)
@@ -152,6 +151,7 @@ async def serve(
         listeners = Listeners(desk)
         await listeners.open()
         opened(listeners.bound)
+        room.tasks.create_task(proof.run(), name="proof")  # only now, for with the proof it is ready
         _spare_the_collector()
         await room.stopping.wait()
         room.ready("accepting", False, "told to stop")

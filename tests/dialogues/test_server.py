@@ -16,14 +16,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.ingress import app
+from services.ingress.listeners import Listeners
+from services.ingress.settings import IngressSettings
 from shared.bus.kv import Bucket
 from shared.bus.server import find_binary
 from shared.contract import page, subjects
 from shared.contract.envelope import Envelope, unpack
 from shared.contract.events import MessageAccepted, SubmissionRefused
 from shared.contract.siblings import Withdrawal
+from shared.runtime.lifecycle import Room
 from tests.bus_server import BusServer
 from tests.ingress_process import IngressProcess, Tenants, certificate, client_context, password_of, seeded
+from tests.patience import tasks_of_a_block
 
 MAIL = "From: a@shop.example\r\nTo: b@y.example\r\nSubject: hello\r\n\r\n"
 WAIT_SECONDS = 30.0
@@ -133,6 +138,31 @@ def with_tenants(bus: BusServer, act: Callable[[Tenants], Awaitable[None]]) -> N
             await verifier.close()
 
     asyncio.run(change())
+
+
+async def test_it_is_ready_only_when_it_listens(
+    bus_server: BusServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for that may connect at once, however long the listeners take."""
+    open_, waits = Listeners.open, list[bool]()
+    file, key = certificate(tmp_path)
+    settings = IngressSettings(
+        tls_certificate_file=file, tls_key_file=key, public_listen=("127.0.0.1:0",), public_tls_listen=()
+    )
+
+    async def slow(listeners: Listeners) -> None:
+        await asyncio.sleep(1)
+        waits.append(bool(room.conditions.failing))
+        await open_(listeners)
+        room.stopping.set()
+
+    monkeypatch.setattr(Listeners, "open", slow)
+    monkeypatch.setattr(app, "_spare_the_collector", lambda: None)
+    async with tasks_of_a_block() as tasks:
+        room = Room("ingress", tasks)
+        room.conditions.set("start", True)
+        await app.serve(room, settings, bus_server.settings("ingress"), bus_server.topology)
+    assert waits == [True]
 
 
 def test_what_is_stored(bus: BusServer, tmp_path: Path) -> None:
