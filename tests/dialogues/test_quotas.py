@@ -85,7 +85,7 @@ def test_two_processes_share_a_quota(bus: BusServer, tmp_path: Path) -> None:
 
 def test_a_flood_over_two_processes_stays_near_the_quota(bus: BusServer, tmp_path: Path) -> None:
     """Eight sessions at two processes send as fast as they can: what is left is told ever sooner."""
-    approve(bus, messages_per_hour=100)
+    approve(bus, messages_per_hour=400)  # so many that what is on its way for a while, on a busy machine, is few
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     with running(bus, tmp_path / "one") as one, running(bus, tmp_path / "two") as two:
@@ -102,7 +102,7 @@ def test_a_flood_over_two_processes_stays_near_the_quota(bus: BusServer, tmp_pat
 
         with ThreadPoolExecutor(8) as pool:
             total = sum(pool.map(flood, [one, two] * 4))
-    assert 100 <= total < 150, "without telling it would be 200"
+    assert 400 <= total < 700, "without telling it would be 800"
 
 
 def test_a_restart_forgets_nothing(bus: BusServer, tmp_path: Path) -> None:
