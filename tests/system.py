@@ -179,8 +179,8 @@ class System:
                 self._read[entry.name] = Path(entry.path).read_bytes()
         return list(self._read.values())
 
-    def status(self, queue_id: str) -> str:
-        """Return a message's status as the tracker knows it, "" until it knows of the acceptance too.
+    def status(self, queue_id: str, *, with_acceptance: bool = True) -> str:
+        """Return a message's status as the tracker knows it, "" until it knows of the acceptance too if that is wanted.
 
         They come by two streams: a message may be known as delivered before its subject and its sender are.
         """
@@ -188,7 +188,8 @@ class System:
         if answer.status_code != httpx.codes.OK:
             return ""
         known = answer.json()
-        return str(known["status"]) if any(entry["what"] == "accepted" for entry in known["timeline"]) else ""
+        accepted = any(entry["what"] == "accepted" for entry in known["timeline"])
+        return str(known["status"]) if accepted or not with_acceptance else ""
 
     def may_be_twice(self, queue_id: str) -> bool:
         """Whether the timeline marks a possible duplicate."""

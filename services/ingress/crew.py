@@ -59,7 +59,9 @@ class Crew:
         self._arguments = [sys.executable, "-c", PROGRAM, *([str(file)] if file else [])]
         self._directory = directory
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._pages = WorkerPages(room, directory, settings.processes)
+        self._pages = WorkerPages(room, directory, settings.processes, self._answered)
+        self._owed: set[int] = set()
+        """Workers that were starting when this process was told to hang up: the signal would have ended them."""
 
     async def run(self) -> None:
         """Keep the workers running until the room is told to stop, and drain them then."""
@@ -79,7 +81,15 @@ class Crew:
             process.kill()
 
     def _hang_up(self) -> None:
-        for process in self._living():
+        self._owed.update(self._processes)
+        for number in self._processes:
+            if self._pages.answers(number):
+                self._answered(number)
+
+    def _answered(self, number: int) -> None:
+        process = self._processes[number]
+        if number in self._owed and process.returncode is None:
+            self._owed.discard(number)
             process.send_signal(signal.SIGHUP)
 
     def _living(self) -> list[asyncio.subprocess.Process]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prometheus_client import Counter, Metric
@@ -18,13 +18,18 @@ ANSWER_SECONDS = 5.0
 class WorkerPages(Collector):
     """The health pages of all workers as this process shows them; at most one interval old."""
 
-    def __init__(self, room: Room, directory: Path, count: int) -> None:
-        """Show in the room's readiness and registry what workers 1 to `count` answer on their sockets."""
+    def __init__(self, room: Room, directory: Path, count: int, answered: Callable[[int], None]) -> None:
+        """Show in the room's readiness and registry what workers 1 to `count` answer on their sockets.
+
+        `answered` is told of each worker that answers for the first time since it was started.
+        """
         self._room = room
         self._directory = directory
         self._waiting = dict.fromkeys(range(1, count + 1), "starting")
         self._metrics: dict[int, str] = {}
         self._were_ready: set[int] = set()
+        self._answering: set[int] = set()
+        self._answered = answered
         room.metrics.register(self)
         self._restarts = Counter(
             "postlane_ingress_worker_restarts_total", "Workers that ended and were started again", registry=room.metrics
@@ -35,11 +40,16 @@ class WorkerPages(Collector):
         """Whether a worker has ever taken mail."""
         return number in self._were_ready
 
+    def answers(self, number: int) -> bool:
+        """Whether a worker has answered since it was started, and so heeds signals."""
+        return number in self._answering
+
     def ended(self, number: int) -> None:
         """Note that a worker has ended and is started again."""
         self._restarts.inc()
         self._waiting[number] = "it ended and is started again"
         self._metrics.pop(number, None)
+        self._answering.discard(number)
         self._show()
 
     async def follow(self) -> None:
@@ -50,6 +60,9 @@ class WorkerPages(Collector):
                     state = json.loads(await self._page(number, "/readyz"))
                     self._metrics[number] = (await self._page(number, "/metrics")).decode()
                     self._waiting[number] = "; ".join(f"{what}: {why}" for what, why in state["waiting_for"].items())
+                    if number not in self._answering:
+                        self._answering.add(number)
+                        self._answered(number)
                 except (OSError, TimeoutError, ValueError, KeyError):
                     self._waiting[number] = "it does not answer"
                 if not self._waiting[number]:

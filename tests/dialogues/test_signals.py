@@ -1,17 +1,23 @@
 """Signals at bad moments: told to stop while there is no bus yet; SIGHUP, from a renewal's hook, amid a transaction."""
 
 import asyncio
+import os
 import signal
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
 
 from tests.bus_server import BusServer
 from tests.dialogues.test_server import MAIL, WAIT_SECONDS, _until, begin, bus, connect, running, stored
+from tests.dialogues.test_workers import both_ready, workers
 from tests.ingress_process import IngressProcess, certificate, client_context
 
 __all__ = ["bus"]
+
+CONNECTIONS = 40
+"""Enough that each of two workers has some."""
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
@@ -52,6 +58,8 @@ def test_told_to_stop_before_the_directory_is_read(bus: BusServer, tmp_path: Pat
 def test_a_hangup_takes_up_the_certificate_and_cuts_nobody_off(bus: BusServer, tmp_path: Path, processes: str) -> None:
     """Whoever is in DATA ends it as if nothing had been; the next handshake shows the new certificate."""
     with running(bus, tmp_path, processes=processes, tls_reload_seconds="3600") as ingress:
+        if processes == "2":
+            both_ready(ingress)
         before = _certificate_of(ingress)
         client = connect(ingress)
         begin(client)
@@ -66,6 +74,23 @@ def test_a_hangup_takes_up_the_certificate_and_cuts_nobody_off(bus: BusServer, t
         assert client.getreply()[0] == 250
         client.quit()
     assert len(stored(bus)) == 1
+
+
+def test_a_worker_that_is_starting_survives_a_hangup(bus: BusServer, tmp_path: Path) -> None:
+    """It would not know the signal yet, and die of it; it gets it once it answers, and shows the new certificate."""
+    with running(bus, tmp_path, processes="2", tls_reload_seconds="3600") as ingress:
+        both_ready(ingress)
+        certificate_file, _ = certificate(tmp_path)
+        killed = workers(ingress)[0]
+        os.kill(killed, signal.SIGKILL)
+        _until(lambda: len(set(workers(ingress)) - {killed}) == 2)
+        assert ingress.process is not None
+        ingress.process.send_signal(signal.SIGHUP)
+        _until(lambda: "a new TLS certificate is in use" in ingress.log.read_text())  # by the one that lives
+        both_ready(ingress)
+        assert ingress.figure("postlane_ingress_worker_restarts_total") == 1
+        new = ssl.PEM_cert_to_DER_cert(certificate_file.read_text())
+        assert {_certificate_of(ingress) for _ in range(CONNECTIONS)} == {new}
 
 
 def _certificate_of(ingress: IngressProcess) -> bytes | None:

@@ -25,7 +25,7 @@ SESSIONS = 40
 def test_two_workers(bus: BusServer, tmp_path: Path) -> None:
     """Both take sessions of one port; readiness and metrics tell of each; told to stop, both let go in good order."""
     with running(bus, tmp_path, processes="2", drain_seconds="30") as ingress:
-        _both_ready(ingress)
+        both_ready(ingress)
         clients = [connect(ingress) for _ in range(SESSIONS)]
         for client in clients:
             begin(client)
@@ -50,19 +50,19 @@ def test_two_workers(bus: BusServer, tmp_path: Path) -> None:
 def test_a_dead_worker_is_replaced(bus: BusServer, tmp_path: Path) -> None:
     """Killed, it is started again; meanwhile the other one takes mail, and the host stays ready."""
     with running(bus, tmp_path, processes="2") as ingress:
-        _both_ready(ingress)
-        killed = _workers(ingress)[0]
+        both_ready(ingress)
+        killed = workers(ingress)[0]
         os.kill(killed, signal.SIGKILL)
-        _until(lambda: killed not in _workers(ingress))
+        _until(lambda: killed not in workers(ingress))
         assert ingress.health("/readyz") == 200
         with _patiently(ingress) as client:
             begin(client)
             assert client.data(MAIL)[0] == 250
         _until(lambda: ingress.figure("postlane_ingress_worker_restarts_total") == 1)
-        _both_ready(ingress)
-        assert killed not in _workers(ingress)
-        workers = _workers(ingress)
-    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        both_ready(ingress)
+        assert killed not in workers(ingress)
+        alive = workers(ingress)
+    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in alive))
 
 
 def test_workers_that_cannot_start(bus: BusServer, tmp_path: Path) -> None:
@@ -84,7 +84,9 @@ def _page(ingress: IngressProcess, path: str) -> str:
         return asking.makefile("rb").read().decode().partition("\r\n\r\n")[2]
 
 
-def _both_ready(ingress: IngressProcess) -> None:
+def both_ready(ingress: IngressProcess) -> None:
+    """Wait until both workers take mail."""
+
     def ready() -> bool:
         page: dict[str, Any] = json.loads(_page(ingress, "/readyz"))
         return page["worker 1"] == page["worker 2"] == "ready" and page["ready"] is True
@@ -100,7 +102,8 @@ def _sessions(ingress: IngressProcess) -> dict[str, float]:
     return {worker: count for worker, count in counts.items() if count}
 
 
-def _workers(ingress: IngressProcess) -> list[int]:
+def workers(ingress: IngressProcess) -> list[int]:
+    """Return the processes that take mail."""
     assert ingress.process is not None
     pid = ingress.process.pid
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
