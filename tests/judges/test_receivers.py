@@ -12,7 +12,7 @@ from tests.journeys.test_first_message import published_key
 from tests.judges import nasty, receivers
 from tests.judges.debian import environment, unpacked
 from tests.judges.receivers import Receiver
-from tests.system import System, eventually
+from tests.system import System, eventually, queue_id_of
 
 pytestmark = pytest.mark.judge
 
@@ -42,13 +42,20 @@ def test_nasty_messages_arrive_over_tls_and_verify(system: System, receiver: Rec
     to = f"everybody@{receiver.name}.example"
     wanted = nasty.messages(system.tenant["domain"], to)
     session = system.login()
+    queue_ids = {}
     for marker, message in wanted.items():
         session.mail(f"app@{system.tenant['domain']}", ["BODY=8BITMIME"])
         session.rcpt(to)
         code, text = session.data(message)
         assert code == 250, (marker, text)
+        queue_ids[marker] = queue_id_of(text.decode())
     session.quit()
-    eventually("all are kept", lambda: len(receiver.kept()) >= len(wanted), SECONDS)
+    try:
+        eventually("all are kept", lambda: len(receiver.kept()) >= len(wanted), SECONDS)
+    except AssertionError as fault:
+        fault.add_note(why_not(system, queue_ids))
+        fault.add_note(receiver.log()[-4000:])
+        raise
     kept = {found[1].decode(): mail for mail in receiver.kept() if (found := re.search(rb"<(nasty-\d+)@", mail))}
     assert kept.keys() == wanted.keys()
     assert len(receiver.kept()) == len(wanted), "none twice"
@@ -60,6 +67,14 @@ def test_nasty_messages_arrive_over_tls_and_verify(system: System, receiver: Rec
     if second := second_verifier(system, kept, tmp_path):
         assert second == dict.fromkeys(kept, "pass")
     assert all(b"TLS" in mail.split(b"\r\n\r\n", 1)[0] for mail in kept.values()), "each came over TLS"
+
+
+def why_not(system: System, queue_ids: dict[str, str]) -> str:
+    """Return what the tracker says of those that are not delivered."""
+    told = {
+        marker: system.api("GET", f"/v1/postlane/messages/{queue_id}").json() for marker, queue_id in queue_ids.items()
+    }
+    return "\n".join(f"{marker}: {each.get('why')}" for marker, each in told.items() if each["status"] != "delivered")
 
 
 def dkim_ok(mail: bytes, keys: dict[bytes, bytes]) -> bool:
