@@ -10,9 +10,10 @@ from typing import Annotated
 import httpx
 from msgspec import Meta
 
-from services.command.customer import Customer
+from services.command.customer import ApiRefused, Customer
 from services.command.demo_tenant import make_tenant, pretend_world
 from services.command.profile import profile_file, read_profile, write_profile
+from services.command.workspace import Tenant
 from shared.contract.errors import PostlaneError
 from shared.runtime.health import Conditions, HealthServer, HealthSettings
 from shared.runtime.settings import Settings
@@ -20,6 +21,8 @@ from shared.runtime.settings import Settings
 READY_SECONDS = 120.0
 PATIENCE_SECONDS = 120.0
 """For a call whose replica or room is not there yet: the API may be ready long before the verifier is."""
+TRIES = 3
+PAUSE_SECONDS = 2.0
 
 
 class GuideSettings(Settings, frozen=True, kw_only=True):
@@ -75,7 +78,7 @@ async def _make(settings: GuideSettings) -> dict[str, str]:
         await pretend_world(
             settings.sandbox_directory, settings.mx_address, settings.spf_include, settings.egress_address
         )
-        tenant = await make_tenant(customer, settings.sandbox_directory, settings.mx_address, settings.clients)
+        tenant = await _tenant(customer, settings)
     finally:
         await customer.close()
     return {
@@ -88,6 +91,17 @@ async def _make(settings: GuideSettings) -> dict[str, str]:
         "domain": tenant.domain,
         "ca_file": str(settings.ca_file),
     }
+
+
+async def _tenant(customer: Customer, settings: GuideSettings) -> Tenant:
+    """Make the demo tenant, from the beginning again if a step fails: a repeated call may have met its own effect."""
+    for _ in range(TRIES - 1):
+        try:
+            return await make_tenant(customer, settings.sandbox_directory, settings.mx_address, settings.clients)
+        except ApiRefused as fault:
+            sys.stderr.write(f"the demo tenant could not be made, it is begun again: {fault}\n")
+            await asyncio.sleep(PAUSE_SECONDS)
+    return await make_tenant(customer, settings.sandbox_directory, settings.mx_address, settings.clients)
 
 
 async def _api_up(url: str) -> None:

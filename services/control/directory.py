@@ -249,9 +249,8 @@ class Directory:
 
     async def suppresses(self, configuration: str, address: str, wanted: bool) -> None:
         """Wait likewise until an address that delivery was asked to enter, or to take off, is seen to be so."""
-        await self._until(
-            lambda: any(each.address == address for _, each in self.suppressions.items(f"{configuration}.")) is wanted
-        )
+        key = subjects.suppression(configuration, address)
+        await self._until(lambda: (self.suppressions.get(key) is not None) is wanted)
 
     async def _until(self, seen: Callable[[], bool]) -> None:
         with contextlib.suppress(TimeoutError):  # the write is made; the replica compares revisions by itself

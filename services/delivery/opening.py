@@ -92,8 +92,8 @@ class Opening:
             self._insecure(session, why)
             if verifies and not isinstance(fault, aiosmtplib.SMTPResponseException):
                 self._tolerant = True  # perhaps it is only too old
-                lost = not isinstance(fault, ssl.SSLError) or isinstance(fault, ssl.SSLEOFError)
-                (encryption.interrupted if lost else encryption.unverifiable)(host, why)
+                cut = isinstance(fault, aiosmtplib.SMTPServerDisconnected | ConnectionError | ssl.SSLEOFError)
+                (encryption.interrupted if cut else encryption.unverifiable)(host, why)
             else:
                 self._clear = True
                 encryption.broken(host, why)
@@ -104,5 +104,5 @@ class Opening:
     def _established(self, session: Session, verifies: bool) -> None:
         """Note the encryption a handshake ended with."""
         session.tls_verified = verifies
-        session.tls_problem = "" if verifies else self._encryption.problem(self._door.host)
+        session.tls_problem = "" if verifies else self._encryption.problem(self._door.host) or self._trace.problem
         self._trace.take_up(session)

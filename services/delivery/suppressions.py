@@ -2,7 +2,6 @@
 
 import logging
 from datetime import datetime
-from hashlib import sha256
 
 from shared.bus.client import Bus
 from shared.bus.kv import Bucket
@@ -10,7 +9,7 @@ from shared.bus.replica import Replica
 from shared.contract.errors import BusUnavailable, WrongSequence
 from shared.contract.records import Suppression
 from shared.contract.requests import AddSuppression, RemoveSuppression, SuppressionAdded, SuppressionRemoved
-from shared.mail.address import Address, parse_address
+from shared.contract.subjects import suppression
 from shared.runtime import clock
 
 log = logging.getLogger("delivery")
@@ -29,7 +28,7 @@ class Suppressions:
 
         Without the setting only what was entered by hand counts.
         """
-        entry = self.replica.get(key(configuration, address))
+        entry = self.replica.get(suppression(configuration, address))
         return entry if entry is not None and (self._enabled or not entry.queue_id) else None
 
     async def add(self, configuration: str, address: str, reason: str, queue_id: str, now: datetime) -> None:
@@ -38,7 +37,7 @@ class Suppressions:
             return
         entry = Suppression(configuration=configuration, address=address, reason=reason, queue_id=queue_id, at=now)
         try:
-            name = key(configuration, address)
+            name = suppression(configuration, address)
             self.replica.take(name, await self._bucket.create(name, entry), entry)
         except WrongSequence:
             pass  # it is there
@@ -54,7 +53,7 @@ class Suppressions:
         entry = Suppression(
             configuration=wish.configuration, address=wish.address, reason=reason, queue_id="", at=clock.now()
         )
-        name = key(wish.configuration, wish.address)
+        name = suppression(wish.configuration, wish.address)
         try:
             present = await self._bucket.get(name)
             if present is not None and present.record.queue_id:  # else it would count only as long as the setting is on
@@ -72,17 +71,10 @@ class Suppressions:
 
         Errors: `BusUnavailable`.
         """
-        name = key(wish.configuration, wish.address)
+        name = suppression(wish.configuration, wish.address)
         entry = await self._bucket.get(name)
         if entry is None:
             return SuppressionRemoved(removed=False)
         await self._bucket.delete(name)
         log.info("taken off the suppression list", extra={"configuration": wish.configuration, "by": wish.by})
         return SuppressionRemoved(removed=True)
-
-
-def key(configuration: str, address: str) -> str:
-    """Return the key of an entry: the address is hashed, with its domain in comparable form."""
-    parsed = parse_address(address)
-    same = f"{parsed.local}@{parsed.domain}" if isinstance(parsed, Address) else address
-    return f"{configuration}.{sha256(same.encode()).hexdigest()[:40]}"

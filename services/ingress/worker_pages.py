@@ -29,6 +29,8 @@ class WorkerPages(Collector):
         self._metrics: dict[int, str] = {}
         self._were_ready: set[int] = set()
         self._answering: set[int] = set()
+        self._lives = dict.fromkeys(range(1, count + 1), 0)
+        """How often each was started again: an answer may come from one that has ended since."""
         self._answered = answered
         room.metrics.register(self)
         self._restarts = Counter(
@@ -50,17 +52,19 @@ class WorkerPages(Collector):
         self._waiting[number] = "it ended and is started again"
         self._metrics.pop(number, None)
         self._answering.discard(number)
+        self._lives[number] += 1
         self._show()
 
     async def follow(self) -> None:
         """Ask the workers for ever."""
         while True:
             for number in self._waiting:
+                life = self._lives[number]
                 try:
                     state = json.loads(await self._page(number, "/readyz"))
                     self._metrics[number] = (await self._page(number, "/metrics")).decode()
                     self._waiting[number] = "; ".join(f"{what}: {why}" for what, why in state["waiting_for"].items())
-                    if number not in self._answering:
+                    if number not in self._answering and life == self._lives[number]:
                         self._answering.add(number)
                         self._answered(number)
                 except (OSError, TimeoutError, ValueError, KeyError):

@@ -15,7 +15,7 @@ from shared.contract.errors import BusUnavailable
 
 SCAN_BATCH = 500
 SCAN_BYTES = 16 << 20
-SCAN_SECONDS = (1.0, 2.0, 3.0)
+SCAN_SECONDS = (1.0, 2.0, 5.0)
 """How long a scan waits for the next message before it asks again: a server that hangs may have been asked."""
 _NO_MESSAGE = 10037
 

@@ -5,8 +5,11 @@ client sends can add a dot, a wildcard, a space or an @ to a subject.
 """
 
 import re
+from hashlib import sha256
 from typing import NamedTuple
 from zlib import crc32
+
+from shared.mail.address import Address, parse_address
 
 _TOKEN = re.compile(r"[A-Za-z0-9_=/-]+")
 _SAFE = re.compile(r"[A-Za-z0-9-]")
@@ -168,6 +171,13 @@ def about_clients(instance: str, configuration: str) -> tuple[str, ...]:
 def suspension(configuration: str) -> str:
     """Subject of the broadcast of a changed standing."""
     return f"postlane.suspension.{checked(configuration)}"
+
+
+def suppression(configuration: str, address: str) -> str:
+    """Return the key of an address on a suppression list: hashed, with its domain in comparable form."""
+    parsed = parse_address(address)
+    same = f"{parsed.local}@{parsed.domain}" if isinstance(parsed, Address) else address
+    return f"{configuration}.{sha256(same.encode()).hexdigest()[:40]}"
 
 
 def changed(bucket: str) -> str:

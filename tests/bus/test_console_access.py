@@ -1,5 +1,7 @@
 """Rules and zones are removed in the console: by who means it, with what follows said first."""
 
+import pytest
+
 from tests.browser import Browser
 from tests.control_world import Tenant, World
 
@@ -54,12 +56,15 @@ def test_what_a_removed_rule_changes_is_said_of_each(tenant: Tenant) -> None:
     assert "Nobody reaches SMTP from then on" in visitor.page
 
 
-def test_a_rule_is_not_removed_for_what_is_no_longer_so(tenant: Tenant) -> None:
-    """The page says that others still let in; one of them went meanwhile."""
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_rule_is_not_removed_for_what_is_no_longer_so(tenant: Tenant, replaced: bool) -> None:
+    """The page says who gets in by other rules; one of them went meanwhile, or was replaced by another one."""
     second = tenant.manager.made("/v1/rules", tenant.rule_body(tenant.zone["id"]))
     visitor = Browser.of(tenant.manager)
     visitor.open(access(tenant))
     assert tenant.manager.delete(f"/v1/rules/{second['id']}").is_success
+    if replaced:
+        tenant.manager.made("/v1/rules", tenant.rule_body(tenant.zone["id"]))
     visitor.submit(f"{tenant.rule['id']}/remove", status=409, sure="yes")
     assert "have come or gone meanwhile" in visitor.page
     assert tenant.reader.get(f"/v1/rules/{tenant.rule['id']}").is_success

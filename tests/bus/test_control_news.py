@@ -11,11 +11,13 @@ from shared.bus.kv import Bucket
 from shared.bus.replica import Replica
 from shared.contract.records import Suppression
 from shared.contract.standing import Standing
+from shared.contract.subjects import suppression
 from tests.bus_server import BusServer
 from tests.patience import tasks_of_a_block
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 ADDRESS = "ann@gone.example"
+KEY = suppression("c", ADDRESS)
 
 
 async def test_what_was_asked_for_is_seen(bus_server: BusServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,13 +48,13 @@ async def test_what_was_asked_for_is_seen(bus_server: BusServer, monkeypatch: py
 
     async with tasks_of_a_block() as tasks:
         await directory.start(tasks)
-        await entries.create("c.ann", entry)
-        assert directory.suppressions.get("c.ann") is None
+        await entries.create(KEY, entry)
+        assert directory.suppressions.get(KEY) is None
         await waited_for(asyncio.create_task(directory.suppresses("c", ADDRESS, wanted=True)))
-        assert directory.suppressions.get("c.ann") == entry
-        await entries.delete("c.ann")
+        assert directory.suppressions.get(KEY) == entry
+        await entries.delete(KEY)
         await waited_for(asyncio.create_task(directory.suppresses("c", ADDRESS, wanted=False)))
-        assert directory.suppressions.get("c.ann") is None
+        assert directory.suppressions.get(KEY) is None
         await standings.create("c", standing)
         await waited_for(asyncio.create_task(directory.stands(standing)))
         assert directory.standings.get("c") == standing

@@ -495,16 +495,23 @@ async def test_a_host_whose_memory_is_gone_is_still_reached(tmp_path: Path, monk
     assert "STARTTLS failed" in attempted.tried[0].tls_problem
 
 
-@pytest.mark.parametrize("answer", [b"", b"\x15\x03\x01\x00\x02\x02\x46"])
+@pytest.mark.parametrize(
+    ("answer", "says_little"),
+    [((None,), True), ((b"\x15\x03\x01\x00\x02\x02\x46", None), False), ((60.0,), False)],
+    ids=["cut", "alert", "silence"],
+)
 async def test_a_handshake_that_is_cut_says_little(
-    answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: tuple[Action, ...], says_little: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next connection is spoken to tolerantly, but after a minute all is as before; an alert counts for an hour."""
+    """The next connection is spoken to tolerantly, but after a minute all is as before.
+
+    An alert counts for an hour, and so does silence, which costs a connection as long as a command may take.
+    """
     monkeypatch.setattr(encryption, "BROKEN_SECONDS", 0.0)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
     exchanger = await Exchanger(tls=server_context(tmp_path)).start()
-    exchanger.script["STARTTLS"] = [(b"220 go\r\n", "hear", answer, None)]
-    async with field(tmp_path, exchanger) as made:
+    exchanger.script["STARTTLS"] = [(b"220 go\r\n", "hear", *answer)]
+    async with field(tmp_path, exchanger, **QUICK) as made:
         learnt = made.courier.encryption
 
         def well_again(host: str, why: str, remember: Callable[[str, str], None]) -> None:
@@ -518,7 +525,8 @@ async def test_a_handshake_that_is_cut_says_little(
             tried += (await made.send("x@rcpt.test")).tried
             made.courier.pool.close()
     assert [message.tls for message in exchanger.received] == [True, True]
-    assert [visit.tls_verified for visit in tried] == [False, not answer]
+    assert [visit.tls_verified for visit in tried] == [False, says_little]
+    assert tried[0].tls_problem.startswith("STARTTLS failed: ")  # though it is remembered no more
 
 
 async def test_421_to_starttls_says_nothing_of_tls(tmp_path: Path) -> None:

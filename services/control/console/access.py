@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery, URLEncodedBody
 
 from services.control.console.calls import Declined, path
 from services.control.console.pages import ROOT, elsewhere
-from services.control.console.rules import enforced, rules_of, zones_named
+from services.control.console.rules import enforced, ids, rules_of, zones_named
 from services.control.console.visit import TheVisit
 from services.control.core.access_rules import SMTP_API_TYPE
 
@@ -36,6 +36,7 @@ async def show_access(
         names={each["id"]: each["name"] for each in zones},
         rules=rules,
         named=zones_named(rules),
+        enforced_ids=ids(enforced(rules)),
         address=address,
         endpoint=endpoint,
         explained=explained,

@@ -23,6 +23,8 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True):
     """Returns what was written as the API takes it, None if it is nothing of the kind."""
     nothing: str = ""
     """What it means if the API has none, or an empty one."""
+    can_be_cleared: bool = True
+    """Else the API has no word for it, once it is set."""
     of_operators: bool = False
 
 
@@ -37,7 +39,10 @@ PREFERENCES = {
     ),
     "hold_cap": Preference(what="Messages held then, at most", read=whole),
     "lifetime_seconds": Preference(
-        what="Seconds for which delivery is tried", nothing="as the operator has set it", read=whole
+        what="Seconds for which delivery is tried",
+        nothing="as the operator has set it",
+        can_be_cleared=False,
+        read=whole,
     ),
     "at_most_once": Preference(
         what="A message whose final reply was lost",

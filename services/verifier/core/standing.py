@@ -112,13 +112,14 @@ LONGEST_CHECK = timedelta(seconds=15)
 
 
 def overtaken(standing: Standing, found: Inspection) -> bool:
-    """Whether another check, begun later, is on record already: what this one saw is older than what stands.
+    """Whether what this check saw of both records is older than what stands, which another check has seen since.
 
     Whoever publishes a record and asks for a check may meet one that was under way and is written after it.
     """
-    if standing.checked_at is None:
+    if standing.spf is None or standing.dkim is None:
         return False
-    return timedelta(0) < standing.checked_at - min(found.spf.at, found.dkim.at) <= LONGEST_CHECK
+    behind = (standing.spf.at - found.spf.at, standing.dkim.at - found.dkim.at)
+    return all(timedelta(0) < each <= LONGEST_CHECK for each in behind)
 
 
 def apply(standing: Standing, found: Inspection, policy: Policy) -> Step:

@@ -14,6 +14,7 @@ from shared.contract.standing import Observation, Standing, StandingState, Verdi
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 FAILING: list[tuple[Verdict, timedelta]] = [("fail", 10 * MINUTE)]
 POLICY = Policy(grace=60 * MINUTE, failures_to_suspend=3, stale_after=30 * MINUTE)
 CONFIGURATION = Configuration(
@@ -70,13 +71,21 @@ def test_not_knowing_never_moves_a_standing(state: StandingState) -> None:
     ],
 )
 def test_a_check_that_was_overtaken_says_nothing(before: timedelta, older: bool) -> None:
-    """It looked before the one on record did, at either of the records; a first check is overtaken by none."""
-    present = standing("verified", checked_at=NOW)
+    """It looked at both records before the one on record did; a first check is overtaken by none."""
+    present = apply(standing("pending"), found("pass"), POLICY).standing
     seen = found("fail", NOW - before)
     assert overtaken(present, seen) is older
-    one = msgspec.structs.replace(seen, dkim=found("pass", NOW + MINUTE).dkim)
-    assert overtaken(present, one) is older
+    newer_in_one = msgspec.structs.replace(seen, dkim=found("pass", NOW + SECOND).dkim)
+    assert not overtaken(present, newer_in_one)
     assert not overtaken(standing("pending"), seen)
+
+
+def test_a_check_that_looked_later_counts_though_it_began_before_the_other_one_was_over() -> None:
+    """One that waits long for something else ends late: what another saw meanwhile is newer all the same."""
+    slow = msgspec.structs.replace(found("fail"), at=NOW + MINUTE)
+    present = apply(standing("pending"), slow, POLICY).standing
+    assert present.checked_at == NOW + MINUTE
+    assert not overtaken(present, found("pass", NOW + SECOND))
 
 
 @pytest.mark.parametrize("state", get_args(StandingState))
