@@ -10,8 +10,8 @@ from tests.system import System
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Give the judges a running system with the sandbox."""
-    # OpenSMTPD's backlog is five connections. One that the kernel has dropped there looks open from here, and is silent:
-    # five minutes is what RFC 5321 gives a greeting, which no test waits for.
+    # OpenSMTPD has a backlog of five connections: one that the kernel drops there looks open from here, and is silent.
+    # RFC 5321 gives a greeting five minutes, which no test waits for.
     limits = {"POSTLANE_DELIVERY_COMMAND_TIMEOUT_SECONDS": "30"}
     running = System(tmp_path_factory.mktemp("judges"), **limits).start()
     yield running
